@@ -1,0 +1,64 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let settings: [SwiftSetting] = [
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+]
+
+let platform = Target.Dependency.product(name: "WindlassPlatform", package: "Platform")
+let nioHTTP1 = Target.Dependency.product(name: "NIOHTTP1", package: "swift-nio")
+let nioEmbedded = Target.Dependency.product(name: "NIOEmbedded", package: "swift-nio")
+let nioTestUtils = Target.Dependency.product(name: "NIOTestUtils", package: "swift-nio")
+let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+
+/// A plugin lives in one folder, sees only the platform and what it names here, and becomes one dynamic library.
+func plugin(_ name: String, needs dependencies: [Target.Dependency] = []) -> [Target] {
+    [
+        .target(
+            name: name,
+            dependencies: [platform] + dependencies,
+            path: "Plugins/\(name)",
+            swiftSettings: settings
+        ),
+        .testTarget(
+            name: "\(name)Tests",
+            dependencies: [.target(name: name), platform, nioEmbedded, nioTestUtils] + dependencies,
+            swiftSettings: settings
+        ),
+    ]
+}
+
+/// The tests of one room of the platform.
+func tests(_ room: String) -> Target {
+    .testTarget(name: "\(room)Tests", dependencies: [platform], exclude: [], swiftSettings: settings)
+}
+
+let plugins = ["OTANodes", "FlowNodes", "HTTPIngress", "MQTTIngress", "CoAPIngress"]
+
+let package = Package(
+    name: "windlass",
+    platforms: [.macOS(.v15)],
+    products: plugins.map { .library(name: "\($0)Plugin", type: .dynamic, targets: [$0]) },
+    dependencies: [
+        .package(path: "Sources/Platform"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    ],
+    targets: [
+        .executableTarget(
+            name: "windlass",
+            dependencies: [platform, arguments, nioHTTP1],
+            swiftSettings: settings
+        )
+    ]
+        + plugin("OTANodes")
+        + plugin("FlowNodes")
+        + plugin("HTTPIngress", needs: [nioHTTP1])
+        + plugin("MQTTIngress")
+        + plugin("CoAPIngress")
+        + ["NodeKit", "OTA", "Chains", "Store", "Management", "Host"].map(tests),
+    swiftLanguageModes: [.v6]
+)

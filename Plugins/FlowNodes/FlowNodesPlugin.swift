@@ -1,0 +1,7 @@
+import NodeKit
+
+/// The plugin as the host sees it.
+@c(windlass_plugin_FlowNodes)
+public func windlassPlugin() -> UnsafeMutableRawPointer {
+    Plugin(name: "FlowNodes", version: Platform.version, namespace: "urn:windlass:flow", nodes: []).exported()
+}

@@ -1,0 +1,4 @@
+import NIOCore
+import Hummingbird
+import JWTKit
+import CryptoExtras

@@ -1,0 +1,164 @@
+/// A JSON value (RFC 8259) that keeps what device data needs kept: whether a number was an integer or a decimal, and the
+/// order of members.
+///
+/// An integer that does not fit 64 bits becomes a string, as ThingsBoard stores it.
+public enum JSON: Sendable, Hashable {
+    /// `null`.
+    case null
+    /// `true` or `false`.
+    case bool(Bool)
+    /// A number without fraction and exponent that fits 64 bits.
+    case integer(Int64)
+    /// A number with a fraction or an exponent; always finite.
+    case double(Double)
+    /// A string.
+    case string(String)
+    /// An array.
+    case array([JSON])
+    /// An object.
+    case object(Object)
+
+    /// The members of an object, in the order they were written.
+    ///
+    /// A repeated name keeps its place and takes the last value.
+    public struct Object: Sendable {
+        /// Name and value of each member; names are unique.
+        public private(set) var members: [(name: String, value: JSON)] = []
+
+        /// Makes an object without members.
+        public init() {}
+
+        /// Makes an object of the given members; of a repeated name the last value counts.
+        public init(_ members: some Sequence<(String, JSON)>) {
+            for (name, value) in members { self[name] = value }
+        }
+
+        /// The value of the member with this name; setting `nil` removes it.
+        public subscript(name: String) -> JSON? {
+            get {
+                for member in self.members where member.name == name { return member.value }
+                return nil
+            }
+            set {
+                let index = self.members.firstIndex { $0.name == name }
+                switch (index, newValue) {
+                case (let index?, let value?): self.members[index].value = value
+                case (let index?, nil): self.members.remove(at: index)
+                case (nil, let value?): self.members.append((name, value))
+                case (nil, nil): break
+                }
+            }
+        }
+
+        /// How many members there are.
+        public var count: Int { self.members.count }
+        /// Whether there is no member.
+        public var isEmpty: Bool { self.members.isEmpty }
+        /// The names of the members, in order.
+        public var names: [String] { self.members.map(\.name) }
+    }
+
+    /// The member with this name, if this is an object that has it.
+    public subscript(name: String) -> JSON? {
+        guard case .object(let object) = self else { return nil }
+        return object[name]
+    }
+
+    /// The text, if this is a string.
+    public var string: String? {
+        guard case .string(let value) = self else { return nil }
+        return value
+    }
+
+    /// The number, if this is an integer.
+    public var integer: Int64? {
+        guard case .integer(let value) = self else { return nil }
+        return value
+    }
+
+    /// The number, if this is an integer or a decimal.
+    public var double: Double? {
+        switch self {
+        case .integer(let value): Double(value)
+        case .double(let value): value
+        default: nil
+        }
+    }
+
+    /// The truth value, if this is one.
+    public var bool: Bool? {
+        guard case .bool(let value) = self else { return nil }
+        return value
+    }
+
+    /// The elements, if this is an array.
+    public var array: [JSON]? {
+        guard case .array(let value) = self else { return nil }
+        return value
+    }
+
+    /// The members, if this is an object.
+    public var object: Object? {
+        guard case .object(let value) = self else { return nil }
+        return value
+    }
+
+    /// Whether this is `null`.
+    public var isNull: Bool { self == .null }
+
+    /// The value as a text without quotes.
+    ///
+    /// A string as it is, anything else as JSON. This is how a condition and ThingsBoard's REST API see it.
+    public var text: String {
+        switch self {
+        case .string(let value): value
+        default: self.description
+        }
+    }
+}
+
+extension JSON.Object: Hashable {
+    /// Objects are equal if they have the same members in any order.
+    public static func == (a: Self, b: Self) -> Bool {
+        a.count == b.count && a.members.allSatisfy { b[$0.name] == $0.value }
+    }
+
+    /// Hashes what does not depend on the order of members.
+    public func hash(into hasher: inout Hasher) {
+        hasher.combine(self.members.reduce(0) { $0 ^ $1.name.hashValue })
+    }
+}
+
+extension JSON.Object: ExpressibleByDictionaryLiteral {
+    /// Makes an object from a literal.
+    public init(dictionaryLiteral elements: (String, JSON)...) { self.init(elements) }
+}
+
+extension JSON: ExpressibleByStringLiteral, ExpressibleByStringInterpolation, ExpressibleByIntegerLiteral,
+    ExpressibleByFloatLiteral, ExpressibleByBooleanLiteral, ExpressibleByArrayLiteral, ExpressibleByDictionaryLiteral,
+    ExpressibleByNilLiteral
+{
+    /// Makes a string.
+    public init(stringLiteral value: String) { self = .string(value) }
+    /// Makes an integer.
+    public init(integerLiteral value: Int64) { self = .integer(value) }
+    /// Makes a decimal.
+    public init(floatLiteral value: Double) { self = .double(value) }
+    /// Makes a truth value.
+    public init(booleanLiteral value: Bool) { self = .bool(value) }
+    /// Makes an array.
+    public init(arrayLiteral elements: JSON...) { self = .array(elements) }
+    /// Makes an object.
+    public init(dictionaryLiteral elements: (String, JSON)...) { self = .object(Object(elements)) }
+    /// Makes `null`.
+    public init(nilLiteral: ()) { self = .null }
+}
+
+extension JSON: CustomStringConvertible {
+    /// The value as JSON text without white space.
+    public var description: String {
+        var bytes: [UInt8] = []
+        self.write(into: &bytes)
+        return String(decoding: bytes, as: UTF8.self)
+    }
+}

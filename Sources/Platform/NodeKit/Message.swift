@@ -1,0 +1,191 @@
+public import FoundationEssentials
+public import NIOCore
+
+/// What moves along a chain: who it is from, what kind it is, what is known about it, and its data.
+///
+/// A value: a fan-out gives every branch its own.
+public struct Message: Sendable {
+    /// Who the message is about: the device that sent it or that it is for.
+    public var originator: Originator
+    /// What kind of message it is.
+    public var type: MessageType
+    /// What is known about the message beside its data.
+    public var metadata: Metadata
+    /// What the message carries.
+    public var data: MessageData
+    /// What the peer that waits for an answer gets.
+    ///
+    /// The first answer set on any branch counts.
+    public var reply: Reply?
+    /// When the message came in.
+    public var timestamp: Timestamp
+    private var attachments: [any MessageAttachment] = []
+
+    /// Makes a message.
+    public init(
+        originator: Originator,
+        type: MessageType,
+        metadata: Metadata = [:],
+        data: MessageData = .none,
+        timestamp: Timestamp
+    ) {
+        self.originator = originator
+        self.type = type
+        self.metadata = metadata
+        self.data = data
+        self.timestamp = timestamp
+    }
+
+    /// A copy with this answer for the peer.
+    public func replying(_ reply: Reply) -> Message {
+        var message = self
+        message.reply = reply
+        return message
+    }
+
+    /// The attachment of this type that a node before this one left, if any.
+    ///
+    /// Attachments do not outlive the process: a message that was stored and came back has none.
+    public func attachment<Attachment: MessageAttachment>(_ type: Attachment.Type = Attachment.self) -> Attachment? {
+        for attachment in self.attachments {
+            if let attachment = attachment as? Attachment { return attachment }
+        }
+        return nil
+    }
+
+    /// Leaves an attachment for the nodes after this one, in place of one of the same type.
+    public mutating func attach<Attachment: MessageAttachment>(_ attachment: Attachment) {
+        self.attachments.removeAll { $0 is Attachment }
+        self.attachments.append(attachment)
+    }
+
+    /// The value of a variable in a condition: `type`, `originator` (the identifier), `deviceName`, `deviceType`, then
+    /// metadata, attachments and the data's own members, in this order; `nil` if nothing has this name.
+    ///
+    /// Of telemetry in ThingsBoard's array form the last element that has the key counts.
+    public func value(forVariable name: String) -> JSON? {
+        switch name {
+        case "type": return .string(self.type.rawValue)
+        case "originator": return .string(self.originator.id.uuidString.lowercased())
+        case "deviceName": return .string(self.originator.name)
+        case "deviceType": return .string(self.originator.type)
+        default: break
+        }
+        if let value = self.metadata[name] { return value }
+        for attachment in self.attachments {
+            if let value = attachment.value(forVariable: name) { return value }
+        }
+        guard case .json(let data) = self.data else { return nil }
+        return data.telemetryValue(forKey: name)
+    }
+}
+
+/// Something of a plugin's or the domain's own that travels with a message inside the process.
+public protocol MessageAttachment: Sendable {
+    /// The value of a variable that the attachment provides to conditions; `nil` if it does not know the name.
+    func value(forVariable name: String) -> JSON?
+}
+
+extension MessageAttachment {
+    /// Provides no variable.
+    public func value(forVariable name: String) -> JSON? { nil }
+}
+
+/// Who a message is about.
+public struct Originator: Sendable, Hashable {
+    /// The entity's identifier.
+    public var id: UUID
+    /// The entity's name, for people.
+    public var name: String
+    /// The name of the device's profile (ThingsBoard's `deviceType`).
+    public var type: String
+
+    /// Makes an originator.
+    public init(id: UUID, name: String, type: String) {
+        self.id = id
+        self.name = name
+        self.type = type
+    }
+}
+
+/// What kind of message it is, in the style of ThingsBoard's `TbMsgType`.
+public struct MessageType: RawRepresentable, Hashable, Sendable, ExpressibleByStringLiteral, CustomStringConvertible {
+    /// The type as a chain file writes it.
+    public let rawValue: String
+    /// Makes a type of a plugin's own.
+    public init(rawValue: String) { self.rawValue = rawValue }
+    /// Makes a type from a literal.
+    public init(stringLiteral value: String) { self.rawValue = value }
+    /// The type as a chain file writes it.
+    public var description: String { self.rawValue }
+
+    /// A device reports time series.
+    public static let postTelemetryRequest: Self = "POST_TELEMETRY_REQUEST"
+    /// A device reports client attributes.
+    public static let postAttributesRequest: Self = "POST_ATTRIBUTES_REQUEST"
+    /// A device asks for client and shared attributes.
+    public static let getAttributesRequest: Self = "GET_ATTRIBUTES_REQUEST"
+    /// A device calls a method of the server.
+    public static let toServerRPCRequest: Self = "TO_SERVER_RPC_REQUEST"
+    /// A device answers a call of the server.
+    public static let toServerRPCResponse: Self = "TO_SERVER_RPC_RESPONSE"
+}
+
+/// What a message carries.
+public enum MessageData: Sendable, Hashable {
+    /// Nothing.
+    case none
+    /// A JSON value, already checked.
+    case json(JSON)
+    /// Bytes that the host does not look into.
+    case bytes(ByteBuffer)
+}
+
+/// What is known about a message beside its data.
+///
+/// Few, small, named values. Names are unique; order is kept.
+public struct Metadata: Sendable, Hashable, ExpressibleByDictionaryLiteral {
+    private var values: JSON.Object
+
+    /// Makes metadata from a literal.
+    public init(dictionaryLiteral elements: (String, JSON)...) { self.values = JSON.Object(elements) }
+    /// Makes metadata of the members of an object.
+    public init(_ values: JSON.Object) { self.values = values }
+
+    /// The value with this name; setting `nil` removes it.
+    public subscript(name: String) -> JSON? {
+        get { self.values[name] }
+        set { self.values[name] = newValue }
+    }
+
+    /// The value as text, if there is one.
+    public func string(_ name: String) -> String? { self.values[name]?.text }
+
+    /// The value as an integer, if it is one or is written as one.
+    public func integer(_ name: String) -> Int64? {
+        switch self.values[name] {
+        case .integer(let value): value
+        case .string(let text): Int64(text)
+        default: nil
+        }
+    }
+
+    /// All values as one object, as stored with a message that waits.
+    public var object: JSON.Object { self.values }
+}
+
+/// A point in time: milliseconds since 1970-01-01 UTC, as ThingsBoard's `ts`.
+public struct Timestamp: RawRepresentable, Hashable, Comparable, Sendable, CustomStringConvertible {
+    /// Milliseconds since 1970-01-01 UTC.
+    public var rawValue: Int64
+    /// Makes a time from milliseconds since 1970-01-01 UTC.
+    public init(rawValue: Int64) { self.rawValue = rawValue }
+    /// Makes a time from milliseconds since 1970-01-01 UTC.
+    public init(milliseconds: Int64) { self.rawValue = milliseconds }
+    /// The time by the system's clock.
+    public static var now: Timestamp { Timestamp(milliseconds: Int64(Date().timeIntervalSince1970 * 1000)) }
+    /// The earlier time is less.
+    public static func < (a: Timestamp, b: Timestamp) -> Bool { a.rawValue < b.rawValue }
+    /// Milliseconds since 1970-01-01 UTC, in digits.
+    public var description: String { String(self.rawValue) }
+}

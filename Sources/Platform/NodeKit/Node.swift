@@ -1,0 +1,115 @@
+/// What every node type has, whether messages start or pass there: its description and the way to make one.
+///
+/// A node is made when a chain is planned and lives as long as a chain with the same identifier, type and attributes is
+/// running; a reload that changes none of these keeps it.
+public protocol ChainNode: Sendable {
+    /// Everything the host, the chain checker, `windlass nodes` and the reference page need to know. The only declaration.
+    static var descriptor: NodeDescriptor { get }
+
+    /// Reads the configuration; opens nothing and starts nothing.
+    ///
+    /// - Throws: ``NodeError`` if values that are fine each do not fit together, or a service is missing.
+    init(configuration: Configuration, services: NodeServices) throws
+}
+
+/// A node that messages pass.
+public protocol Node: ChainNode {
+    /// Says where a message goes. Called for many messages at once, on the event loop that received the bytes, which it
+    /// must not block.
+    ///
+    /// - Throws: Anything; the message then leaves by ``Relation/failure`` with the error's text as `error` in its metadata.
+    func process(_ message: Message) async throws -> Emission
+}
+
+/// A node where messages start.
+///
+/// Such as a listener, a timer, a queue. A node may be both, as one that holds messages back is.
+public protocol IngressNode: ChainNode {
+    /// Works until its task is cancelled, then ends what is under way within the host's time limit and returns.
+    ///
+    /// Called once. Call ``Outlet/ready(_:)`` when messages can come, which ends the start-up of this node; throw before
+    /// that if it cannot start. An error thrown after it is logged and the node is started again after a pause.
+    func run(_ outlet: any Outlet) async throws
+}
+
+/// Where an ingress node hands its messages to the chain.
+///
+/// It stays valid across reloads: the chain behind it changes.
+public protocol Outlet: Sendable {
+    /// Sends a message along the links of the node's `Success` relation, and returns when the chain is done with it.
+    ///
+    /// Runs on the caller's executor, so call it in a task whose executor is the connection's event loop.
+    func send(_ message: Message) async -> Outcome
+
+    /// Sends a message along the links of a relation, and returns when the chain is done with it.
+    func send(_ message: Message, by relation: Relation) async -> Outcome
+
+    /// Tells the host that the node works and, for a listener, where.
+    func ready(_ listeners: [Listener])
+}
+
+extension Outlet {
+    /// Sends a message along the links of the node's `Success` relation, and returns when the chain is done with it.
+    public func send(_ message: Message) async -> Outcome { await self.send(message, by: .success) }
+}
+
+/// An address that a node accepts connections or datagrams on.
+public struct Listener: Sendable, Hashable {
+    /// The scheme, such as `http`, `mqtt` or `coap`.
+    public var scheme: String
+    /// The address it is bound to.
+    public var host: String
+    /// The port it is bound to, 1…65535.
+    public var port: Int
+
+    /// Makes an address.
+    public init(scheme: String, host: String, port: Int) {
+        self.scheme = scheme
+        self.host = host
+        self.port = port
+    }
+}
+
+/// Where a message goes from a node.
+public struct Emission: Sendable {
+    /// Each message with the relation it leaves by, in order.
+    public let routes: [(message: Message, relation: Relation)]
+
+    /// One message by one relation.
+    public static func route(_ message: Message, to relation: Relation) -> Emission {
+        Emission(routes: [(message, relation)])
+    }
+
+    /// Several messages, or one by several relations.
+    public static func routes(_ routes: [(message: Message, relation: Relation)]) -> Emission {
+        Emission(routes: routes)
+    }
+
+    /// The message ends here, well: it was taken in and stored, or is of no further interest.
+    public static var end: Emission { Emission(routes: []) }
+}
+
+/// The label on a link.
+public struct Relation: RawRepresentable, Hashable, Sendable, ExpressibleByStringLiteral, CustomStringConvertible {
+    /// The label as a chain file writes it.
+    public let rawValue: String
+    /// Makes a label.
+    public init(rawValue: String) { self.rawValue = rawValue }
+    /// Makes a label from a literal.
+    public init(stringLiteral value: String) { self.rawValue = value }
+    /// The label as a chain file writes it.
+    public var description: String { self.rawValue }
+
+    /// The node did its work.
+    public static let success: Self = "Success"
+    /// The node could not do its work.
+    ///
+    /// Without a link, the message fails.
+    public static let failure: Self = "Failure"
+    /// The condition holds.
+    public static let `true`: Self = "True"
+    /// The condition does not hold.
+    public static let `false`: Self = "False"
+    /// None of the links of a node with open relations fits.
+    public static let other: Self = "Other"
+}

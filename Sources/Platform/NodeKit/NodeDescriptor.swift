@@ -1,0 +1,176 @@
+/// All that is declared about a node type.
+public struct NodeDescriptor: Sendable {
+    /// The element's name in a chain file, within its plugin's namespace, such as `package-lookup`.
+    public var type: String
+    /// One sentence: what it does.
+    public var summary: String
+    /// The relations that messages leave by.
+    public var relations: [RelationDescriptor]
+    /// Whether a chain file may link relations of its own making.
+    ///
+    /// A message whose relation has no link then leaves by `Other`.
+    public var hasOpenRelations: Bool
+    /// The attributes that configure it.
+    public var attributes: [AttributeDescriptor]
+    /// The variables that it adds to a message, for conditions of the nodes after it.
+    public var variables: [VariableDescriptor]
+
+    /// Declares a node type.
+    public init(
+        type: String,
+        summary: String,
+        relations: [RelationDescriptor],
+        hasOpenRelations: Bool = false,
+        attributes: [AttributeDescriptor] = [],
+        variables: [VariableDescriptor] = []
+    ) {
+        self.type = type
+        self.summary = summary
+        self.relations = relations
+        self.hasOpenRelations = hasOpenRelations
+        self.attributes = attributes
+        self.variables = variables
+    }
+}
+
+/// A relation that messages leave a node by.
+public struct RelationDescriptor: Sendable, Hashable {
+    /// The label.
+    public var relation: Relation
+    /// When a message leaves by it.
+    public var summary: String
+
+    /// Declares a relation.
+    public init(_ relation: Relation, _ summary: String) {
+        self.relation = relation
+        self.summary = summary
+    }
+}
+
+/// A variable that conditions can use.
+public struct VariableDescriptor: Sendable, Hashable {
+    /// The name, without the dollar sign.
+    public var name: String
+    /// What it holds.
+    public var summary: String
+
+    /// Declares a variable.
+    public init(_ name: String, _ summary: String) {
+        self.name = name
+        self.summary = summary
+    }
+}
+
+/// An attribute that configures a node: its type, unit, range and default, each written once.
+public struct AttributeDescriptor: Sendable {
+    /// What an attribute's text means.
+    public enum Kind: Sendable, Hashable {
+        /// Any text, or one of a list.
+        case string(oneOf: [String]?)
+        /// A whole number in a range.
+        case integer(ClosedRange<Int64>)
+        /// `true` or `false`.
+        case boolean
+        /// A whole number of the unit in the attribute's name, in a range.
+        case duration(unit: DurationUnit, ClosedRange<Int64>)
+        /// An XPath 1.0 expression whose truth decides, with the message's values as variables.
+        case condition
+    }
+
+    /// The units of durations.
+    ///
+    /// The attribute's name ends in the unit.
+    public enum DurationUnit: String, Sendable {
+        /// Thousandths of a second.
+        case milliseconds
+        /// Seconds.
+        case seconds
+    }
+
+    /// The attribute's name in a chain file.
+    public var name: String
+    /// What its text means.
+    public var kind: Kind
+    /// The text that counts if the attribute is absent; `nil` if it must be there, unless ``isOptional``.
+    public var defaultText: String?
+    /// Whether it may be absent without a default.
+    public var isOptional: Bool
+    /// The unit of a number, such as `bytes`, if it has one.
+    public var unit: String?
+    /// One sentence: what it decides.
+    public var summary: String
+
+    /// Declares a text.
+    public static func string(
+        _ name: String,
+        default defaultText: String? = nil,
+        optional: Bool = false,
+        oneOf values: [String]? = nil,
+        summary: String
+    ) -> Self {
+        Self(
+            name: name,
+            kind: .string(oneOf: values),
+            defaultText: defaultText,
+            isOptional: optional,
+            unit: nil,
+            summary: summary
+        )
+    }
+
+    /// Declares a whole number.
+    public static func integer(
+        _ name: String,
+        default defaultValue: Int64? = nil,
+        in range: ClosedRange<Int64>,
+        unit: String? = nil,
+        optional: Bool = false,
+        summary: String
+    ) -> Self {
+        Self(
+            name: name,
+            kind: .integer(range),
+            defaultText: defaultValue.map { String($0) },
+            isOptional: optional,
+            unit: unit,
+            summary: summary
+        )
+    }
+
+    /// Declares a truth value.
+    public static func boolean(_ name: String, default defaultValue: Bool? = nil, summary: String) -> Self {
+        Self(
+            name: name,
+            kind: .boolean,
+            defaultText: defaultValue.map { String($0) },
+            isOptional: false,
+            unit: nil,
+            summary: summary
+        )
+    }
+
+    /// Declares a duration, in the unit that its name ends in.
+    public static func duration(
+        _ name: String,
+        _ unit: DurationUnit,
+        default defaultValue: Int64? = nil,
+        in range: ClosedRange<Int64>,
+        optional: Bool = false,
+        summary: String
+    ) -> Self {
+        precondition(name.hasSuffix(unit.rawValue), "the name of a duration ends in its unit")
+        return Self(
+            name: name,
+            kind: .duration(unit: unit, range),
+            defaultText: defaultValue.map { String($0) },
+            isOptional: optional,
+            unit: unit.rawValue,
+            summary: summary
+        )
+    }
+
+    /// Declares a condition.
+    public static func condition(_ name: String, optional: Bool = false, summary: String) -> Self {
+        Self(name: name, kind: .condition, defaultText: nil, isOptional: optional, unit: nil, summary: summary)
+    }
+}

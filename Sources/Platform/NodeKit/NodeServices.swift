@@ -1,0 +1,108 @@
+public import Logging
+public import NIOCore
+
+/// What the host lends a node.
+///
+/// A node takes from it, in its initializer, the narrow things that it uses.
+public struct NodeServices: Sendable {
+    /// The name of the chain that the node is in.
+    public var chain: String
+    /// The node's identifier in its chain.
+    public var node: String
+    /// A logger that carries chain and node.
+    public var logger: Logger
+    /// The event loops that all connections share.
+    public var eventLoopGroup: any EventLoopGroup
+    /// The clock for waiting; tests pass their own.
+    public var clock: any Clock<Duration>
+    /// The time of day; tests pass their own.
+    public var now: @Sendable () -> Timestamp
+    private var registry: ServiceRegistry
+
+    /// Lends services to one node.
+    public init(
+        chain: String,
+        node: String,
+        logger: Logger,
+        eventLoopGroup: any EventLoopGroup,
+        clock: any Clock<Duration> = ContinuousClock(),
+        now: @escaping @Sendable () -> Timestamp = { .now },
+        registry: ServiceRegistry
+    ) {
+        self.chain = chain
+        self.node = node
+        self.logger = logger
+        self.eventLoopGroup = eventLoopGroup
+        self.clock = clock
+        self.now = now
+        self.registry = registry
+    }
+
+    /// The service of this type, such as `(any DeviceAuthenticator).self`.
+    ///
+    /// - Throws: ``NodeError`` with code `missing-service` if the host does not provide it.
+    public func require<Service>(_ type: Service.Type) throws(NodeError) -> Service {
+        guard let service = self.registry[type] else {
+            throw NodeError("missing-service", "node '\(self.node)' needs '\(type)', which this host does not provide")
+        }
+        return service
+    }
+
+    /// The queue of this node for messages that wait and must survive a restart.
+    public func messageQueue() throws(NodeError) -> any MessageQueue {
+        try self.require((any MessageQueues).self).queue(named: "\(self.chain)/\(self.node)")
+    }
+}
+
+/// The services of a host, one of each type.
+public struct ServiceRegistry: Sendable {
+    private var services: [ObjectIdentifier: any Sendable] = [:]
+
+    /// Makes a registry without services.
+    public init() {}
+
+    /// The service registered under a type, which is usually that of a protocol: `(any MessageQueues).self`.
+    public subscript<Service>(type: Service.Type) -> Service? {
+        self.services[ObjectIdentifier(type)] as? Service
+    }
+
+    /// Registers a service under a type, in place of one registered before.
+    public mutating func register<Service>(_ service: any Sendable, as type: Service.Type) {
+        precondition(service is Service, "a service must be of the type that it is registered as")
+        self.services[ObjectIdentifier(type)] = service
+    }
+}
+
+/// Queues of messages that survive a restart.
+public protocol MessageQueues: Sendable {
+    /// The queue with this name, made on first use.
+    func queue(named name: String) -> any MessageQueue
+}
+
+/// A first-in, first-out queue of messages that survives a restart.
+///
+/// Attachments and the reply are not kept.
+public protocol MessageQueue: Sendable {
+    /// Stores a message at the end; returns when it is safe.
+    func append(_ message: Message) async throws
+    /// The oldest messages, at most `limit`, in order; they stay in the queue until removed.
+    func first(_ limit: Int) async throws -> [QueuedMessage]
+    /// Removes messages that are done; unknown identifiers are ignored.
+    func remove(_ ids: [Int64]) async throws
+    /// How many messages wait.
+    func count() async throws -> Int
+}
+
+/// A message that waits in a queue.
+public struct QueuedMessage: Sendable {
+    /// Grows with every message of the queue.
+    public var id: Int64
+    /// The message.
+    public var message: Message
+
+    /// Makes a queued message.
+    public init(id: Int64, message: Message) {
+        self.id = id
+        self.message = message
+    }
+}

@@ -1,0 +1,72 @@
+public import NIOCore
+
+/// What a peer that waits for an answer gets.
+public enum Reply: Sendable {
+    /// Done, nothing to send. HTTP 200, CoAP 2.04 or 2.01, MQTT PUBACK.
+    case empty
+    /// A JSON value.
+    case json(JSON)
+    /// Bytes of a package.
+    case content(ContentReply)
+    /// Refused; the ingress turns the code into its protocol's error.
+    case refused(NodeError)
+}
+
+/// A range of some content, with what a transport may want to tell about it.
+public struct ContentReply: Sendable {
+    /// Where the bytes come from.
+    public var content: any Content
+    /// The bytes to send, as zero-based offsets within `content`; may be empty.
+    public var range: Range<Int64>
+    /// File name to offer, without path.
+    public var fileName: String?
+    /// Media type, such as `application/octet-stream`.
+    public var contentType: String?
+    /// What identifies these bytes for ever, such as a checksum in hexadecimal; for entity tags.
+    public var entityTag: String?
+    /// Zero-based index of the chunk, if one was asked for.
+    public var chunkIndex: Int64?
+    /// How many chunks of the asked size the content has, if one was asked for.
+    public var chunksCount: Int64?
+
+    /// Makes an answer of the bytes in `range`.
+    public init(
+        content: any Content,
+        range: Range<Int64>,
+        fileName: String? = nil,
+        contentType: String? = nil,
+        entityTag: String? = nil,
+        chunkIndex: Int64? = nil,
+        chunksCount: Int64? = nil
+    ) {
+        self.content = content
+        self.range = range
+        self.fileName = fileName
+        self.contentType = contentType
+        self.entityTag = entityTag
+        self.chunkIndex = chunkIndex
+        self.chunksCount = chunksCount
+    }
+}
+
+/// Bytes that never change and may be too many to hold in memory.
+public protocol Content: Sendable {
+    /// How many bytes there are.
+    var size: Int64 { get }
+
+    /// Reads bytes; called from an event loop, so it must not block it.
+    ///
+    /// - Parameter range: Zero-based offsets, within `0..<size`. The caller keeps it small (at most a mebibyte, unless it
+    ///   was asked for one larger chunk).
+    /// - Returns: Exactly these bytes.
+    /// - Throws: ``NodeError`` if the bytes cannot be read.
+    func read(_ range: Range<Int64>) async throws -> ByteBuffer
+}
+
+/// How a message's way through the chain ended.
+public enum Outcome: Sendable {
+    /// All branches ended well; what they stored is stored. The reply is the first one that a node set.
+    case completed(Reply?)
+    /// A branch ended with a failure that nothing in the chain handled.
+    case failed(NodeError)
+}

@@ -1,0 +1,163 @@
+import Logging
+import NIOPosix
+public import NodeKit
+import Synchronization
+
+extension ChainNode {
+    /// Makes a node as the host would, of attribute texts as a chain file has them.
+    ///
+    /// - Parameters:
+    ///   - attributes: Name and text of each attribute that is given; the others take their defaults.
+    ///   - conditions: The compiled form of each condition, by attribute name; no XPath is read here.
+    ///   - services: What the host lends; see ``NodeServices/testing(_:node:clock:now:)``.
+    /// - Returns: The node.
+    /// - Throws: ``NodeError`` for an attribute that is unknown, missing or has a bad value, and what the node throws.
+    public static func make(
+        _ attributes: [String: String] = [:],
+        conditions: [String: any Condition] = [:],
+        services: NodeServices = .testing()
+    ) throws -> Self {
+        var values: [String: ConfigurationValue] = [:]
+        for name in attributes.keys where !Self.descriptor.attributes.contains(where: { $0.name == name }) {
+            throw NodeError("unknown-attribute", "'\(Self.descriptor.type)' has no attribute '\(name)'")
+        }
+        for attribute in Self.descriptor.attributes {
+            if let condition = conditions[attribute.name] {
+                values[attribute.name] = .condition(condition)
+            } else if let text = attributes[attribute.name] ?? attribute.defaultText {
+                values[attribute.name] = try attribute.parse(text)
+            } else if !attribute.isOptional {
+                throw NodeError(
+                    "missing-attribute",
+                    "'\(Self.descriptor.type)' needs the attribute '\(attribute.name)'"
+                )
+            }
+        }
+        return try Self(configuration: Configuration(values), services: services)
+    }
+}
+
+extension NodeServices {
+    /// Services for a test: queues in memory, and whatever `register` adds.
+    public static func testing(
+        _ register: (inout ServiceRegistry) -> Void = { _ in },
+        node: String = "node",
+        clock: any Clock<Duration> = ContinuousClock(),
+        now: @escaping @Sendable () -> Timestamp = { .now }
+    ) -> NodeServices {
+        var registry = ServiceRegistry()
+        registry.register(MemoryMessageQueues(), as: (any MessageQueues).self)
+        register(&registry)
+        return NodeServices(
+            chain: "test",
+            node: node,
+            logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
+            eventLoopGroup: MultiThreadedEventLoopGroup.singleton,
+            clock: clock,
+            now: now,
+            registry: registry
+        )
+    }
+}
+
+/// A condition that is a closure.
+public struct ClosureCondition: Condition {
+    private let body: @Sendable (Message) throws -> Bool
+
+    /// Makes a condition of a closure.
+    public init(_ body: @escaping @Sendable (Message) throws -> Bool) { self.body = body }
+
+    /// Asks the closure.
+    public func holds(for message: Message) throws -> Bool { try self.body(message) }
+}
+
+/// An outlet that answers by a closure and remembers what was sent.
+public final class TestOutlet: Outlet {
+    private struct State {
+        var sent: [(message: Message, relation: Relation)] = []
+        var listeners: [Listener]?
+        var waiters: [CheckedContinuation<[Listener], Never>] = []
+    }
+
+    private let state = Mutex(State())
+    private let answer: @Sendable (Message) async -> Outcome
+
+    /// Makes an outlet that stands for a chain.
+    public init(_ answer: @escaping @Sendable (Message) async -> Outcome = { _ in .completed(nil) }) {
+        self.answer = answer
+    }
+
+    /// Remembers the message and asks the closure.
+    public func send(_ message: Message, by relation: Relation) async -> Outcome {
+        self.state.withLock { $0.sent.append((message, relation)) }
+        return await self.answer(message)
+    }
+
+    /// Remembers the addresses and wakes whoever waits in ``listeners()``.
+    public func ready(_ listeners: [Listener]) {
+        let waiters = self.state.withLock { state in
+            state.listeners = listeners
+            defer { state.waiters = [] }
+            return state.waiters
+        }
+        for waiter in waiters { waiter.resume(returning: listeners) }
+    }
+
+    /// What was sent so far, in order.
+    public var sent: [(message: Message, relation: Relation)] { self.state.withLock { $0.sent } }
+
+    /// Waits until the node is ready, and returns the addresses that it listens on.
+    public func listeners() async -> [Listener] {
+        await withCheckedContinuation { continuation in
+            let listeners = self.state.withLock { state in
+                if state.listeners == nil { state.waiters.append(continuation) }
+                return state.listeners
+            }
+            if let listeners { continuation.resume(returning: listeners) }
+        }
+    }
+}
+
+/// Queues that live as long as the object.
+public final class MemoryMessageQueues: MessageQueues {
+    private let queues = Mutex<[String: MemoryMessageQueue]>([:])
+
+    /// Makes an empty set of queues.
+    public init() {}
+
+    /// The queue with this name, made on first use.
+    public func queue(named name: String) -> any MessageQueue {
+        self.queues.withLock { queues in
+            if let queue = queues[name] { return queue }
+            let queue = MemoryMessageQueue()
+            queues[name] = queue
+            return queue
+        }
+    }
+}
+
+private final class MemoryMessageQueue: MessageQueue {
+    private struct State {
+        var nextID: Int64 = 0
+        var messages: [QueuedMessage] = []
+    }
+
+    private let state = Mutex(State())
+
+    func append(_ message: Message) async throws {
+        self.state.withLock { state in
+            state.nextID += 1
+            state.messages.append(QueuedMessage(id: state.nextID, message: message))
+        }
+    }
+
+    func first(_ limit: Int) async throws -> [QueuedMessage] {
+        self.state.withLock { Array($0.messages.prefix(limit)) }
+    }
+
+    func remove(_ ids: [Int64]) async throws {
+        self.state.withLock { $0.messages.removeAll { ids.contains($0.id) } }
+    }
+
+    func count() async throws -> Int { self.state.withLock { $0.messages.count } }
+}

@@ -1,0 +1,52 @@
+public import NodeKit
+
+/// The messages of updates and what their metadata holds.
+///
+/// All ingress nodes and all OTA nodes keep to it.
+///
+/// | Type | From | Metadata | Answer |
+/// |---|---|---|---|
+/// | `POST_TELEMETRY_REQUEST` | device | | empty |
+/// | `POST_ATTRIBUTES_REQUEST` | device | | empty |
+/// | `GET_ATTRIBUTES_REQUEST` | device | `clientKeys`, `sharedKeys`: names joined by commas; both absent means all of both | JSON `{"client":{…},"shared":{…}}` without groups that are empty |
+/// | `PACKAGE_INFO_REQUEST` | device | `packageType` | JSON of the package's shared attributes |
+/// | `PACKAGE_CHUNK_REQUEST` | device | `packageType`; `chunk`: zero-based index; `size`: bytes of a chunk, 0 or absent for the whole package; `title`, `version`: must be those assigned if present; `packageId`: serve this one if present, whatever is assigned by now | content |
+/// | `PACKAGE_ASSIGNED` | `assignments` | `packageType`, `packageId` | |
+/// | `PACKAGE_UNASSIGNED` | `assignments` | `packageType` | |
+/// | `TO_SERVER_RPC_REQUEST` | device | `method`, `requestId`; data is the parameters | JSON |
+/// | `TO_SERVER_RPC_RESPONSE` | device | `requestId`; data is the answer | empty |
+public enum MessageKey {
+    /// `FIRMWARE` or `SOFTWARE`.
+    public static let packageType = "packageType"
+    /// A package's identifier.
+    public static let packageId = "packageId"
+    /// Zero-based index of a chunk.
+    public static let chunk = "chunk"
+    /// Size of a chunk in bytes; 0 means the whole package.
+    public static let size = "size"
+    /// The title that the device asked for.
+    public static let title = "title"
+    /// The version that the device asked for.
+    public static let version = "version"
+    /// Names of client attributes, joined by commas.
+    public static let clientKeys = "clientKeys"
+    /// Names of shared attributes, joined by commas.
+    public static let sharedKeys = "sharedKeys"
+    /// The method of a remote call.
+    public static let method = "method"
+    /// The identifier of a remote call or of a request over MQTT.
+    public static let requestId = "requestId"
+    /// The transport a device message came over: `http`, `mqtt` or `coap`.
+    public static let transport = "transport"
+}
+
+extension MessageType {
+    /// A device asks what package it should have.
+    public static let packageInfoRequest: Self = "PACKAGE_INFO_REQUEST"
+    /// A device asks for the bytes of its package, whole or a chunk.
+    public static let packageChunkRequest: Self = "PACKAGE_CHUNK_REQUEST"
+    /// A device's effective package changed to another one.
+    public static let packageAssigned: Self = "PACKAGE_ASSIGNED"
+    /// A device has no effective package any more.
+    public static let packageUnassigned: Self = "PACKAGE_UNASSIGNED"
+}

@@ -1,0 +1,252 @@
+public import NIOCore
+public import NodeKit
+
+/// Packages and their bytes.
+public protocol OtaPackageService: Sendable {
+    /// The package with this identifier, if it exists.
+    func findOtaPackageById(_ id: OtaPackageId) async throws -> OtaPackage?
+
+    /// Creates a package, or updates what may change of one that exists.
+    ///
+    /// - Throws: ``NodeError`` with ``NodeError/Code/badRequest`` and the sentence of ThingsBoard if a rule is broken.
+    func saveOtaPackage(_ package: OtaPackage) async throws -> OtaPackage
+
+    /// Removes a package and, if no other uses them, its bytes.
+    ///
+    /// - Throws: ``NodeError`` with ``NodeError/Code/badRequest`` if a device or a profile refers to it, and with
+    ///   ``NodeError/Code/notFound`` if it does not exist.
+    func deleteOtaPackage(_ id: OtaPackageId) async throws
+
+    /// The package of a type that a profile assigns to its devices, if any.
+    func findOtaPackageByDeviceProfileIdAndType(
+        _ profileId: DeviceProfileId,
+        _ type: OtaPackageType
+    ) async throws -> OtaPackage?
+
+    /// A page of packages, newest first unless the link says otherwise; those for one profile and type if given.
+    func findOtaPackages(
+        deviceProfileId: DeviceProfileId?,
+        type: OtaPackageType?,
+        hasData: Bool?,
+        page: PageLink
+    ) async throws -> Page<OtaPackage>
+
+    /// Begins to store the bytes of a saved package. Nothing is visible before ``OtaPackageUpload/finish(fileName:contentType:algorithm:checksum:)``.
+    ///
+    /// - Throws: ``NodeError`` with ``NodeError/Code/notFound`` or ``NodeError/Code/badRequest``.
+    func upload(to id: OtaPackageId) async throws -> any OtaPackageUpload
+
+    /// The bytes of a package, if they are stored here.
+    func content(of id: OtaPackageId) async throws -> (any Content)?
+
+    /// The package with this identifier and its bytes. Kept in memory: cheap enough to call for every chunk.
+    func package(_ id: OtaPackageId) async throws -> EffectivePackage?
+
+    /// The package that a device should have: its own, or its profile's. Kept in memory: cheap enough to call for every
+    /// chunk.
+    func effectivePackage(for device: DeviceId, type: OtaPackageType) async throws -> EffectivePackage?
+}
+
+/// Takes in the bytes of one package as they come.
+public protocol OtaPackageUpload: Sendable {
+    /// Appends bytes; returns when more can come.
+    ///
+    /// - Throws: ``NodeError`` with ``NodeError/Code/storageFull`` if the disk is full. What came so far is removed.
+    func write(_ bytes: ByteBuffer) async throws
+
+    /// Makes the bytes the package's, for good.
+    ///
+    /// - Parameters:
+    ///   - fileName: The file's name, without path.
+    ///   - contentType: Its media type.
+    ///   - algorithm: How the package's checksum is computed.
+    ///   - checksum: The checksum in lower-case hexadecimal to compare with; `nil` to take what was computed.
+    /// - Returns: The package as it is now.
+    /// - Throws: ``NodeError`` with ``NodeError/Code/badRequest`` if the checksum differs, the file is empty or a name is
+    ///   missing. What came so far is removed.
+    func finish(
+        fileName: String?,
+        contentType: String?,
+        algorithm: ChecksumAlgorithm,
+        checksum: String?
+    ) async throws -> OtaPackage
+
+    /// Gives up; nothing remains. May be called after a failure and more than once.
+    func cancel() async
+}
+
+/// Devices, their profiles and credentials.
+public protocol DeviceService: Sendable {
+    /// The device with this identifier, if it exists.
+    func findDeviceById(_ id: DeviceId) async throws -> Device?
+    /// The device with this name, if it exists.
+    func findDeviceByName(_ name: String) async throws -> Device?
+    /// A page of devices, of one profile if given.
+    func findDevices(deviceProfileId: DeviceProfileId?, page: PageLink) async throws -> Page<Device>
+    /// Creates or replaces a device. If its effective package changes, the update is QUEUED in the same step.
+    ///
+    /// - Parameters:
+    ///   - device: The device as it is to be.
+    ///   - accessToken: The token of a new device; `nil` for a random one.
+    /// - Returns: The device as stored.
+    /// - Throws: ``NodeError`` with ``NodeError/Code/badRequest`` and the sentence of ThingsBoard if a rule is broken.
+    func saveDevice(_ device: Device, accessToken: String?) async throws -> Device
+    /// Removes a device with all that is stored about it; one that does not exist is ``NodeError/Code/notFound``.
+    func deleteDevice(_ id: DeviceId) async throws
+    /// How many devices of a profile have no package of this type of their own.
+    func countDevices(deviceProfileId: DeviceProfileId, withoutOwn type: OtaPackageType) async throws -> Int
+
+    /// The credentials of a device.
+    func findCredentials(of id: DeviceId) async throws -> DeviceCredentials?
+    /// Replaces the credentials of a device.
+    func saveCredentials(_ credentials: DeviceCredentials) async throws -> DeviceCredentials
+
+    /// The profile with this identifier, if it exists.
+    func findDeviceProfileById(_ id: DeviceProfileId) async throws -> DeviceProfile?
+    /// The profile with this name, if it exists.
+    func findDeviceProfileByName(_ name: String) async throws -> DeviceProfile?
+    /// The profile of devices that name none; there always is one.
+    func defaultDeviceProfile() async throws -> DeviceProfile
+    /// A page of profiles.
+    func findDeviceProfiles(page: PageLink) async throws -> Page<DeviceProfile>
+    /// Creates or replaces a profile. If its package changes, the update of every device without its own is QUEUED in the
+    /// same step.
+    func saveDeviceProfile(_ profile: DeviceProfile) async throws -> DeviceProfile
+    /// Makes a profile the default one.
+    func setDefaultDeviceProfile(_ id: DeviceProfileId) async throws -> DeviceProfile
+    /// Removes a profile that no device uses, with its packages.
+    func deleteDeviceProfile(_ id: DeviceProfileId) async throws
+}
+
+/// Tells who a device is by what it presents.
+///
+/// Kept in memory: cheap enough to call for every request.
+public protocol DeviceAuthenticator: Sendable {
+    /// The device with this access token; `nil` if there is none.
+    func device(accessToken: String) async throws -> Originator?
+    /// The device with these MQTT credentials, in ThingsBoard's order: MQTT basic by client identifier and user name, then
+    /// an access token in place of the user name; `nil` if there is none.
+    func device(clientId: String, userName: String?, password: String?) async throws -> Originator?
+}
+
+/// Attributes of devices.
+public protocol AttributesService: Sendable {
+    /// Attributes of one scope, those named or all, sorted by key.
+    func attributes(of device: DeviceId, scope: AttributeScope, keys: [String]?) async throws -> [AttributeEntry]
+
+    /// Writes attributes; `null` values are left out. Shared ones are pushed to the device's sessions, in one notification,
+    /// once stored.
+    func saveAttributes(of device: DeviceId, scope: AttributeScope, _ values: JSON.Object, at: Timestamp) async throws
+
+    /// Removes attributes and returns the names of those that existed. Of shared ones the device's sessions are told once
+    /// they are gone; if none existed, nothing is told.
+    @discardableResult
+    func deleteAttributes(of device: DeviceId, scope: AttributeScope, keys: [String]) async throws -> [String]
+}
+
+/// Time series of devices.
+public protocol TimeseriesService: Sendable {
+    /// Writes points; those without a time get `at`.
+    func saveTimeseries(of device: DeviceId, _ points: [TelemetryPoint], at: Timestamp) async throws
+    /// The newest entry of each series, those named or all, sorted by key.
+    func latestTimeseries(of device: DeviceId, keys: [String]?) async throws -> [TimeseriesEntry]
+    /// Entries of one series with `start <= time <= end`, newest first unless `ascending`, at most `limit`.
+    func timeseries(
+        of device: DeviceId,
+        key: String,
+        from start: Timestamp,
+        to end: Timestamp,
+        limit: Int,
+        ascending: Bool
+    ) async throws -> [TimeseriesEntry]
+}
+
+/// Update records, their history, and assignments that devices are to be told of.
+public protocol UpdateService: Sendable {
+    /// The update record of a device, if there ever was an update.
+    func updateRecord(of device: DeviceId, type: OtaPackageType) async throws -> UpdateRecord?
+    /// The history of a device's updates of a type, oldest first.
+    func updateHistory(of device: DeviceId, type: OtaPackageType) async throws -> [UpdateHistoryEntry]
+
+    /// Records what a device told; returns when it is stored. Progress without a state changes only the record.
+    func record(_ report: StateReport, of device: DeviceId) async throws -> StateReportResult
+    /// Stores why a failed update failed.
+    func classify(_ errorClass: OtaErrorClass?, of device: DeviceId, type: OtaPackageType) async throws
+    /// The server is about to tell the device: QUEUED becomes INITIATED, with the telemetry `fw_state`. An update already
+    /// further on stays as it is.
+    ///
+    /// - Returns: `false` if the package is not the effective one any more, in which case nothing was written.
+    func initiate(_ packageId: OtaPackageId, of device: DeviceId, type: OtaPackageType) async throws -> Bool
+    /// Counts bytes served to a device, for its progress. Cheap; what was counted is stored now and then.
+    func served(_ range: Range<Int64>, of package: OtaPackage, to device: DeviceId)
+
+    /// The oldest assignments that are not settled, at most `limit`, in order of identifier and later than `after`.
+    func assignments(after id: Int64, limit: Int) async throws -> [Assignment]
+    /// The devices of these assignments were told, or someone safe was asked to.
+    func settle(_ assignments: [Int64]) async throws
+    /// Waits until an assignment with a greater identifier may be there, or the task is cancelled.
+    func waitForAssignments(after id: Int64) async throws
+}
+
+/// People who may log in.
+public protocol UserService: Sendable {
+    /// The user with this name, compared without case.
+    func findUser(name: String) async throws -> User?
+    /// The user with this identifier.
+    func findUserById(_ id: UserId) async throws -> User?
+    /// Creates or replaces a user.
+    func saveUser(_ user: User) async throws -> User
+    /// How many users there are.
+    func countUsers() async throws -> Int
+    /// A secret with this name, made of `count` random bytes on first use and kept; for signing.
+    func secret(named name: String, count: Int) async throws -> [UInt8]
+}
+
+/// Which part of a list.
+public struct PageLink: Sendable, Hashable {
+    /// The most entries on a page, 1…1000 where it comes from a client.
+    public var pageSize: Int
+    /// Zero-based number of the page.
+    public var page: Int
+    /// Text that a name or title must contain, compared without case.
+    public var textSearch: String?
+    /// The member to sort by, as the REST API names it; unknown ones count as `createdTime`.
+    public var sortProperty: String?
+    /// Whether to sort upward.
+    public var ascending: Bool
+
+    /// Makes a link.
+    public init(
+        pageSize: Int,
+        page: Int = 0,
+        textSearch: String? = nil,
+        sortProperty: String? = nil,
+        ascending: Bool = false
+    ) {
+        self.pageSize = pageSize
+        self.page = page
+        self.textSearch = textSearch
+        self.sortProperty = sortProperty
+        self.ascending = ascending
+    }
+}
+
+/// A part of a list, and how long the list is.
+public struct Page<Element: Sendable>: Sendable {
+    /// The entries.
+    public var data: [Element]
+    /// How many entries all pages have.
+    public var totalElements: Int
+    /// How many pages there are.
+    public var totalPages: Int
+    /// Whether there is a page after this one.
+    public var hasNext: Bool
+
+    /// Makes the page that a link asked for.
+    public init(data: [Element], totalElements: Int, link: PageLink) {
+        self.data = data
+        self.totalElements = totalElements
+        self.totalPages = (totalElements + link.pageSize - 1) / max(1, link.pageSize)
+        self.hasNext = (link.page + 1) * link.pageSize < totalElements
+    }
+}

@@ -1,0 +1,72 @@
+// swift-tools-version: 6.2
+// Everything that the host and its plugins share, as one dynamic library: SwiftPM shares code between an executable and
+// dynamic libraries only through a dynamic product of another package (see README, "How it is built").
+import PackageDescription
+
+let settings: [SwiftSetting] = [
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+]
+
+/// A room of the platform: one folder, one module.
+func room(_ name: String, knows dependencies: [Target.Dependency]) -> Target {
+    .target(name: name, dependencies: dependencies, path: name, swiftSettings: settings)
+}
+
+let nio = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
+let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
+let cryptoExtras = Target.Dependency.product(name: "CryptoExtras", package: "swift-crypto")
+let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+
+let package = Package(
+    name: "Platform",
+    platforms: [.macOS(.v15)],
+    products: [
+        .library(
+            name: "WindlassPlatform",
+            type: .dynamic,
+            targets: ["NodeKit", "NodeTesting", "OTA", "Chains", "Store", "Management", "Host"]
+        )
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+        .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
+        .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+        .package(url: "https://github.com/vapor/jwt-kit", from: "5.7.1"),
+    ],
+    targets: [
+        .systemLibrary(
+            name: "CLibXML2",
+            path: "CLibXML2",
+            pkgConfig: "libxml-2.0",
+            providers: [.apt(["libxml2-dev"]), .brew(["libxml2"])]
+        ),
+        room("NodeKit", knows: [nio, nioPosix, logging]),
+        room("NodeTesting", knows: ["NodeKit", "OTA", nio, nioPosix, logging]),
+        room("OTA", knows: ["NodeKit", nio, crypto]),
+        room("Chains", knows: ["NodeKit", "CLibXML2", nio, logging]),
+        room(
+            "Store",
+            knows: [
+                "NodeKit", "OTA", nio, nioPosix, logging, crypto, .product(name: "GRDB", package: "GRDB.swift"),
+            ]
+        ),
+        room(
+            "Management",
+            knows: [
+                "NodeKit", "OTA", nio, logging, crypto, cryptoExtras, lifecycle,
+                .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "JWTKit", package: "jwt-kit"),
+            ]
+        ),
+        room("Host", knows: ["NodeKit", "OTA", "Chains", "Store", "Management", nio, nioPosix, logging, lifecycle]),
+    ],
+    swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,2 @@
+import ArgumentParser
+@main struct Windlass: AsyncParsableCommand { func run() async throws {} }
