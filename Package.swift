@@ -9,12 +9,12 @@ let settings: [SwiftSetting] = [
 ]
 
 let platform = Target.Dependency.product(name: "WindlassPlatform", package: "Platform")
-let nioHTTP1 = Target.Dependency.product(name: "NIOHTTP1", package: "swift-nio")
-let nioEmbedded = Target.Dependency.product(name: "NIOEmbedded", package: "swift-nio")
-let nioTestUtils = Target.Dependency.product(name: "NIOTestUtils", package: "swift-nio")
 let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 
 /// A plugin lives in one folder, sees only the platform and what it names here, and becomes one dynamic library.
+///
+/// The modules of swift-nio, swift-log and whatever else the platform is made of come with it and are imported without being
+/// named here: naming one would link a second copy of it, and of all it needs, into the plugin.
 func plugin(_ name: String, needs dependencies: [Target.Dependency] = []) -> [Target] {
     [
         .target(
@@ -25,7 +25,7 @@ func plugin(_ name: String, needs dependencies: [Target.Dependency] = []) -> [Ta
         ),
         .testTarget(
             name: "\(name)Tests",
-            dependencies: [.target(name: name), platform, nioEmbedded, nioTestUtils] + dependencies,
+            dependencies: [.target(name: name), platform] + dependencies,
             swiftSettings: settings
         ),
     ]
@@ -33,7 +33,7 @@ func plugin(_ name: String, needs dependencies: [Target.Dependency] = []) -> [Ta
 
 /// The tests of one room of the platform.
 func tests(_ room: String) -> Target {
-    .testTarget(name: "\(room)Tests", dependencies: [platform], exclude: [], swiftSettings: settings)
+    .testTarget(name: "\(room)Tests", dependencies: [platform], swiftSettings: settings)
 }
 
 let plugins = ["OTANodes", "FlowNodes", "HTTPIngress", "MQTTIngress", "CoAPIngress"]
@@ -44,19 +44,18 @@ let package = Package(
     products: plugins.map { .library(name: "\($0)Plugin", type: .dynamic, targets: [$0]) },
     dependencies: [
         .package(path: "Sources/Platform"),
-        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     ],
     targets: [
         .executableTarget(
             name: "windlass",
-            dependencies: [platform, arguments, nioHTTP1],
+            dependencies: [platform, arguments],
             swiftSettings: settings
         )
     ]
         + plugin("OTANodes")
         + plugin("FlowNodes")
-        + plugin("HTTPIngress", needs: [nioHTTP1])
+        + plugin("HTTPIngress")
         + plugin("MQTTIngress")
         + plugin("CoAPIngress")
         + ["NodeKit", "OTA", "Chains", "Store", "Management", "Host"].map(tests),

@@ -16,6 +16,8 @@ func room(_ name: String, knows dependencies: [Target.Dependency]) -> Target {
 }
 
 let nio = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
+let nioHTTP1 = Target.Dependency.product(name: "NIOHTTP1", package: "swift-nio")
+let nioTestUtils = Target.Dependency.product(name: "NIOTestUtils", package: "swift-nio")
 let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
@@ -49,7 +51,7 @@ let package = Package(
             providers: [.apt(["libxml2-dev"]), .brew(["libxml2"])]
         ),
         room("NodeKit", knows: [nio, nioPosix, logging]),
-        room("NodeTesting", knows: ["NodeKit", "OTA", nio, nioPosix, logging]),
+        room("NodeTesting", knows: ["NodeKit", "OTA", nio, nioPosix, nioHTTP1, nioTestUtils, logging]),
         room("OTA", knows: ["NodeKit", nio, crypto]),
         room("Chains", knows: ["NodeKit", "CLibXML2", nio, logging]),
         room(
