@@ -41,7 +41,9 @@ final class DemoDisplay: Sendable {
 
     /// Takes in how far a device is.
     ///
-    /// - Parameter index: Zero-based row.
+    /// - Parameters:
+    ///   - index: Zero-based row.
+    ///   - progress: What the device told.
     func update(_ index: Int, _ progress: DemoProgress) {
         self.state.withLock { state in
             let isNewState = state.rows[index].progress?.state != progress.state
