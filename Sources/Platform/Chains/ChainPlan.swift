@@ -1,0 +1,170 @@
+import NodeKit
+
+/// A chain made ready to run: nodes in an array, links as indexes into it.
+final class ChainPlan: Sendable {
+    /// The name in a message's metadata of the text of the error that it left a node with.
+    static let errorKey = "error"
+    /// The name in a message's metadata of the code of the error that it left a node with.
+    static let errorCodeKey = "errorCode"
+
+    let chain: String
+    let hopsMax: Int
+    let steps: [Step]
+
+    init(chain: String, hopsMax: Int, steps: [Step]) {
+        self.chain = chain
+        self.hopsMax = hopsMax
+        self.steps = steps
+    }
+
+    /// One node in its place.
+    final class Step: Sendable {
+        let id: String
+        /// `nil` if messages only start here.
+        let node: (any Node)?
+        let exits: [Exit]
+        /// The exit that takes what has none of its own, if the node's relations are open and `Other` is linked.
+        let other: Exit?
+        let counters: NodeCounters
+
+        init(id: String, node: (any Node)?, exits: [Exit], isOpen: Bool, counters: NodeCounters) {
+            self.id = id
+            self.node = node
+            self.exits = exits
+            self.other = isOpen ? exits.first { $0.relation == .other } : nil
+            self.counters = counters
+        }
+
+        /// The links of a relation; `nil` if there are none.
+        ///
+        /// Few relations are compared faster than hashed.
+        func exit(_ relation: Relation) -> Exit? {
+            for exit in self.exits where exit.relation == relation { return exit }
+            return relation == .failure ? nil : self.other
+        }
+    }
+
+    /// The links of one relation of a node.
+    final class Exit: Sendable {
+        let relation: Relation
+        /// In the order of the file; never empty.
+        let links: [Link]
+
+        init(relation: Relation, links: [Link]) {
+            self.relation = relation
+            self.links = links
+        }
+    }
+
+    struct Link: Sendable {
+        let target: Int
+        let counter: Counter
+    }
+
+    /// Sends a message from a node's links on, and returns when all its branches have ended.
+    ///
+    /// Branches run one after another, each to its end, in the order of the links. Runs on the caller's executor.
+    func send(_ message: Message, from index: Int, by relation: Relation) async -> Outcome {
+        var journey = Journey()
+        journey.leave(self.steps[index], message, relation)
+        var hops = 0
+        while let (target, message) = journey.next() {
+            let step = self.steps[target]
+            guard let node = step.node else { continue }
+            hops += 1
+            guard hops <= self.hopsMax else {
+                return .failed(
+                    NodeError(
+                        "hop-limit",
+                        "a message passed more than \(self.hopsMax) nodes of chain '\(self.chain)', the last of them "
+                            + "'\(step.id)'; look for a cycle, or raise hops-max"
+                    )
+                )
+            }
+            step.counters.processed.increment()
+            do {
+                let emission = try await node.process(message)
+                journey.leave(step, emission)
+            } catch {
+                step.counters.failed.increment()
+                journey.fail(step, message, NodeError(wrapping: error))
+            }
+        }
+        if let failure = journey.failure { return .failed(failure) }
+        return .completed(journey.reply)
+    }
+}
+
+/// Where one message and its copies are, and what came of them so far.
+private struct Journey {
+    /// The first answer that a node set.
+    var reply: Reply?
+    /// The first failure that nothing handled.
+    var failure: NodeError?
+    /// Where the message goes as long as there is only one, without a list.
+    private var upcoming: (target: Int, message: Message)?
+    /// The branches that wait while another runs, the next one last.
+    private var waiting: [(target: Int, message: Message)] = []
+
+    mutating func next() -> (target: Int, message: Message)? {
+        guard let next = self.upcoming else { return self.waiting.popLast() }
+        self.upcoming = nil
+        return next
+    }
+
+    /// Takes a message along the links of a relation.
+    mutating func leave(_ step: ChainPlan.Step, _ message: Message, _ relation: Relation) {
+        if self.reply == nil, let reply = message.reply { self.reply = reply }
+        guard let exit = step.exit(relation) else {
+            if relation == .failure { self.failUnhandled(step, message) }
+            return
+        }
+        if exit.links.count == 1 {
+            exit.links[0].counter.increment()
+            self.upcoming = (exit.links[0].target, message)
+        } else {
+            self.wait(exit, message)
+        }
+    }
+
+    /// Takes the messages of an emission to where they go.
+    mutating func leave(_ step: ChainPlan.Step, _ emission: Emission) {
+        if emission.routes.count == 1 {
+            return self.leave(step, emission.routes[0].message, emission.routes[0].relation)
+        }
+        // Answers and failures count in the order of the routes; branches wait with the next one last.
+        for (message, relation) in emission.routes {
+            if self.reply == nil, let reply = message.reply { self.reply = reply }
+            if relation == .failure, step.exit(relation) == nil { self.failUnhandled(step, message) }
+        }
+        for (message, relation) in emission.routes.reversed() {
+            if let exit = step.exit(relation) { self.wait(exit, message) }
+        }
+    }
+
+    /// Lets a message leave by `Failure`, with what went wrong in its metadata.
+    mutating func fail(_ step: ChainPlan.Step, _ message: Message, _ error: NodeError) {
+        guard step.exit(.failure) != nil else {
+            if self.failure == nil { self.failure = error }
+            return
+        }
+        var message = message
+        message.metadata[ChainPlan.errorKey] = .string(error.message)
+        message.metadata[ChainPlan.errorCodeKey] = .string(error.code.rawValue)
+        self.leave(step, message, .failure)
+    }
+
+    private mutating func wait(_ exit: ChainPlan.Exit, _ message: Message) {
+        for link in exit.links.reversed() {
+            link.counter.increment()
+            self.waiting.append((link.target, message))
+        }
+    }
+
+    private mutating func failUnhandled(_ step: ChainPlan.Step, _ message: Message) {
+        guard self.failure == nil else { return }
+        let code = message.metadata.string(ChainPlan.errorCodeKey).map(NodeError.Code.init(rawValue:))
+        let text = message.metadata.string(ChainPlan.errorKey) ?? "node '\(step.id)' could not do its work"
+        self.failure = NodeError(code ?? .internalError, text)
+    }
+}
