@@ -53,11 +53,13 @@ let package = Package(
         room("NodeKit", knows: [nio, nioPosix, logging]),
         room("NodeTesting", knows: ["NodeKit", "OTA", nio, nioPosix, nioHTTP1, nioTestUtils, logging]),
         room("OTA", knows: ["NodeKit", nio, crypto]),
+        .target(name: "CStoreShims", path: "CStoreShims"),
         room("Chains", knows: ["NodeKit", "CLibXML2", nio, logging]),
         room(
             "Store",
             knows: [
-                "NodeKit", "OTA", nio, nioPosix, logging, crypto, .product(name: "GRDB", package: "GRDB.swift"),
+                "NodeKit", "OTA", "CStoreShims", nio, nioPosix, logging, crypto,
+                .product(name: "GRDB", package: "GRDB.swift"),
             ]
         ),
         room(

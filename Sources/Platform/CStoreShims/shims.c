@@ -1,0 +1,18 @@
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "CStoreShims.h"
+
+#include <errno.h>
+#include <sys/uio.h>
+
+ssize_t windlass_pread_cached(int fd, void *bytes, size_t count, int64_t offset) {
+#if defined(__linux__) && defined(RWF_NOWAIT)
+    struct iovec vector = {.iov_base = bytes, .iov_len = count};
+    return preadv2(fd, &vector, 1, (off_t)offset, RWF_NOWAIT);
+#else
+    (void)fd, (void)bytes, (void)count, (void)offset;
+    errno = EOPNOTSUPP;
+    return -1;
+#endif
+}

@@ -1,0 +1,187 @@
+import FoundationEssentials
+import GRDB
+import NodeKit
+import OTA
+
+extension Database {
+    /// Carries out a statement that is prepared once.
+    func run(_ sql: String, _ arguments: StatementArguments = []) throws {
+        try self.cachedStatement(sql: sql).execute(arguments: arguments)
+    }
+
+    /// The first row of a query that is prepared once.
+    func row(_ sql: String, _ arguments: StatementArguments = []) throws -> Row? {
+        try Row.fetchOne(self.cachedStatement(sql: sql), arguments: arguments)
+    }
+
+    /// All rows of a query that is prepared once.
+    func rows(_ sql: String, _ arguments: StatementArguments = []) throws -> [Row] {
+        try Row.fetchAll(self.cachedStatement(sql: sql), arguments: arguments)
+    }
+
+    /// The first column of the first row.
+    func integer(_ sql: String, _ arguments: StatementArguments = []) throws -> Int64? {
+        try Int64.fetchOne(self.cachedStatement(sql: sql), arguments: arguments)
+    }
+
+    /// Whether a query has any row.
+    func exists(_ sql: String, _ arguments: StatementArguments = []) throws -> Bool {
+        try self.row(sql, arguments) != nil
+    }
+
+    /// The row number of a device.
+    func number(of device: DeviceId) throws -> Int64 {
+        guard let number = try self.integer("SELECT no FROM device WHERE id = ?", [device.uuid]) else {
+            throw NodeError(.notFound, "Device with id [\(device)] is not found")
+        }
+        return number
+    }
+}
+
+extension JSON {
+    /// How a value is stored: its kind and what is in the column; `nil` for `null`, which is not stored.
+    var columns: (kind: Int, value: DatabaseValue)? {
+        switch self {
+        case .null: nil
+        case .bool(let value): (0, (value ? 1 : 0).databaseValue)
+        case .integer(let value): (1, value.databaseValue)
+        case .double(let value): (2, value.databaseValue)
+        case .string(let value): (3, value.databaseValue)
+        case .array, .object: (4, self.description.databaseValue)
+        }
+    }
+
+    /// The value of the columns `kind` and `value` of a row.
+    init(columnsOf row: Row) throws {
+        let kind: Int = row["kind"]
+        self =
+            switch kind {
+            case 0: .bool(row["value"] as Int64 != 0)
+            case 1: .integer(row["value"])
+            case 2: .double(row["value"])
+            case 3: .string(row["value"])
+            default: try JSON(stored: row["value"])
+            }
+    }
+
+    /// The value of a column with JSON text.
+    init(stored text: String) throws {
+        do {
+            // The store wraps what clients sent, so it may be somewhat deeper than what is taken from them.
+            self = try JSON(parsing: text, depthMax: JSON.depthMax + 8)
+        } catch {
+            throw NodeError(
+                .internalError,
+                "the database holds JSON that cannot be read; check the store",
+                cause: error
+            )
+        }
+    }
+}
+
+extension Row {
+    /// The JSON in a column of text, if there is any.
+    func json(_ column: String) throws -> JSON? {
+        guard let text: String = self[column] else { return nil }
+        return try JSON(stored: text)
+    }
+
+    func time(_ column: String) -> Timestamp { Timestamp(milliseconds: self[column]) }
+
+    func id<Entity>(_ column: String) -> EntityID<Entity> { EntityID(self[column] as UUID) }
+
+    func idIfPresent<Entity>(_ column: String) -> EntityID<Entity>? { (self[column] as UUID?).map(EntityID.init) }
+
+    /// The case of an enumeration whose raw value a column holds.
+    func choice<Choice: RawRepresentable<String>>(_ column: String) throws -> Choice {
+        guard let choice = Choice(rawValue: self[column]) else {
+            throw NodeError(.internalError, "the database holds an unknown '\(column)'; check the store")
+        }
+        return choice
+    }
+}
+
+extension NodeError {
+    /// Says what an error of the database means to who asked for it.
+    ///
+    /// Holds neither SQL nor arguments.
+    init(storing error: any Error) {
+        guard let error = error as? DatabaseError else {
+            self.init(wrapping: error)
+            return
+        }
+        let text = error.message ?? "no reason given"
+        switch error.resultCode {
+        case .SQLITE_FULL:
+            self.init(
+                .storageFull,
+                "the database cannot grow: the disk is full; make room in the data folder",
+                cause: error
+            )
+        case .SQLITE_BUSY, .SQLITE_LOCKED:
+            self.init(.unavailable, "the database is in use by another program (\(text)); close it", cause: error)
+        case .SQLITE_MISUSE:
+            self.init(.unavailable, "the store is closed; the host is shutting down", cause: error)
+        default:
+            self.init(
+                .internalError,
+                "the database failed: \(text) (SQLite code \(error.resultCode.rawValue))",
+                cause: error
+            )
+        }
+    }
+}
+
+/// The page that a link asks for, as SQL.
+struct PageQuery {
+    /// What is selected, from `SELECT` on.
+    var select: String
+    /// Table and joins, from `FROM` on.
+    var from: String
+    /// What rows must fulfil, joined by `AND`.
+    var conditions: [String] = []
+    /// Values for the conditions.
+    var arguments: StatementArguments = []
+    /// The column to search text in.
+    var searched: String
+    /// The columns to sort by, by member of the REST API; `createdTime` must be there.
+    var sortable: [String: String]
+    /// What makes the order of equal rows certain.
+    var tieBreaker: String
+
+    /// Reads the page and counts all pages.
+    func page<Element: Sendable>(_ link: PageLink, _ db: Database, _ map: (Row) throws -> Element) throws -> Page<
+        Element
+    > {
+        var conditions = self.conditions
+        var arguments = self.arguments
+        if let text = link.textSearch, !text.isEmpty {
+            conditions.append("\(self.searched) LIKE ? ESCAPE '\\'")
+            arguments += ["%\(Self.escaped(text))%"]
+        }
+        let filter = conditions.isEmpty ? "" : " WHERE " + conditions.joined(separator: " AND ")
+        let total = try db.integer("SELECT count(*) \(self.from)\(filter)", arguments) ?? 0
+        let column = link.sortProperty.flatMap { self.sortable[$0] } ?? self.sortable["createdTime"] ?? self.tieBreaker
+        let direction = link.ascending ? "ASC" : "DESC"
+        let size = max(0, link.pageSize)
+        let (page, pageOverflow) = max(0, link.page).addingReportingOverflow(1)
+        let (end, overflow) = size.multipliedReportingOverflow(by: page)
+        guard !pageOverflow, !overflow else { throw NodeError(.badRequest, "there is no page \(link.page)") }
+        let order = "ORDER BY \(column) \(direction), \(self.tieBreaker) \(direction)"
+        let data = try db.rows(
+            "\(self.select) \(self.from)\(filter) \(order) LIMIT ? OFFSET ?",
+            arguments + [size, end - size]
+        ).map(map)
+        return Page(data: data, totalElements: Int(total), link: link)
+    }
+
+    /// The text with the wildcards of `LIKE` made ordinary.
+    static func escaped(_ text: String) -> String {
+        var escaped = ""
+        for character in text.unicodeScalars {
+            if character == "%" || character == "_" || character == "\\" { escaped.unicodeScalars.append("\\") }
+            escaped.unicodeScalars.append(character)
+        }
+        return escaped
+    }
+}

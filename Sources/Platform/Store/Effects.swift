@@ -1,0 +1,52 @@
+import GRDB
+import NodeKit
+import OTA
+
+/// What a write changes beside the database, done after its commit and before its caller goes on.
+struct Effects {
+    /// Credentials that are not what they were.
+    var credentials: [String] = []
+    /// Whether any credentials may lead to a device with another name or type.
+    var allCredentials = false
+    /// Devices whose effective package may be another.
+    var devices: [DeviceId] = []
+    /// Whether the effective package of any device may be another.
+    var allDevices = false
+    /// Packages that are not what they were.
+    var packages: [OtaPackageId] = []
+    /// Names of files with the bytes of packages that may have lost their last package; looked at after a failure too.
+    var files: [String] = []
+    /// Whether there are new assignments.
+    var assignments = false
+    /// What connected devices are to be told.
+    var notifications: [(device: DeviceId, notification: DeviceNotification)] = []
+
+    /// What is still to be done if the write was undone.
+    var ofFailure: Effects {
+        var effects = Effects()
+        effects.files = self.files
+        return effects
+    }
+}
+
+/// Carries out effects.
+struct EffectApplier: Sendable {
+    let caches: StoreCaches
+    let files: PackageFiles
+    let assignments: Signal
+    let sessions: DeviceSessions
+
+    /// Called by the writer's thread outside a transaction, so `db` shows what is committed and nothing changes meanwhile.
+    func apply(_ effects: Effects, _ db: Database) {
+        self.caches.forget(effects)
+        for file in effects.files { self.removeIfUnused(file, db) }
+        if effects.assignments { self.assignments.raise() }
+        for (device, notification) in effects.notifications { self.sessions.notify(device.uuid, notification) }
+    }
+
+    /// A file that stays behind because of an error here does no harm and is removed when the store is opened again.
+    private func removeIfUnused(_ file: String, _ db: Database) {
+        guard let used = try? db.exists("SELECT 1 FROM ota_package WHERE sha256 = ?", [file]), !used else { return }
+        self.files.remove(file)
+    }
+}

@@ -1,0 +1,48 @@
+import GRDB
+import NodeKit
+public import OTA
+
+extension SQLiteStore {
+    /// The oldest assignments that are not settled, in order of identifier and later than `id`.
+    public func assignments(after id: Int64, limit: Int) async throws -> [Assignment] {
+        try await self.read { db in
+            try db.rows(
+                """
+                SELECT a.id AS number, a.type AS package_type, a.package_id, a.timestamp, d.id, d.name, p.name AS type
+                FROM assignment a JOIN device d ON d.no = a.device JOIN device_profile p ON p.id = d.device_profile_id
+                WHERE a.id > ? ORDER BY a.id LIMIT ?
+                """,
+                [id, max(0, limit)]
+            ).map { row in
+                Assignment(
+                    id: row["number"],
+                    device: Originator(row: row),
+                    type: try row.choice("package_type"),
+                    packageId: row.idIfPresent("package_id"),
+                    timestamp: row.time("timestamp")
+                )
+            }
+        }
+    }
+
+    /// Removes assignments whose devices were told.
+    public func settle(_ assignments: [Int64]) async throws {
+        guard !assignments.isEmpty else { return }
+        try await self.write { db, _ in
+            for id in assignments { try db.run("DELETE FROM assignment WHERE id = ?", [id]) }
+        }
+    }
+
+    /// Returns when an assignment with a greater identifier may be there, or the task is cancelled.
+    public func waitForAssignments(after id: Int64) async throws {
+        while !Task.isCancelled {
+            // Read first: an assignment that comes after the query raises the signal again.
+            let count = self.assignmentsAdded.count
+            let isThere = try await self.read { db in
+                try db.exists("SELECT 1 FROM assignment WHERE id > ? LIMIT 1", [id])
+            }
+            if isThere { return }
+            await self.assignmentsAdded.wait(since: count)
+        }
+    }
+}

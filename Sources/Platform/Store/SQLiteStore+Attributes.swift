@@ -1,0 +1,87 @@
+import GRDB
+public import NodeKit
+public import OTA
+
+extension SQLiteStore: AttributesService {
+    /// The most characters of the name of an attribute or time series.
+    static let keyLengthMax = 255
+
+    /// Attributes of one scope, those named or all, sorted by key.
+    public func attributes(
+        of device: DeviceId,
+        scope: AttributeScope,
+        keys: [String]?
+    ) async throws -> [AttributeEntry] {
+        try await self.read { db in
+            var sql = """
+                SELECT a.key, a.kind, a.value, a.last_update FROM attribute a JOIN device d ON d.no = a.device
+                WHERE d.id = ? AND a.scope = ?
+                """
+            var arguments: StatementArguments = [device.uuid, scope.rawValue]
+            if let keys {
+                sql += " AND a.key IN (SELECT value FROM json_each(?))"
+                arguments += [JSON.array(keys.map(JSON.string)).description]
+            }
+            return try db.rows(sql + " ORDER BY a.key", arguments).map { row in
+                AttributeEntry(key: row["key"], value: try JSON(columnsOf: row), lastUpdate: row.time("last_update"))
+            }
+        }
+    }
+
+    /// Writes attributes, and tells the device's sessions of shared ones.
+    public func saveAttributes(
+        of device: DeviceId,
+        scope: AttributeScope,
+        _ values: JSON.Object,
+        at time: Timestamp
+    ) async throws {
+        let values = values.withoutNulls
+        guard !values.isEmpty else { return }
+        try Self.checkKeys(values)
+        try await self.write { db, effects in
+            let number = try db.number(of: device)
+            for (key, value) in values.members {
+                guard let columns = value.columns else { continue }
+                try db.run(
+                    """
+                    INSERT OR REPLACE INTO attribute (device, scope, key, kind, value, last_update) VALUES (?, ?, ?, ?, ?, ?)
+                    """,
+                    [number, scope.rawValue, key, columns.kind, columns.value, time.rawValue]
+                )
+            }
+            if scope == .shared { effects.notifications = [(device, .attributesUpdated(values))] }
+        }
+    }
+
+    /// Removes attributes, and tells the device's sessions of shared ones that existed.
+    @discardableResult
+    public func deleteAttributes(
+        of device: DeviceId,
+        scope: AttributeScope,
+        keys: [String]
+    ) async throws -> [String] {
+        guard !keys.isEmpty else { return [] }
+        return try await self.write { db, effects in
+            let number = try db.number(of: device)
+            var deleted: [String] = []
+            for key in keys {
+                try db.run(
+                    "DELETE FROM attribute WHERE device = ? AND scope = ? AND key = ?",
+                    [number, scope.rawValue, key]
+                )
+                if db.changesCount > 0 { deleted.append(key) }
+            }
+            if scope == .shared, !deleted.isEmpty {
+                effects.notifications = [(device, .attributesDeleted(deleted))]
+            }
+            return deleted
+        }
+    }
+
+    static func checkKeys(_ values: JSON.Object) throws {
+        for (key, _) in values.members {
+            guard !key.isEmpty else { throw NodeError(.badRequest, "Key can't be empty!") }
+            try Self.checkLength(key, of: "key", max: Self.keyLengthMax)
+        }
+    }
+}

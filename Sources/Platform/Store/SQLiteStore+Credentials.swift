@@ -1,0 +1,183 @@
+import Crypto
+import GRDB
+public import NodeKit
+public import OTA
+
+extension SQLiteStore: DeviceAuthenticator {
+    /// The most characters of what credentials are looked up by.
+    static let credentialsIdLengthMax = 255
+
+    /// The credentials of a device.
+    public func findCredentials(of id: DeviceId) async throws -> DeviceCredentials? {
+        try await self.read { db in try db.credentials(of: id) }
+    }
+
+    /// Replaces the credentials of a device.
+    ///
+    /// If they change, its sessions end.
+    public func saveCredentials(_ credentials: DeviceCredentials) async throws -> DeviceCredentials {
+        let wanted = try Self.completed(credentials)
+        return try await self.write { db, effects in
+            let number = try db.number(of: wanted.deviceId)
+            var saved = wanted
+            if let old = try db.credentials(of: wanted.deviceId) {
+                saved.id = old.id
+                saved.createdTime = old.createdTime
+                guard saved != old else { return saved }
+                effects.credentials = [old.credentialsId, saved.credentialsId]
+                effects.notifications = [(saved.deviceId, .credentialsRevoked)]
+                try db.run("DELETE FROM device_credentials WHERE device = ?", [number])
+            }
+            try Self.insert(saved, of: number, db)
+            return saved
+        }
+    }
+
+    /// The device with this access token.
+    public func device(accessToken: String) async throws -> Originator? {
+        guard let known = try await self.credentials(accessToken), known.kind == .accessToken else { return nil }
+        return known.device
+    }
+
+    /// The device with these MQTT credentials.
+    public func device(clientId: String, userName: String?, password: String?) async throws -> Originator? {
+        guard let userName, !userName.isEmpty else {
+            let id = MQTTBasicCredentials.lookup(clientId: clientId, userName: nil)
+            guard let known = try await self.credentials(id) else { return nil }
+            return known.accepts(clientId: clientId, userName: nil, password: password) ? known.device : nil
+        }
+        let both = MQTTBasicCredentials.lookup(clientId: clientId, userName: userName)
+        if let known = try await self.credentials(both), known.kind == .mqttBasic {
+            // A wrong password ends it: the user name must not then count as a token.
+            return known.accepts(clientId: clientId, userName: userName, password: password) ? known.device : nil
+        }
+        guard let known = try await self.credentials(userName) else { return nil }
+        if known.kind == .accessToken { return known.device }
+        return known.accepts(clientId: clientId, userName: userName, password: password) ? known.device : nil
+    }
+
+    private func credentials(_ id: String) async throws -> KnownCredentials? {
+        guard !id.isEmpty else { return nil }
+        if let known = self.caches.credentials(id) { return known }
+        let version = self.caches.version
+        let known = try await self.read { db -> KnownCredentials? in
+            let row = try db.row(
+                """
+                SELECT c.kind, c.credentials_value, d.id, d.name, p.name AS type
+                FROM device_credentials c JOIN device d ON d.no = c.device JOIN device_profile p ON p.id = d.device_profile_id
+                WHERE c.credentials_id = ?
+                """,
+                [id]
+            )
+            guard let row else { return nil }
+            let kind: DeviceCredentials.Kind = try row.choice("kind")
+            return KnownCredentials(
+                device: Originator(row: row),
+                kind: kind,
+                basic: kind == .mqttBasic ? MQTTBasicCredentials(text: row["credentials_value"]) : nil
+            )
+        }
+        if let known { self.caches.keep(known, as: id, readAt: version) }
+        return known
+    }
+
+    /// Adds the credentials of a device that has none.
+    static func insert(_ credentials: DeviceCredentials, of number: Int64, _ db: Database) throws {
+        try Self.checkLength(credentials.credentialsId, of: "credentialsId", max: Self.credentialsIdLengthMax)
+        guard try !db.exists("SELECT 1 FROM device_credentials WHERE credentials_id = ?", [credentials.credentialsId])
+        else {
+            throw NodeError(.badRequest, "Device credentials are already assigned to another device!")
+        }
+        try db.run(
+            """
+            INSERT INTO device_credentials (id, created_time, device, kind, credentials_id, credentials_value)
+            VALUES (?, ?, ?, ?, ?, ?)
+            """,
+            [
+                credentials.id.uuid, credentials.createdTime.rawValue, number, credentials.kind.rawValue,
+                credentials.credentialsId, credentials.credentialsValue,
+            ]
+        )
+    }
+
+    /// Checks credentials and works out what those of MQTT and certificates are looked up by.
+    private static func completed(_ credentials: DeviceCredentials) throws -> DeviceCredentials {
+        var credentials = credentials
+        switch credentials.kind {
+        case .accessToken:
+            credentials.credentialsValue = nil
+            guard !credentials.credentialsId.isEmpty else {
+                throw NodeError(.badRequest, "Device credentials id should be specified!")
+            }
+        case .mqttBasic:
+            guard let basic = MQTTBasicCredentials(text: credentials.credentialsValue) else {
+                throw NodeError(.badRequest, "Invalid credentials body for simple mqtt credentials!")
+            }
+            guard basic.clientId != nil || basic.userName != nil else {
+                throw NodeError(.badRequest, "Both mqtt client id and user name are empty!")
+            }
+            credentials.credentialsId = MQTTBasicCredentials.lookup(clientId: basic.clientId, userName: basic.userName)
+        case .x509Certificate:
+            guard let value = credentials.credentialsValue, !value.isEmpty else {
+                throw NodeError(.badRequest, "Device credentials value should be specified!")
+            }
+            // The same certificate whatever its line ends are.
+            credentials.credentialsId = MQTTBasicCredentials.digest(value.filter { !$0.isWhitespace })
+        }
+        return credentials
+    }
+}
+
+extension KnownCredentials {
+    /// Whether what a client presents is what is stored, for the kind that has a password.
+    func accepts(clientId: String, userName: String?, password: String?) -> Bool {
+        self.basic?.accepts(clientId: clientId, userName: userName, password: password) ?? false
+    }
+}
+
+/// Client identifier, user name and password, of which those that are set must be presented.
+struct MQTTBasicCredentials: Sendable, Hashable {
+    var clientId: String?
+    var userName: String?
+    var password: String?
+
+    /// Reads ThingsBoard's JSON form; `nil` if it is none.
+    init?(text: String?) {
+        guard let text, let json = try? JSON(parsing: text), case .object(let object) = json else { return nil }
+        func member(_ name: String) -> String? { object[name]?.string.flatMap { $0.isEmpty ? nil : $0 } }
+        self.clientId = member("clientId")
+        self.userName = member("userName")
+        self.password = member("password")
+    }
+
+    /// Whether all that is set was presented.
+    func accepts(clientId: String, userName: String?, password: String?) -> Bool {
+        if let wanted = self.clientId, wanted != clientId { return false }
+        if let wanted = self.userName, wanted != userName { return false }
+        guard let wanted = self.password else { return true }
+        // Digests of the same length, compared as a whole, so that the time tells nothing about the password.
+        return SHA256.hash(data: Array(wanted.utf8)) == SHA256.hash(data: Array((password ?? "").utf8))
+    }
+
+    /// What credentials with these members are found by, built as in ThingsBoard but of SHA-256.
+    static func lookup(clientId: String?, userName: String?) -> String {
+        switch (clientId, userName) {
+        case (let clientId?, let userName?): Self.digest("\(clientId)|\(userName)")
+        case (nil, let userName?): userName
+        case (let clientId, nil): Self.digest(clientId ?? "")
+        }
+    }
+
+    static func digest(_ text: String) -> String {
+        var checksum = Checksum(.sha256)
+        Array(text.utf8).withUnsafeBytes { checksum.update($0) }
+        return checksum.hexadecimal
+    }
+}
+
+extension Originator {
+    /// Reads a row with a device's `id` and `name` and its profile's name as `type`.
+    init(row: Row) {
+        self.init(id: row["id"], name: row["name"], type: row["type"])
+    }
+}

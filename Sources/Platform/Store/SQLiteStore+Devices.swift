@@ -1,0 +1,153 @@
+import GRDB
+import NodeKit
+public import OTA
+
+extension SQLiteStore: DeviceService {
+    /// The most characters of a name or label.
+    static let nameLengthMax = 255
+
+    /// The device with this identifier, if it exists.
+    public func findDeviceById(_ id: DeviceId) async throws -> Device? {
+        try await self.read { db in try db.device(id)?.device }
+    }
+
+    /// The device with this name, if it exists.
+    public func findDeviceByName(_ name: String) async throws -> Device? {
+        try await self.read { db in
+            try db.row(
+                "SELECT \(Device.columns) FROM device WHERE tenant_id = ? AND name = ?",
+                [TenantId.main.uuid, name]
+            ).map(Device.init(row:))
+        }
+    }
+
+    /// A page of devices, of one profile if given.
+    public func findDevices(deviceProfileId: DeviceProfileId?, page: PageLink) async throws -> Page<Device> {
+        var query = PageQuery(
+            select: "SELECT device.*",
+            from: "FROM device",
+            searched: "device.name",
+            sortable: [
+                "createdTime": "device.created_time", "name": "device.name", "label": "device.label",
+                "type": "(SELECT p.name FROM device_profile p WHERE p.id = device.device_profile_id)",
+            ],
+            tieBreaker: "device.no"
+        )
+        if let deviceProfileId {
+            query.conditions = ["device.device_profile_id = ?"]
+            query.arguments = [deviceProfileId.uuid]
+        }
+        return try await self.read { [query] db in try query.page(page, db, Device.init(row:)) }
+    }
+
+    /// How many devices of a profile have no package of this type of their own.
+    public func countDevices(deviceProfileId: DeviceProfileId, withoutOwn type: OtaPackageType) async throws -> Int {
+        try await self.read { db in
+            let column = type.ownColumn
+            let count = try db.integer(
+                "SELECT count(*) FROM device WHERE device_profile_id = ? AND \(column) IS NULL",
+                [deviceProfileId.uuid]
+            )
+            return Int(count ?? 0)
+        }
+    }
+
+    /// Creates or replaces a device, and queues its update if its effective package changes.
+    public func saveDevice(_ device: Device, accessToken: String?) async throws -> Device {
+        try Self.check(device)
+        let now = self.now()
+        return try await self.write { db, effects in
+            guard let profile = try db.profile(device.deviceProfileId) else {
+                throw NodeError(.badRequest, "Device is referencing to non-existent device profile!")
+            }
+            let taken = try db.integer(
+                "SELECT no FROM device WHERE tenant_id = ? AND name = ? AND id <> ?",
+                [device.tenantId.uuid, device.name, device.id.uuid]
+            )
+            guard taken == nil else { throw NodeError(.badRequest, "Device with such name already exists!") }
+            let old = try db.device(device.id)
+            for type in OtaPackageType.allCases {
+                // What did not change was checked when it was saved.
+                guard let id = device.packageId(of: type) else { continue }
+                if let old, old.device.packageId(of: type) == id, old.device.deviceProfileId == profile.id { continue }
+                try OtaPackageRules.checkAssignment(
+                    of: db.package(id),
+                    as: type,
+                    tenantId: device.tenantId,
+                    deviceProfileId: profile.id
+                )
+            }
+            var saved = device
+            let number: Int64
+            var oldEffective: [OtaPackageType: OtaPackageId] = [:]
+            if let old {
+                saved.createdTime = old.device.createdTime
+                saved.tenantId = old.device.tenantId
+                number = old.number
+                let oldProfile = try db.profile(old.device.deviceProfileId)
+                for type in OtaPackageType.allCases {
+                    oldEffective[type] = old.device.packageId(of: type) ?? oldProfile?.packageId(of: type)
+                }
+                try db.update(saved)
+                effects.devices = [device.id]
+                if old.device.name != device.name || old.device.deviceProfileId != device.deviceProfileId,
+                    let credentials = try db.credentials(of: device.id)
+                {
+                    effects.credentials = [credentials.credentialsId]
+                }
+            } else {
+                number = try db.insert(saved)
+                effects.devices = [device.id]
+                let token = accessToken.flatMap { $0.isEmpty ? nil : $0 } ?? Self.randomToken()
+                try Self.insert(
+                    DeviceCredentials(createdTime: now, deviceId: device.id, credentialsId: token),
+                    of: number,
+                    db
+                )
+            }
+            for type in OtaPackageType.allCases {
+                let effective = saved.packageId(of: type) ?? profile.packageId(of: type)
+                guard effective != oldEffective[type] else { continue }
+                try db.assign(effective, type: type, to: .device(number), at: now)
+                effects.assignments = true
+            }
+            return saved
+        }
+    }
+
+    /// Removes a device with all that is stored about it.
+    public func deleteDevice(_ id: DeviceId) async throws {
+        try await self.write { db, effects in
+            let number = try db.number(of: id)
+            if let credentials = try db.credentials(of: id) { effects.credentials = [credentials.credentialsId] }
+            effects.devices = [id]
+            effects.notifications = [(id, .credentialsRevoked)]
+            try db.run("DELETE FROM device WHERE no = ?", [number])
+        }
+    }
+
+    private static func check(_ device: Device) throws {
+        guard !device.name.allSatisfy(\.isWhitespace) else {
+            throw NodeError(.badRequest, "Device name should be specified!")
+        }
+        try Self.checkLength(device.name, of: "name")
+        try Self.checkLength(device.label, of: "label")
+    }
+
+    /// Refuses a text that is too long, in the words of ThingsBoard.
+    static func checkLength(_ text: String?, of name: String, max: Int = SQLiteStore.nameLengthMax) throws {
+        guard let text, text.utf8.count > max, text.unicodeScalars.count > max else { return }
+        throw NodeError(.badRequest, "\(name) length must be equal or less than \(max)")
+    }
+
+    /// Twenty letters and digits that nobody can guess, as ThingsBoard makes tokens.
+    private static func randomToken() -> String {
+        let characters = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")
+        return String((0..<20).compactMap { _ in characters.randomElement() })
+    }
+}
+
+extension OtaPackageType {
+    /// The column of a device or profile with the package of this type.
+    var ownColumn: String { self == .firmware ? "firmware_id" : "software_id" }
+}

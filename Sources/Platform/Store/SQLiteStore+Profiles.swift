@@ -1,0 +1,127 @@
+import GRDB
+import NodeKit
+public import OTA
+
+extension SQLiteStore {
+    /// The profile with this identifier, if it exists.
+    public func findDeviceProfileById(_ id: DeviceProfileId) async throws -> DeviceProfile? {
+        try await self.read { db in try db.profile(id) }
+    }
+
+    /// The profile with this name, if it exists.
+    public func findDeviceProfileByName(_ name: String) async throws -> DeviceProfile? {
+        try await self.read { db in
+            try db.row("SELECT * FROM device_profile WHERE tenant_id = ? AND name = ?", [TenantId.main.uuid, name])
+                .map(DeviceProfile.init(row:))
+        }
+    }
+
+    /// The profile of devices that name none.
+    public func defaultDeviceProfile() async throws -> DeviceProfile {
+        let profile = try await self.read { db in
+            try db.row("SELECT * FROM device_profile WHERE tenant_id = ? AND is_default = 1", [TenantId.main.uuid])
+                .map(DeviceProfile.init(row:))
+        }
+        guard let profile else {
+            throw NodeError(.internalError, "there is no default device profile; check the store")
+        }
+        return profile
+    }
+
+    /// A page of profiles.
+    public func findDeviceProfiles(page: PageLink) async throws -> Page<DeviceProfile> {
+        let query = PageQuery(
+            select: "SELECT *",
+            from: "FROM device_profile",
+            searched: "name",
+            sortable: [
+                "createdTime": "created_time", "name": "name", "description": "description", "default": "is_default",
+                "isDefault": "is_default",
+            ],
+            tieBreaker: "id"
+        )
+        return try await self.read { db in try query.page(page, db, DeviceProfile.init(row:)) }
+    }
+
+    /// Creates or replaces a profile, and queues the update of every device without its own package if the profile's changes.
+    ///
+    /// Which profile is the default one is changed by ``setDefaultDeviceProfile(_:)`` alone.
+    public func saveDeviceProfile(_ profile: DeviceProfile) async throws -> DeviceProfile {
+        guard !profile.name.allSatisfy(\.isWhitespace) else {
+            throw NodeError(.badRequest, "Device profile name should be specified!")
+        }
+        try Self.checkLength(profile.name, of: "name")
+        let now = self.now()
+        return try await self.write { db, effects in
+            let taken = try db.exists(
+                "SELECT 1 FROM device_profile WHERE tenant_id = ? AND name = ? AND id <> ?",
+                [profile.tenantId.uuid, profile.name, profile.id.uuid]
+            )
+            guard !taken else { throw NodeError(.badRequest, "Device profile with such name already exists!") }
+            let old = try db.profile(profile.id)
+            for type in OtaPackageType.allCases {
+                guard let id = profile.packageId(of: type), id != old?.packageId(of: type) else { continue }
+                try OtaPackageRules.checkAssignment(
+                    of: db.package(id),
+                    as: type,
+                    tenantId: profile.tenantId,
+                    deviceProfileId: profile.id
+                )
+            }
+            var saved = profile
+            guard let old else {
+                saved.isDefault = false
+                try db.insert(saved)
+                return saved
+            }
+            saved.createdTime = old.createdTime
+            saved.tenantId = old.tenantId
+            saved.isDefault = old.isDefault
+            try db.update(saved)
+            // The type of an originator is the name of its profile.
+            if old.name != saved.name { effects.allCredentials = true }
+            for type in OtaPackageType.allCases where saved.packageId(of: type) != old.packageId(of: type) {
+                try db.assign(saved.packageId(of: type), type: type, to: .profile(saved.id), at: now)
+                effects.allDevices = true
+                effects.assignments = true
+            }
+            return saved
+        }
+    }
+
+    /// Makes a profile the default one.
+    public func setDefaultDeviceProfile(_ id: DeviceProfileId) async throws -> DeviceProfile {
+        try await self.write { db, _ in
+            guard var profile = try db.profile(id) else { throw Self.missing(id) }
+            // Two steps, as there is never more than one default.
+            try db.run("UPDATE device_profile SET is_default = 0 WHERE tenant_id = ?", [profile.tenantId.uuid])
+            try db.run("UPDATE device_profile SET is_default = 1 WHERE id = ?", [id.uuid])
+            profile.isDefault = true
+            return profile
+        }
+    }
+
+    /// Removes a profile that no device uses, with its packages.
+    public func deleteDeviceProfile(_ id: DeviceProfileId) async throws {
+        try await self.write { db, effects in
+            guard let profile = try db.profile(id) else { throw Self.missing(id) }
+            guard !profile.isDefault else {
+                throw NodeError(.badRequest, "Deletion of Default Device Profile is prohibited!")
+            }
+            guard try !db.exists("SELECT 1 FROM device WHERE device_profile_id = ? LIMIT 1", [id.uuid]) else {
+                throw NodeError(.badRequest, "The device profile referenced by the devices cannot be deleted!")
+            }
+            for row in try db.rows("SELECT id, sha256 FROM ota_package WHERE device_profile_id = ?", [id.uuid]) {
+                effects.packages.append(row.id("id"))
+                if let file: String = row["sha256"] { effects.files.append(file) }
+            }
+            try db.run("UPDATE device_profile SET firmware_id = NULL, software_id = NULL WHERE id = ?", [id.uuid])
+            try db.run("DELETE FROM ota_package WHERE device_profile_id = ?", [id.uuid])
+            try db.run("DELETE FROM device_profile WHERE id = ?", [id.uuid])
+        }
+    }
+
+    private static func missing(_ id: DeviceProfileId) -> NodeError {
+        NodeError(.notFound, "Device profile with id [\(id)] is not found")
+    }
+}

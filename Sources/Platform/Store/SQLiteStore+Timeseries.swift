@@ -1,0 +1,83 @@
+import GRDB
+public import NodeKit
+public import OTA
+
+extension SQLiteStore: TimeseriesService {
+    /// Writes points; those without a time get `at`.
+    public func saveTimeseries(of device: DeviceId, _ points: [TelemetryPoint], at time: Timestamp) async throws {
+        for point in points { try Self.checkKeys(point.values) }
+        guard points.contains(where: { !$0.values.withoutNulls.isEmpty }) else { return }
+        try await self.write { db, _ in
+            let number = try db.number(of: device)
+            for point in points {
+                for (key, value) in point.values.members {
+                    try db.insertPoint(number, key, point.timestamp ?? time, value)
+                }
+            }
+        }
+    }
+
+    /// The newest entry of each series, those named or all, sorted by key.
+    public func latestTimeseries(of device: DeviceId, keys: [String]?) async throws -> [TimeseriesEntry] {
+        try await self.read { db in
+            guard let number = try db.integer("SELECT no FROM device WHERE id = ?", [device.uuid]) else { return [] }
+            // Each name is found by a search beyond the one before, so the cost is that of the names and not of the points.
+            let names = try keys.map { Array(Set($0)).sorted() } ?? Self.names(of: number, db)
+            return try names.compactMap { key in
+                try db.row(
+                    "SELECT key, ts, kind, value FROM ts WHERE device = ? AND key = ? ORDER BY ts DESC LIMIT 1",
+                    [number, key]
+                ).map(TimeseriesEntry.init(row:))
+            }
+        }
+    }
+
+    /// Entries of one series within a span of time, at most `limit`.
+    public func timeseries(
+        of device: DeviceId,
+        key: String,
+        from start: Timestamp,
+        to end: Timestamp,
+        limit: Int,
+        ascending: Bool
+    ) async throws -> [TimeseriesEntry] {
+        try await self.read { db in
+            try db.rows(
+                """
+                SELECT key, ts, kind, value FROM ts
+                WHERE device = (SELECT no FROM device WHERE id = ?) AND key = ? AND ts BETWEEN ? AND ?
+                ORDER BY ts \(ascending ? "ASC" : "DESC") LIMIT ?
+                """,
+                [device.uuid, key, start.rawValue, end.rawValue, max(0, limit)]
+            ).map(TimeseriesEntry.init(row:))
+        }
+    }
+
+    private static func names(of number: Int64, _ db: Database) throws -> [String] {
+        var names: [String] = []
+        while let row = try db.row(
+            "SELECT key FROM ts WHERE device = ? AND key > ? ORDER BY key LIMIT 1",
+            [number, names.last ?? ""]
+        ) {
+            names.append(row["key"])
+        }
+        return names
+    }
+}
+
+extension TimeseriesEntry {
+    fileprivate init(row: Row) throws {
+        self.init(key: row["key"], timestamp: row.time("ts"), value: try JSON(columnsOf: row))
+    }
+}
+
+extension Database {
+    /// Adds or replaces one value of a time series; `null` is left out.
+    func insertPoint(_ device: Int64, _ key: String, _ time: Timestamp, _ value: JSON) throws {
+        guard let columns = value.columns else { return }
+        try self.run(
+            "INSERT OR REPLACE INTO ts (device, key, ts, kind, value) VALUES (?, ?, ?, ?, ?)",
+            [device, key, time.rawValue, columns.kind, columns.value]
+        )
+    }
+}

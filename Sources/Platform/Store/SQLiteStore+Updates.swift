@@ -1,0 +1,276 @@
+import GRDB
+import NodeKit
+public import OTA
+
+extension SQLiteStore: UpdateService {
+    /// The most characters kept of what a device says about a failure.
+    static let errorLengthMax = 1024
+    /// The most characters kept of a state that is none of ours.
+    static let stateLengthMax = 255
+
+    /// The update record of a device, if there is one.
+    public func updateRecord(of device: DeviceId, type: OtaPackageType) async throws -> UpdateRecord? {
+        try await self.read { db in
+            guard let number = try db.integer("SELECT no FROM device WHERE id = ?", [device.uuid]) else { return nil }
+            return try db.record(number, type).map { try UpdateRecord(row: $0, of: device) }
+        }
+    }
+
+    /// The history of a device's updates of a type, oldest first.
+    public func updateHistory(of device: DeviceId, type: OtaPackageType) async throws -> [UpdateHistoryEntry] {
+        try await self.read { db in
+            try db.rows(
+                """
+                SELECT h.* FROM update_history h
+                WHERE h.device = (SELECT no FROM device WHERE id = ?) AND h.type = ? ORDER BY h.id
+                """,
+                [device.uuid, type.rawValue]
+            ).map { row in
+                UpdateHistoryEntry(
+                    id: row["id"],
+                    deviceId: device,
+                    type: type,
+                    title: row["title"],
+                    version: row["version"],
+                    state: row["state"],
+                    timestamp: row.time("timestamp"),
+                    accepted: row["accepted"],
+                    error: row["error"]
+                )
+            }
+        }
+    }
+
+    /// Records what a device told.
+    public func record(_ report: StateReport, of device: DeviceId) async throws -> StateReportResult {
+        try await self.write { [progress] db, _ in
+            let number = try db.number(of: device)
+            let row = try db.record(number, report.type)
+            let error = report.error.map { String($0.prefix(Self.errorLengthMax)) }
+            let told = report.progress.map { min(max($0, 0), 100) }
+            guard let text = report.state else {
+                guard let row else { return .flagged }
+                return try db.complete(row, number, report.type, progress: told, error: error)
+            }
+            guard let row else {
+                try db.appendHistory(number, report, text, title: "", version: "", accepted: false, error)
+                return .flagged
+            }
+            let present: OtaUpdateState = try row.choice("state")
+            guard let next = OtaUpdateState(rawValue: text), next == present || present.accepts(next) else {
+                try db.appendHistory(
+                    number,
+                    report,
+                    text,
+                    title: row["title"],
+                    version: row["version"],
+                    accepted: false,
+                    error
+                )
+                return .flagged
+            }
+            guard next != present else {
+                return try db.complete(row, number, report.type, progress: told, error: error)
+            }
+            if next == .downloading { progress.forget(device, report.type) }
+            try db.enter(next, number, report.type, at: report.timestamp, progress: told, error: error)
+            try db.appendHistory(
+                number,
+                report,
+                text,
+                title: row["title"],
+                version: row["version"],
+                accepted: true,
+                error
+            )
+            return .recorded(next)
+        }
+    }
+
+    /// Stores why a failed update failed.
+    public func classify(_ errorClass: OtaErrorClass?, of device: DeviceId, type: OtaPackageType) async throws {
+        try await self.write { db, _ in
+            let number = try db.number(of: device)
+            try db.run(
+                "UPDATE update_record SET error_class = ? WHERE device = ? AND type = ? AND state = 'FAILED'",
+                [errorClass?.rawValue, number, type.rawValue]
+            )
+        }
+    }
+
+    /// Makes a QUEUED update INITIATED, if its package is still the effective one.
+    public func initiate(_ packageId: OtaPackageId, of device: DeviceId, type: OtaPackageType) async throws -> Bool {
+        let now = self.now()
+        return try await self.write { db, _ in
+            let found = try db.row(
+                """
+                SELECT d.no, coalesce(d.\(type.ownColumn), p.\(type.ownColumn)) AS package
+                FROM device d JOIN device_profile p ON p.id = d.device_profile_id WHERE d.id = ?
+                """,
+                [device.uuid]
+            )
+            guard let found, found.idIfPresent("package") == packageId else { return false }
+            let number: Int64 = found["no"]
+            guard let row = try db.record(number, type), try row.choice("state") == OtaUpdateState.queued else {
+                return true
+            }
+            // Later than QUEUED by all means: the series `fw_state` has one value for each millisecond, and both are to be seen.
+            let queued: Int64? = row["queued_time"]
+            let time = Timestamp(milliseconds: max(now.rawValue, (queued ?? now.rawValue - 1) + 1))
+            let report = StateReport(type: type, state: OtaUpdateState.initiated.rawValue, timestamp: time)
+            try db.enter(.initiated, number, type, at: time, progress: nil, error: nil)
+            try db.appendHistory(
+                number,
+                report,
+                OtaUpdateState.initiated.rawValue,
+                title: row["title"],
+                version: row["version"],
+                accepted: true,
+                nil
+            )
+            try db.insertPoint(number, "\(type.prefix)_state", time, .string(OtaUpdateState.initiated.rawValue))
+            return true
+        }
+    }
+
+    /// Counts bytes served to a device, for its progress.
+    public func served(_ range: Range<Int64>, of package: OtaPackage, to device: DeviceId) {
+        guard self.progress.served(range, of: package, to: device) else { return }
+        self.writer.writeLater { [progress] db, _ in try db.store(progress.drain()) }
+    }
+
+    /// Stores what was counted since the last time.
+    func storeProgress() async throws {
+        guard !self.progress.isEmpty else { return }
+        // Taken away by the writer's thread, so that a count never comes after the report that begins anew.
+        try await self.write { [progress] db, _ in try db.store(progress.drain()) }
+    }
+}
+
+extension Database {
+    /// The row of an update record.
+    fileprivate func record(_ device: Int64, _ type: OtaPackageType) throws -> Row? {
+        try self.row("SELECT * FROM update_record WHERE device = ? AND type = ?", [device, type.rawValue])
+    }
+
+    /// Puts a record into its next state.
+    fileprivate func enter(
+        _ state: OtaUpdateState,
+        _ device: Int64,
+        _ type: OtaPackageType,
+        at time: Timestamp,
+        progress: Int?,
+        error: String?
+    ) throws {
+        try self.run(
+            state.entering,
+            [
+                state.rawValue, time.rawValue, state == .updated ? 100 : progress, state == .failed ? error : nil,
+                device,
+                type.rawValue,
+            ]
+        )
+    }
+
+    /// Takes over what a report adds to a record that is in the reported state already.
+    fileprivate func complete(
+        _ row: Row,
+        _ device: Int64,
+        _ type: OtaPackageType,
+        progress: Int?,
+        error: String?
+    ) throws -> StateReportResult {
+        let state: OtaUpdateState = try row.choice("state")
+        let known: Int? = row["progress"]
+        let knownError: String? = row["error"]
+        let newProgress = state.isFinal ? known : progress ?? known
+        let newError = state == .failed ? error ?? knownError : knownError
+        guard newProgress != known || newError != knownError else { return .duplicate(state) }
+        try self.run(
+            "UPDATE update_record SET progress = ?, error = ? WHERE device = ? AND type = ?",
+            [newProgress, newError, device, type.rawValue]
+        )
+        return .recorded(state)
+    }
+
+    fileprivate func appendHistory(
+        _ device: Int64,
+        _ report: StateReport,
+        _ state: String,
+        title: String,
+        version: String,
+        accepted: Bool,
+        _ error: String?
+    ) throws {
+        try self.run(
+            """
+            INSERT INTO update_history (device, type, title, version, state, timestamp, accepted, error)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+            """,
+            [
+                device, report.type.rawValue, title, version, String(state.prefix(SQLiteStore.stateLengthMax)),
+                report.timestamp.rawValue, accepted, error,
+            ]
+        )
+    }
+
+    /// Stores counted progress; it never lowers what is known, and what is over stays as it is.
+    fileprivate func store(_ counts: [ProgressCounter.Count]) throws {
+        for count in counts {
+            try self.run(
+                """
+                UPDATE update_record SET progress = ?1
+                WHERE device = (SELECT no FROM device WHERE id = ?2) AND type = ?3 AND package_id = ?4
+                    AND state NOT IN ('UPDATED', 'FAILED') AND (progress IS NULL OR progress < ?1)
+                """,
+                [count.percent, count.device.uuid, count.type.rawValue, count.package.uuid]
+            )
+        }
+    }
+}
+
+extension OtaUpdateState {
+    /// The column of the time when a state was last entered.
+    fileprivate var timeColumn: String { "\(self.rawValue.lowercased())_time" }
+
+    /// The statement that enters this state.
+    ///
+    /// DOWNLOADING is a new attempt, whose progress begins anew.
+    fileprivate var entering: String { Self.enteringStatements[self] ?? "" }
+
+    /// Made once, as it is used for every report.
+    private static let enteringStatements: [OtaUpdateState: String] = Dictionary(
+        uniqueKeysWithValues: Self.allCases.map { state in
+            let isAttempt = state == .downloading
+            let statement = """
+                UPDATE update_record SET state = ?, \(state.timeColumn) = ?,
+                    progress = \(isAttempt ? "?" : "coalesce(?, progress)"),
+                    attempts = attempts + \(isAttempt ? 1 : 0), error = ?, error_class = NULL
+                WHERE device = ? AND type = ?
+                """
+            return (state, statement)
+        }
+    )
+}
+
+extension UpdateRecord {
+    fileprivate init(row: Row, of device: DeviceId) throws {
+        var entered: [OtaUpdateState: Timestamp] = [:]
+        for state in OtaUpdateState.allCases {
+            entered[state] = (row[state.timeColumn] as Int64?).map(Timestamp.init(milliseconds:))
+        }
+        self.init(
+            deviceId: device,
+            type: try row.choice("type"),
+            packageId: row.idIfPresent("package_id"),
+            title: row["title"],
+            version: row["version"],
+            state: try row.choice("state"),
+            entered: entered,
+            progress: row["progress"],
+            attempts: row["attempts"],
+            errorClass: (row["error_class"] as String?).flatMap(OtaErrorClass.init(rawValue:)),
+            error: row["error"]
+        )
+    }
+}

@@ -1,0 +1,226 @@
+import FoundationEssentials
+import GRDB
+public import NodeKit
+public import OTA
+import Synchronization
+
+/// All that the host keeps: an SQLite database and the bytes of packages beside it.
+///
+/// One process has the folder open at a time. What a method wrote is on the disk when it returns.
+public final class SQLiteStore: Sendable {
+    let pool: DatabasePool
+    let writer: GroupCommitWriter
+    let files: PackageFiles
+    let caches: StoreCaches
+    let sessions: DeviceSessions
+    let progress = ProgressCounter()
+    let assignmentsAdded: Signal
+    let now: @Sendable () -> Timestamp
+    private let lock: Mutex<DirectoryLock?>
+
+    /// How long progress that was counted may be in memory only.
+    static let progressInterval = Duration.seconds(2)
+    /// The most connections for reading.
+    static let readersMax = 4
+    /// The most bytes that the write-ahead log keeps on the disk when it is idle.
+    static let logSizeMax = 64 * 1024 * 1024
+
+    /// Opens or makes the store in a folder.
+    ///
+    /// Brings the tables up to date and removes what uploads left that were cut off.
+    ///
+    /// - Parameters:
+    ///   - directory: The folder; made if it does not exist.
+    ///   - sessions: Who is told of changes that concern connected devices.
+    ///   - now: The time of day.
+    /// - Returns: The store; close it with ``close()``.
+    /// - Throws: ``NodeError`` with a sentence for the operator: the folder cannot be written, the file is not a database, a
+    ///   newer version made it, or another process has it open.
+    public static func open(
+        directory: String,
+        sessions: DeviceSessions,
+        now: @escaping @Sendable () -> Timestamp = { .now }
+    ) async throws -> SQLiteStore {
+        try await Self.open(directory: directory, sessions: sessions, now: now, system: POSIXFileSystem())
+    }
+
+    static func open(
+        directory: String,
+        sessions: DeviceSessions,
+        now: @escaping @Sendable () -> Timestamp = { .now },
+        system: any FileSystem
+    ) async throws -> SQLiteStore {
+        try await offEventLoop {
+            try SQLiteStore(directory: directory, sessions: sessions, now: now, system: system)
+        }
+    }
+
+    private init(
+        directory: String,
+        sessions: DeviceSessions,
+        now: @escaping @Sendable () -> Timestamp,
+        system: any FileSystem
+    ) throws {
+        self.sessions = sessions
+        self.now = now
+        self.lock = Mutex(try Self.prepare(directory))
+        self.files = PackageFiles(directory: "\(directory)/packages", system: system)
+        self.caches = StoreCaches()
+        self.assignmentsAdded = Signal()
+        self.pool = try Self.openDatabase("\(directory)/windlass.sqlite")
+        self.writer = GroupCommitWriter(
+            pool: self.pool,
+            applier: EffectApplier(
+                caches: self.caches,
+                files: self.files,
+                assignments: self.assignmentsAdded,
+                sessions: sessions
+            )
+        )
+        do {
+            try Self.addDefaultProfile(to: self.pool, at: now())
+            let used = try self.pool.read { db in
+                try String.fetchSet(db, sql: "SELECT DISTINCT sha256 FROM ota_package WHERE sha256 IS NOT NULL")
+            }
+            try self.files.removeLeftovers(used: used)
+        } catch {
+            throw NodeError(storing: error)
+        }
+    }
+
+    /// Makes every service of the store known to nodes.
+    public func register(in registry: inout ServiceRegistry) {
+        registry.register(self, as: (any OtaPackageService).self)
+        registry.register(self, as: (any DeviceService).self)
+        registry.register(self, as: (any DeviceAuthenticator).self)
+        registry.register(self, as: (any AttributesService).self)
+        registry.register(self, as: (any TimeseriesService).self)
+        registry.register(self, as: (any UpdateService).self)
+        registry.register(self, as: (any UserService).self)
+        registry.register(self, as: (any MessageQueues).self)
+        registry.register(self.sessions, as: DeviceSessions.self)
+    }
+
+    /// Stores counted progress now and then, until the task is cancelled; then once more.
+    ///
+    /// Run it beside everything that uses the store.
+    public func run() async throws {
+        while !Task.isCancelled {
+            try? await Task.sleep(for: Self.progressInterval)
+            try await self.storeProgress()
+        }
+    }
+
+    /// Waits for writes under way, refuses others, and lets go of the folder.
+    ///
+    /// May be called more than once.
+    public func close() async {
+        await self.writer.close()
+        // An error means that something still reads; the connections then close with the last reader.
+        try? await offEventLoop { try self.pool.close() }
+        self.lock.withLock { $0 = nil }
+    }
+
+    /// Reads the database as of one commit.
+    ///
+    /// Goes on when the task is cancelled: a request under way at shutdown still gets its answer.
+    func read<Value: Sendable>(_ body: @escaping @Sendable (Database) throws -> Value) async throws -> Value {
+        try await withCheckedThrowingContinuation { continuation in
+            self.pool.asyncRead { database in
+                do {
+                    continuation.resume(returning: try body(database.get()))
+                } catch {
+                    continuation.resume(throwing: NodeError(storing: error))
+                }
+            }
+        }
+    }
+
+    /// Writes in a transaction and returns when it is committed; see ``GroupCommitWriter``.
+    func write<Value: Sendable>(
+        _ body: @escaping @Sendable (Database, inout Effects) throws -> Value
+    ) async throws -> Value {
+        try await self.writer.write(body)
+    }
+}
+
+extension SQLiteStore {
+    private static func prepare(_ directory: String) throws -> DirectoryLock {
+        do {
+            try FileManager.default.createDirectory(
+                atPath: "\(directory)/packages",
+                withIntermediateDirectories: true
+            )
+        } catch {
+            throw NodeError(
+                .unavailable,
+                "could not make the data folder '\(directory)'; choose one that can be written, with --data",
+                cause: error
+            )
+        }
+        do {
+            return try DirectoryLock("\(directory)/windlass.lock")
+        } catch  where error.wouldBlock {
+            throw NodeError(
+                .conflict,
+                "could not open the data folder '\(directory)': another process has it open; stop that or choose another folder with --data",
+                cause: error
+            )
+        } catch {
+            throw NodeError(
+                .unavailable,
+                "could not write in the data folder '\(directory)' (\(error)); choose one that can be written, with --data",
+                cause: error
+            )
+        }
+    }
+
+    private static func openDatabase(_ path: String) throws -> DatabasePool {
+        do {
+            var configuration = GRDB.Configuration()
+            configuration.label = "windlass"
+            configuration.maximumReaderCount = Self.readersMax
+            configuration.prepareDatabase { db in
+                // Undo logs of savepoints stay in memory.
+                try db.execute(sql: "PRAGMA temp_store = MEMORY")
+            }
+            let pool = try DatabasePool(path: path, configuration: configuration)
+            try pool.writeWithoutTransaction { db in
+                // GRDB sets NORMAL, which may lose the last commits when the power fails (sqlite.org/pragma.html#pragma_synchronous).
+                try db.execute(sql: "PRAGMA synchronous = FULL")
+                try db.execute(sql: "PRAGMA journal_size_limit = \(Self.logSizeMax)")
+                try db.execute(sql: "PRAGMA cache_size = -16384")
+            }
+            let migrator = Schema.migrator
+            if try pool.read(migrator.hasBeenSuperseded) {
+                throw NodeError(
+                    .conflict,
+                    "could not open the database '\(path)': a newer version of Windlass made it; use that version or a copy from before"
+                )
+            }
+            try migrator.migrate(pool)
+            return pool
+        } catch let error as DatabaseError where error.resultCode == .SQLITE_NOTADB {
+            throw NodeError(
+                .conflict,
+                "could not open the database '\(path)': the file is not a database; move it away or choose another folder with --data",
+                cause: error
+            )
+        } catch let error as DatabaseError {
+            throw NodeError(
+                .unavailable,
+                "could not open the database '\(path)': \(error.message ?? "no reason given")",
+                cause: error
+            )
+        }
+    }
+
+    private static func addDefaultProfile(to pool: DatabasePool, at now: Timestamp) throws {
+        try pool.write { db in
+            guard try !db.exists("SELECT 1 FROM device_profile WHERE is_default = 1") else { return }
+            var profile = DeviceProfile(createdTime: now, name: "default", description: "Default device profile")
+            profile.isDefault = true
+            try db.insert(profile)
+        }
+    }
+}

@@ -1,0 +1,195 @@
+import NIOCore
+import NodeKit
+import OTA
+import Testing
+
+@testable import Store
+
+@Suite struct ValueTests {
+    static let values: JSON.Object = [
+        "bool": true, "double": 1.5, "big": .integer(.max), "json": ["a": [1, nil]], "list": [], "long": 7, "none": nil,
+        "number text": "1.10", "string": "x", "whole double": .double(2),
+    ]
+
+    @Test("attributes keep their types; null is left out and numbers in strings stay strings")
+    func attributes() async throws {
+        try await StoreFixture.with { fixture in
+            let profile = try await fixture.store.defaultDeviceProfile()
+            let device = try await fixture.device(in: profile.id)
+            let time = Timestamp(milliseconds: 5)
+            try await fixture.store.saveAttributes(of: device.id, scope: .client, Self.values, at: time)
+            let all = try await fixture.store.attributes(of: device.id, scope: .client, keys: nil)
+            #expect(all.map(\.key) == Self.values.names.filter { $0 != "none" }.sorted())
+            for entry in all {
+                #expect(entry.value == Self.values[entry.key], "\(entry.key)")
+                #expect(entry.lastUpdate == time)
+            }
+            #expect(try await fixture.store.attributes(of: device.id, scope: .shared, keys: nil) == [])
+            let some = try await fixture.store.attributes(
+                of: device.id,
+                scope: .client,
+                keys: ["string", "nope", "long"]
+            )
+            #expect(some.map(\.key) == ["long", "string"])
+            #expect(try await fixture.store.attributes(of: device.id, scope: .client, keys: []) == [])
+        }
+    }
+
+    @Test("a save and a delete of shared attributes is one notification each, of what changed")
+    func notifications() async throws {
+        try await StoreFixture.with { fixture in
+            let store = fixture.store
+            let profile = try await store.defaultDeviceProfile()
+            let device = try await fixture.device(in: profile.id)
+            let notifications = fixture.notifications(of: device.id)
+            try await store.saveAttributes(of: device.id, scope: .shared, ["a": 1, "b": nil, "c": "x"], at: .now)
+            try await store.saveAttributes(of: device.id, scope: .server, ["a": 1], at: .now)
+            try await store.saveAttributes(of: device.id, scope: .client, ["a": 1], at: .now)
+            try await store.saveAttributes(of: device.id, scope: .shared, ["b": nil], at: .now)
+            #expect(
+                try await store.deleteAttributes(of: device.id, scope: .shared, keys: ["c", "b", "a"]) == ["c", "a"]
+            )
+            #expect(try await store.deleteAttributes(of: device.id, scope: .shared, keys: ["c", "b", "a"]) == [])
+            #expect(try await store.deleteAttributes(of: device.id, scope: .server, keys: ["a"]) == ["a"])
+            #expect(notifications.all == [.attributesUpdated(["a": 1, "c": "x"]), .attributesDeleted(["c", "a"])])
+        }
+    }
+
+    @Test("keys are present and bounded, and the device exists")
+    func limits() async throws {
+        try await StoreFixture.with { fixture in
+            let profile = try await fixture.store.defaultDeviceProfile()
+            let device = try await fixture.device(in: profile.id)
+            func save(_ key: String, of device: DeviceId) async throws {
+                let values = JSON.Object([(key, .integer(1))])
+                try await fixture.store.saveAttributes(of: device, scope: .client, values, at: .now)
+                try await fixture.store.saveTimeseries(
+                    of: device,
+                    [TelemetryPoint(timestamp: nil, values: values)],
+                    at: .now
+                )
+            }
+            try await save(String(repeating: "k", count: 255), of: device.id)
+            await expectRefusal("key length must be equal or less than 255") {
+                try await save(String(repeating: "k", count: 256), of: device.id)
+            }
+            await expectRefusal("Key can't be empty!") { try await save("", of: device.id) }
+            let nobody = DeviceId.random()
+            await expectRefusal("Device with id [\(nobody)] is not found", code: .notFound) {
+                try await save("k", of: nobody)
+            }
+        }
+    }
+
+    @Test("time series keep types and times, and give the newest and any span")
+    func timeseries() async throws {
+        try await StoreFixture.with { fixture in
+            let store = fixture.store
+            let profile = try await store.defaultDeviceProfile()
+            let device = try await fixture.device(in: profile.id)
+            func at(_ time: Int64) -> Timestamp { Timestamp(milliseconds: time) }
+            try await store.saveTimeseries(
+                of: device.id,
+                [
+                    TelemetryPoint(timestamp: at(30), values: ["a": 3, "b": "x"]),
+                    TelemetryPoint(timestamp: at(10), values: ["a": 1]),
+                    TelemetryPoint(timestamp: nil, values: ["a": 2, "c": nil]),
+                ],
+                at: at(20)
+            )
+            try await store.saveTimeseries(of: device.id, [], at: at(99))
+            #expect(
+                try await store.latestTimeseries(of: device.id, keys: nil) == [
+                    TimeseriesEntry(key: "a", timestamp: at(30), value: 3),
+                    TimeseriesEntry(key: "b", timestamp: at(30), value: "x"),
+                ]
+            )
+            #expect(try await store.latestTimeseries(of: device.id, keys: ["b", "zz"]).map(\.key) == ["b"])
+            func span(_ start: Int64, _ end: Int64, _ limit: Int, _ ascending: Bool) async throws -> [JSON] {
+                try await store.timeseries(
+                    of: device.id,
+                    key: "a",
+                    from: at(start),
+                    to: at(end),
+                    limit: limit,
+                    ascending: ascending
+                ).map(\.value)
+            }
+            #expect(try await span(0, 99, 9, false) == [3, 2, 1])
+            #expect(try await span(10, 20, 9, true) == [1, 2])
+            #expect(try await span(0, 99, 1, false) == [3])
+            #expect(try await span(31, 99, 9, false) == [])
+            try await store.saveTimeseries(
+                of: device.id,
+                [TelemetryPoint(timestamp: at(30), values: ["a": 4])],
+                at: at(0)
+            )
+            #expect(try await span(30, 30, 9, false) == [4])
+        }
+    }
+
+    @Test("users are found without regard to case, and a secret stays the same")
+    func users() async throws {
+        try await StoreFixture.with { fixture in
+            let store = fixture.store
+            #expect(try await store.countUsers() == 0)
+            var user = User(name: "Tenant@Example.org", passwordHash: "h")
+            user = try await store.saveUser(user)
+            #expect(try await store.findUser(name: "tenant@example.ORG") == user)
+            #expect(try await store.findUserById(user.id) == user)
+            #expect(try await store.findUser(name: "x") == nil)
+            user.passwordHash = "other"
+            _ = try await store.saveUser(user)
+            #expect(try await store.findUserById(user.id)?.passwordHash == "other")
+            #expect(try await store.countUsers() == 1)
+            await expectRefusal("User with email 'tenant@example.org' already present in database!") {
+                _ = try await store.saveUser(User(name: "tenant@example.org", passwordHash: "h"))
+            }
+            let secret = try await store.secret(named: "jwt", count: 32)
+            #expect(secret.count == 32)
+            #expect(try await store.secret(named: "jwt", count: 64) == secret)
+            #expect(try await store.secret(named: "other", count: 32) != secret)
+        }
+    }
+
+    @Test("a queue keeps messages whole and in order until they are removed")
+    func queues() async throws {
+        try await StoreFixture.withFolder { folder in
+            let originator = Originator(id: DeviceId.random().uuid, name: "d", type: "p")
+            let messages = [MessageData.none, .json(["a": [1, 2.5, "x"]]), .bytes(ByteBuffer(bytes: [0, 255, 10]))].map
+            {
+                Message(
+                    originator: originator,
+                    type: "PACKAGE_ASSIGNED",
+                    metadata: ["packageType": "FIRMWARE", "n": 3],
+                    data: $0,
+                    timestamp: Timestamp(milliseconds: 77)
+                )
+            }
+            let first = try await SQLiteStore.open(directory: folder, sessions: DeviceSessions())
+            for message in messages { try await first.queue(named: "ota/pace").append(message) }
+            try await first.queue(named: "ota/other").append(messages[0])
+            await first.close()
+            let store = try await SQLiteStore.open(directory: folder, sessions: DeviceSessions())
+            let queue = store.queue(named: "ota/pace")
+            let queued = try await queue.first(10)
+            #expect(queued.map(\.id) == queued.map(\.id).sorted())
+            for (queued, message) in zip(queued, messages) {
+                #expect(queued.message.originator == message.originator)
+                #expect(queued.message.type == message.type)
+                #expect(queued.message.metadata == message.metadata)
+                #expect(queued.message.data == message.data)
+                #expect(queued.message.timestamp == message.timestamp)
+            }
+            #expect(try await queue.count() == 3)
+            #expect(try await queue.first(1).map(\.id) == [queued[0].id])
+            try await queue.remove([queued[1].id, 9999])
+            #expect(try await queue.first(10).map(\.id) == [queued[0].id, queued[2].id])
+            // Another queue's messages are not this one's to remove.
+            let other = store.queue(named: "ota/other")
+            try await queue.remove(try await other.first(1).map(\.id))
+            #expect(try await other.count() == 1)
+            await store.close()
+        }
+    }
+}
