@@ -159,6 +159,15 @@ public protocol TimeseriesService: Sendable {
         limit: Int,
         ascending: Bool
     ) async throws -> [TimeseriesEntry]
+    /// Removes entries of the named series, those within a range of time or all; the newest that remains becomes the latest.
+    func deleteTimeseries(of device: DeviceId, keys: [String], in range: ClosedRange<Timestamp>?) async throws
+}
+
+extension TimeseriesService {
+    /// Refuses: a service of time series need not be able to remove any.
+    public func deleteTimeseries(of device: DeviceId, keys: [String], in range: ClosedRange<Timestamp>?) async throws {
+        throw NodeError("unsupported", "time series cannot be removed from this store")
+    }
 }
 
 /// Update records, their history, and assignments that devices are to be told of.
