@@ -1,0 +1,191 @@
+import FoundationEssentials
+import HTTPTypes
+import Hummingbird
+import NIOCore
+import NodeKit
+import OTA
+
+/// A request with what its path and its query say, and who sent it.
+struct APIRequest: Sendable {
+    let request: Request
+    /// Values of the path's parameters by name.
+    let parameters: [String: String]
+    let query: [String: String]
+    /// Who sent it; `nil` where no login is needed.
+    let session: Session?
+    /// The address it came from, without port.
+    let remoteAddress: String
+    let bodyBytesMax: Int
+
+    /// The body, which may not be longer than the limit for bodies.
+    ///
+    /// - Throws: ``APIError`` if it is too long or cut off.
+    func body() async throws -> ByteBuffer {
+        let declared = self.request.headers[.contentLength].flatMap(Int.init)
+        let tooLong = APIError(.contentTooLarge, 31, "The body is longer than \(self.bodyBytesMax) bytes")
+        if let declared, declared > self.bodyBytesMax { throw tooLong }
+        var body = ByteBuffer()
+        for try await var part in self.request.body {
+            guard body.readableBytes + part.readableBytes <= self.bodyBytesMax else { throw tooLong }
+            body.writeBuffer(&part)
+        }
+        if let declared, body.readableBytes < declared { throw APIError.badRequest("The body was cut off") }
+        return body
+    }
+
+    /// The body as a JSON value, whatever its content type says: clients send JSON as `text/plain` too.
+    func json() async throws -> JSON {
+        let body = try await self.body()
+        guard body.readableBytes > 0 else { throw APIError.badRequest("Required request body is missing") }
+        do {
+            return try JSON(parsing: body)
+        } catch {
+            throw APIError.badRequest("The request body is \(error)")
+        }
+    }
+
+    /// The body as a JSON object.
+    func object() async throws -> BodyReader {
+        guard case .object(let object) = try await self.json() else {
+            throw APIError.badRequest("The request body must be a JSON object")
+        }
+        return BodyReader(object)
+    }
+
+    /// The identifier that a parameter of the path is.
+    func id<Entity>(_ name: String = "id", of kind: Entity.Type = Entity.self) throws -> EntityID<Entity> {
+        try Self.parse(self.parameters[name] ?? "", name)
+    }
+
+    static func parse<Entity>(_ text: String, _ name: String) throws -> EntityID<Entity> {
+        guard !text.isEmpty else { throw APIError.missing(parameter: name) }
+        guard let id = EntityID<Entity>(text) else { throw APIError.badRequest("Invalid UUID string: \(text)") }
+        return id
+    }
+
+    /// The kind of package that a parameter of the path is, in capitals or not.
+    func packageType(_ name: String = "type") throws -> OtaPackageType {
+        let text = self.parameters[name] ?? ""
+        guard let type = OtaPackageType(rawValue: text.uppercased()) else {
+            throw APIError.badRequest("'\(text)' is no package type; it must be FIRMWARE or SOFTWARE")
+        }
+        return type
+    }
+
+    /// A query parameter that is there and not empty.
+    func queryText(_ name: String) -> String? {
+        guard let text = self.query[name], !text.isEmpty else { return nil }
+        return text
+    }
+
+    /// A whole number in the query.
+    func queryInteger(_ name: String) throws -> Int64? {
+        guard let text = self.queryText(name) else { return nil }
+        guard let value = Int64(text) else {
+            throw APIError.badRequest("Parameter '\(name)' must be a whole number, not '\(text)'")
+        }
+        return value
+    }
+
+    /// A list in the query whose elements are joined by commas; `nil` if there is none.
+    func queryList(_ name: String, max: Int = Self.listMax) throws -> [String]? {
+        guard let text = self.queryText(name) else { return nil }
+        let elements = text.split(separator: ",").map(String.init)
+        guard elements.count <= max else {
+            throw APIError.badRequest("Parameter '\(name)' has \(elements.count) elements; \(max) are allowed")
+        }
+        return elements.isEmpty ? nil : elements
+    }
+
+    /// The most elements of a list in a query.
+    static let listMax = 1000
+    /// The most entries of a page.
+    static let pageSizeMax: Int64 = 1000
+    /// The highest number of a page.
+    static let pageMax = Int64(Int32.max)
+
+    /// The part of a list that the query asks for.
+    func pageLink() throws -> PageLink {
+        guard let pageSize = try self.queryInteger("pageSize") else { throw APIError.missing(parameter: "pageSize") }
+        guard let page = try self.queryInteger("page") else { throw APIError.missing(parameter: "page") }
+        guard (1...Self.pageSizeMax).contains(pageSize) else {
+            throw APIError.badRequest(
+                "Incorrect page link page size '\(pageSize)'. It must be between 1 and \(Self.pageSizeMax)."
+            )
+        }
+        guard (0...Self.pageMax).contains(page) else {
+            throw APIError.badRequest("Incorrect page link page '\(page)'. It must be between 0 and \(Self.pageMax).")
+        }
+        return PageLink(
+            pageSize: Int(pageSize),
+            page: Int(page),
+            textSearch: self.queryText("textSearch"),
+            sortProperty: self.queryText("sortProperty"),
+            ascending: self.queryText("sortOrder")?.uppercased() == "ASC"
+        )
+    }
+}
+
+/// Reads members of a body, which may be absent or `null` alike.
+struct BodyReader {
+    let object: JSON.Object
+
+    init(_ object: JSON.Object) { self.object = object }
+
+    /// The value of a member; `nil` if it is absent or `null`.
+    subscript(name: String) -> JSON? {
+        guard let value = self.object[name], !value.isNull else { return nil }
+        return value
+    }
+
+    func string(_ name: String) throws -> String? {
+        switch self[name] {
+        case nil: return nil
+        case .string(let text): return text
+        case let value?: throw APIError.badRequest("'\(name)' must be a string, not \(value.kind)")
+        }
+    }
+
+    func bool(_ name: String) throws -> Bool? {
+        switch self[name] {
+        case nil: return nil
+        case .bool(let value): return value
+        case let value?: throw APIError.badRequest("'\(name)' must be true or false, not \(value.kind)")
+        }
+    }
+
+    /// The object that a member is.
+    func nested(_ name: String) throws -> BodyReader? {
+        switch self[name] {
+        case nil: return nil
+        case .object(let object): return BodyReader(object)
+        case let value?: throw APIError.badRequest("'\(name)' must be an object, not \(value.kind)")
+        }
+    }
+
+    /// An identifier, written as `{"entityType":…,"id":…}` or as its text.
+    func id<Entity>(_ name: String, of kind: Entity.Type = Entity.self) throws -> EntityID<Entity>? {
+        switch self[name] {
+        case nil: return nil
+        case .string(let text): return try APIRequest.parse(text, name)
+        case .object(let object):
+            guard let text = try BodyReader(object).string("id") else { return nil }
+            return try APIRequest.parse(text, name)
+        case let value?: throw APIError.badRequest("'\(name)' must be an identifier, not \(value.kind)")
+        }
+    }
+}
+
+extension JSON {
+    /// What kind of value this is, for people.
+    fileprivate var kind: String {
+        switch self {
+        case .null: "null"
+        case .bool: "a truth value"
+        case .integer, .double: "a number"
+        case .string: "a string"
+        case .array: "an array"
+        case .object: "an object"
+        }
+    }
+}

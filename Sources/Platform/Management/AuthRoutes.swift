@@ -1,0 +1,66 @@
+import FoundationEssentials
+import HTTPTypes
+import Hummingbird
+import NodeKit
+import OTA
+
+/// `/api/auth`: logging in and out.
+struct AuthRoutes: Sendable {
+    let logins: LoginService
+    let tokens: TokenIssuer
+    let users: any UserService
+
+    func add(to routes: inout RouteTable) {
+        routes.add(.post, "/api/auth/login", access: .anyone, self.login)
+        routes.add(.post, "/api/auth/token", access: .anyone, self.refresh)
+        routes.add(.post, "/api/auth/logout", self.logout)
+        routes.add(.get, "/api/auth/user", self.user)
+    }
+
+    @Sendable private func login(_ request: APIRequest) async throws -> Response {
+        let body = try await request.object()
+        let user = try await self.logins.user(
+            name: try body.string("username") ?? "",
+            password: try body.string("password") ?? "",
+            from: request.remoteAddress
+        )
+        return .json(try await self.tokens.pair(for: user, session: UUID().uuidString.lowercased()))
+    }
+
+    @Sendable private func refresh(_ request: APIRequest) async throws -> Response {
+        let body = try await request.object()
+        guard let token = try body.string("refreshToken") else { throw APIError.missing(parameter: "refreshToken") }
+        let session = try await self.tokens.session(refreshToken: token, users: self.users)
+        return .json(try await self.tokens.pair(for: session.user, session: session.id))
+    }
+
+    @Sendable private func logout(_ request: APIRequest) async throws -> Response {
+        if let session = request.session { self.tokens.logOut(session) }
+        return .empty
+    }
+
+    @Sendable private func user(_ request: APIRequest) async throws -> Response {
+        guard let session = request.session else { throw APIError.notAuthenticated }
+        return .json(session.user.json)
+    }
+}
+
+/// `/health`: for whoever starts, watches and restarts the host.
+struct HealthRoutes: Sendable {
+    let health: @Sendable () async -> [String: Bool]
+
+    func add(to routes: inout RouteTable) {
+        routes.add(.get, "/health", access: .anyone) { _ in
+            let parts = await self.health()
+            let isReady = parts.values.allSatisfy { $0 }
+            return .json(
+                [
+                    "live": true,
+                    "ready": .bool(isReady),
+                    "parts": .object(JSON.Object(parts.sorted { $0.key < $1.key }.map { ($0.key, .bool($0.value)) })),
+                ],
+                status: isReady ? .ok : .serviceUnavailable
+            )
+        }
+    }
+}

@@ -1,0 +1,161 @@
+import Hummingbird
+import NodeKit
+import OTA
+
+/// `/api/device`: devices and their credentials.
+struct DeviceRoutes: Sendable {
+    let services: ManagementServices
+
+    private var devices: any DeviceService { self.services.devices }
+
+    func add(to routes: inout RouteTable) {
+        routes.add(.post, "/api/device", self.save)
+        routes.add(.get, "/api/device/{id}", self.get)
+        routes.add(.delete, "/api/device/{id}", self.delete)
+        routes.add(.get, "/api/device/info/{id}", self.info)
+        routes.add(.get, "/api/tenant/devices", self.list)
+        routes.add(.get, "/api/tenant/device", self.named)
+        routes.add(.get, "/api/tenant/deviceInfos", self.listInfos)
+        routes.add(.get, "/api/devices", self.several)
+        routes.add(.post, "/api/device-with-credentials", self.saveWithCredentials)
+        routes.add(.get, "/api/device/{id}/credentials", self.credentials)
+        routes.add(.post, "/api/device/credentials", self.saveCredentials)
+    }
+
+    private func device(_ id: DeviceId) async throws -> Device {
+        guard let device = try await self.devices.findDeviceById(id) else { throw APIError.notFound("Device", id) }
+        return device
+    }
+
+    /// The names of the profiles of some devices, which are the devices' types.
+    private func types(of devices: [Device]) async throws -> [DeviceProfileId: String] {
+        var types: [DeviceProfileId: String] = [:]
+        for device in devices where types[device.deviceProfileId] == nil {
+            types[device.deviceProfileId] = try await self.devices.findDeviceProfileById(device.deviceProfileId)?.name
+        }
+        return types
+    }
+
+    private func json(_ device: Device) async throws -> JSON {
+        device.json(type: try await self.types(of: [device])[device.deviceProfileId] ?? "")
+    }
+
+    /// Saves the device that a body describes in full.
+    private func save(_ body: BodyReader, accessToken: String?) async throws -> Device {
+        var existing: Device?
+        if let id = try body.id("id", of: Device.self) { existing = try await self.device(id) }
+        let profileId: DeviceProfileId
+        if let id = try body.id("deviceProfileId", of: DeviceProfile.self) {
+            profileId = id
+        } else if let type = try body.string("type"), !type.isEmpty {
+            // ThingsBoard finds or makes a profile with the name that the device's type is.
+            if let profile = try await self.devices.findDeviceProfileByName(type) {
+                profileId = profile.id
+            } else {
+                profileId = try await self.devices.saveDeviceProfile(DeviceProfile(name: type)).id
+            }
+        } else {
+            profileId = try await self.devices.defaultDeviceProfile().id
+        }
+        let device = try Device(from: body, replacing: existing, profileId: profileId, now: .now)
+        return try await self.devices.saveDevice(device, accessToken: accessToken)
+    }
+
+    @Sendable private func save(_ request: APIRequest) async throws -> Response {
+        let body = try await request.object()
+        return .json(try await self.json(try await self.save(body, accessToken: request.queryText("accessToken"))))
+    }
+
+    @Sendable private func saveWithCredentials(_ request: APIRequest) async throws -> Response {
+        let body = try await request.object()
+        guard let described = try body.nested("device") else { throw APIError.missing(parameter: "device") }
+        guard let secret = try body.nested("credentials") else { throw APIError.missing(parameter: "credentials") }
+        var wanted = DeviceCredentials(deviceId: .random(), credentialsId: "")
+        try wanted.update(from: secret)
+        let isNew = described["id"] == nil
+        let isToken = wanted.kind == .accessToken
+        let device = try await self.save(described, accessToken: isNew && isToken ? wanted.credentialsId : nil)
+        if !(isNew && isToken) {
+            do {
+                try await self.replaceCredentials(of: device.id, by: secret)
+            } catch {
+                // A device that nobody can log in as is not what was asked for.
+                if isNew { try? await self.devices.deleteDevice(device.id) }
+                throw error
+            }
+        }
+        return .json(try await self.json(device))
+    }
+
+    @Sendable private func get(_ request: APIRequest) async throws -> Response {
+        .json(try await self.json(try await self.device(try request.id())))
+    }
+
+    @Sendable private func info(_ request: APIRequest) async throws -> Response {
+        let device = try await self.device(try request.id())
+        return .json(device.infoJSON(type: try await self.types(of: [device])[device.deviceProfileId] ?? ""))
+    }
+
+    @Sendable private func delete(_ request: APIRequest) async throws -> Response {
+        try await self.devices.deleteDevice(try await self.device(try request.id()).id)
+        return .empty
+    }
+
+    @Sendable private func named(_ request: APIRequest) async throws -> Response {
+        guard let name = request.queryText("deviceName") else { throw APIError.missing(parameter: "deviceName") }
+        guard let device = try await self.devices.findDeviceByName(name) else { throw APIError.itemNotFound }
+        return .json(try await self.json(device))
+    }
+
+    @Sendable private func list(_ request: APIRequest) async throws -> Response {
+        // Older clients ask for one device by name on this path.
+        if request.queryText("deviceName") != nil { return try await self.named(request) }
+        let page = try await self.devices.findDevices(deviceProfileId: nil, page: try request.pageLink())
+        let types = try await self.types(of: page.data)
+        return .json(page.json { $0.json(type: types[$0.deviceProfileId] ?? "") })
+    }
+
+    @Sendable private func listInfos(_ request: APIRequest) async throws -> Response {
+        let profileId: DeviceProfileId? = try request.queryText("deviceProfileId").map {
+            try APIRequest.parse($0, "deviceProfileId")
+        }
+        let page = try await self.devices.findDevices(deviceProfileId: profileId, page: try request.pageLink())
+        let types = try await self.types(of: page.data)
+        return .json(page.json { $0.infoJSON(type: types[$0.deviceProfileId] ?? "") })
+    }
+
+    @Sendable private func several(_ request: APIRequest) async throws -> Response {
+        guard let ids = try request.queryList("deviceIds") else { throw APIError.missing(parameter: "deviceIds") }
+        var devices: [Device] = []
+        for text in ids {
+            if let device = try await self.devices.findDeviceById(try APIRequest.parse(text, "deviceIds")) {
+                devices.append(device)
+            }
+        }
+        let types = try await self.types(of: devices)
+        return .json(.array(devices.map { $0.json(type: types[$0.deviceProfileId] ?? "") }))
+    }
+
+    @Sendable private func credentials(_ request: APIRequest) async throws -> Response {
+        let device = try await self.device(try request.id())
+        guard let credentials = try await self.devices.findCredentials(of: device.id) else {
+            throw APIError.itemNotFound
+        }
+        return .json(credentials.json)
+    }
+
+    @Sendable private func saveCredentials(_ request: APIRequest) async throws -> Response {
+        let body = try await request.object()
+        guard let id = try body.id("deviceId", of: Device.self) else { throw APIError.missing(parameter: "deviceId") }
+        let device = try await self.device(id)
+        return .json(try await self.replaceCredentials(of: device.id, by: body).json)
+    }
+
+    @discardableResult
+    private func replaceCredentials(of id: DeviceId, by body: BodyReader) async throws -> DeviceCredentials {
+        var credentials =
+            try await self.devices.findCredentials(of: id) ?? DeviceCredentials(deviceId: id, credentialsId: "")
+        try credentials.update(from: body)
+        return try await self.devices.saveCredentials(credentials)
+    }
+}

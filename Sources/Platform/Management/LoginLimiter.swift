@@ -1,0 +1,79 @@
+import NodeKit
+
+/// Slows down whoever tries passwords, without letting a stranger lock somebody out for good.
+///
+/// Failures count for each name together with the address they come from. After some that are free, every further one
+/// doubles the wait before the next is looked at.
+struct LoginLimiter: Sendable {
+    /// Named limits of logins.
+    struct Limits: Sendable {
+        /// Failures in a row before waiting begins.
+        var failuresFree = 5
+        /// The first wait, in milliseconds.
+        var delayFirst: Int64 = 1000
+        /// The longest wait, in milliseconds.
+        var delayMax: Int64 = 60_000
+        /// After this time without a failure, in milliseconds, all is forgotten.
+        var memory: Int64 = 900_000
+        /// The most names and addresses that are remembered.
+        var entriesMax = 1024
+        /// The most logins that wait for their password to be hashed.
+        var pendingMax = 32
+    }
+
+    enum Decision: Equatable {
+        /// Look at the password, then call `end`.
+        case go
+        /// Refuse; the next try is looked at after this many milliseconds.
+        case wait(milliseconds: Int64)
+        /// Refuse; too many logins are being looked at.
+        case busy
+    }
+
+    private struct Entry {
+        var failures: Int
+        var last: Timestamp
+        var blockedUntil: Timestamp
+    }
+
+    private let limits: Limits
+    private var entries: [String: Entry] = [:]
+    private var pending = 0
+
+    init(_ limits: Limits = Limits()) { self.limits = limits }
+
+    mutating func begin(_ key: String, at now: Timestamp) -> Decision {
+        if let entry = self.entries[key], entry.blockedUntil > now {
+            return .wait(milliseconds: entry.blockedUntil.rawValue - now.rawValue)
+        }
+        guard self.pending < self.limits.pendingMax else { return .busy }
+        self.pending += 1
+        return .go
+    }
+
+    mutating func end(_ key: String, succeeded: Bool, at now: Timestamp) {
+        self.pending -= 1
+        if succeeded {
+            self.entries[key] = nil
+            return
+        }
+        var entry = self.entries[key] ?? Entry(failures: 0, last: now, blockedUntil: now)
+        if now.rawValue - entry.last.rawValue > self.limits.memory { entry.failures = 0 }
+        entry.failures += 1
+        entry.last = now
+        if entry.failures >= self.limits.failuresFree {
+            let doublings = min(entry.failures - self.limits.failuresFree, 30)
+            let delay = min(self.limits.delayFirst << Int64(doublings), self.limits.delayMax)
+            entry.blockedUntil = Timestamp(milliseconds: now.rawValue + delay)
+        }
+        if self.entries[key] == nil, self.entries.count >= self.limits.entriesMax,
+            let oldest = self.entries.min(by: { $0.value.last < $1.value.last })
+        {
+            self.entries[oldest.key] = nil
+        }
+        self.entries[key] = entry
+    }
+
+    /// How many names and addresses are remembered.
+    var count: Int { self.entries.count }
+}

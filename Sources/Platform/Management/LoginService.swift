@@ -1,0 +1,74 @@
+import HTTPTypes
+import Hummingbird
+import NIOPosix
+import NodeKit
+import OTA
+import Synchronization
+
+/// Checks names and passwords.
+final class LoginService: Sendable {
+    private let users: any UserService
+    private let passwordThread: NIOThreadPool
+    private let cost: PasswordHash.Cost
+    private let now: @Sendable () -> Timestamp
+    private let limiter: Mutex<LoginLimiter>
+
+    init(
+        users: any UserService,
+        passwordThread: NIOThreadPool,
+        options: ManagementServer.Options,
+        now: @escaping @Sendable () -> Timestamp
+    ) {
+        self.users = users
+        self.passwordThread = passwordThread
+        self.cost = options.passwordCost
+        self.now = now
+        self.limiter = Mutex(LoginLimiter(options.logins))
+    }
+
+    /// The user with this name and password.
+    ///
+    /// - Throws: ``APIError`` if there is none, or too many were tried.
+    func user(name: String, password: String, from address: String) async throws -> User {
+        guard name.count <= 255, password.utf8.count <= PasswordHash.passwordBytesMax else {
+            throw APIError.invalidLogin
+        }
+        let key = "\(address) \(name.lowercased())"
+        switch self.limiter.withLock({ $0.begin(key, at: self.now()) }) {
+        case .go: break
+        case .wait(let milliseconds):
+            let seconds = (milliseconds + 999) / 1000
+            throw APIError(
+                .tooManyRequests,
+                33,
+                "Too many failed logins; try again in \(seconds) seconds",
+                headers: [.retryAfter: "\(seconds)"]
+            )
+        case .busy:
+            throw APIError(.tooManyRequests, 33, "Too many logins at once; try again", headers: [.retryAfter: "1"])
+        }
+        let result: Result<User?, any Error>
+        do {
+            result = .success(try await self.check(name: name, password: password))
+        } catch {
+            result = .failure(error)
+        }
+        let user = try? result.get()
+        self.limiter.withLock { $0.end(key, succeeded: user != nil, at: self.now()) }
+        guard let user = try result.get() else { throw APIError.invalidLogin }
+        return user
+    }
+
+    private func check(name: String, password: String) async throws -> User? {
+        let user = try await self.users.findUser(name: name)
+        let cost = self.cost
+        return try await self.passwordThread.runIfActive {
+            guard let user, let hash = PasswordHash(user.passwordHash) else {
+                // As much work as for a name that exists, so that the time tells nothing.
+                _ = try PasswordHash(of: password, cost: cost)
+                return nil
+            }
+            return try hash.matches(password) ? user : nil
+        }
+    }
+}

@@ -1,4 +1,0 @@
-import NIOCore
-import Hummingbird
-import JWTKit
-import CryptoExtras

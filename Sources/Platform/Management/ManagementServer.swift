@@ -1,0 +1,214 @@
+import HTTPTypes
+import Hummingbird
+import HummingbirdCore
+public import Logging
+public import NIOCore
+import NIOPosix
+public import NodeKit
+import OTA
+public import ServiceLifecycle
+
+/// The management API: HTTP in ThingsBoard's shapes, on a listener of its own, for people and programs that have a login.
+public struct ManagementServer: Service {
+    /// Where to listen, and the limits of what clients may do.
+    public struct Options: Sendable {
+        /// The address to listen on; loopback unless told otherwise, because the API speaks plain HTTP.
+        public var host = "127.0.0.1"
+        /// The port to listen on, 0…65535; 0 takes any free one.
+        public var port = 8081
+        /// The most connections at once; more wait to be accepted.
+        public var connectionsMax = 1024
+        /// The most bytes of a request's header fields together, and of one of them.
+        public var headerBytesMax = 16 * 1024
+        /// The most header fields of a request.
+        public var headersMax = 100
+        /// The most bytes of a body that is not an upload.
+        public var bodyBytesMax = 1024 * 1024
+        /// The most bytes of an upload's body.
+        public var uploadBytesMax: Int64 = 16 * 1024 * 1024 * 1024
+        /// The largest package that is answered as base64 in JSON, in bytes.
+        public var inlineBytesMax: Int64 = 64 * 1024 * 1024
+        /// How long a connection may be silent: between requests, in the middle of one, or while an answer waits to be read.
+        public var idleTimeout: Duration = .seconds(60)
+        /// How long requests under way have to finish when the host stops.
+        public var shutdownTimeout: Duration = .seconds(3)
+        /// How long an access token is valid, in seconds.
+        public var tokenLifetime: Int64 = 9000
+        /// How long a refresh token is valid, in seconds.
+        public var refreshTokenLifetime: Int64 = 604_800
+        /// How failed logins slow further ones down.
+        var logins = LoginLimiter.Limits()
+        /// What hashing a password costs; also what a login with an unknown name costs, so that both take the same time.
+        var passwordCost = PasswordHash.Cost()
+
+        /// Makes options with their defaults.
+        public init() {}
+    }
+
+    private let options: Options
+    private let services: ManagementServices
+    private let eventLoopGroup: any EventLoopGroup
+    private let logger: Logger
+    private let now: @Sendable () -> Timestamp
+    private let health: @Sendable () async -> [String: Bool]
+    private let onListening: @Sendable (Listener) async -> Void
+
+    /// Prepares a server; opens nothing.
+    ///
+    /// - Parameters:
+    ///   - options: Where to listen, and limits.
+    ///   - services: Must have the services of packages, devices, attributes, time series, updates and users.
+    ///   - eventLoopGroup: The event loops that all connections share.
+    ///   - logger: For failures of our own; requests are not logged.
+    ///   - now: The time of day.
+    ///   - health: The parts of the host and whether each is ready.
+    ///   - onListening: Called once, with the real address.
+    /// - Throws: ``NodeError`` with code `missing-service` if a service is not there.
+    public init(
+        options: Options,
+        services: ServiceRegistry,
+        eventLoopGroup: any EventLoopGroup,
+        logger: Logger,
+        now: @escaping @Sendable () -> Timestamp = { .now },
+        health: @escaping @Sendable () async -> [String: Bool],
+        onListening: @escaping @Sendable (Listener) async -> Void
+    ) throws {
+        self.options = options
+        self.services = try ManagementServices(services)
+        self.eventLoopGroup = eventLoopGroup
+        self.logger = logger
+        self.now = now
+        self.health = health
+        self.onListening = onListening
+    }
+
+    /// Serves until a graceful shutdown, which lets requests under way finish within a time limit, or until its task is
+    /// cancelled, which does not.
+    ///
+    /// - Throws: An error of the system if the address cannot be bound.
+    public func run() async throws {
+        // Hashing a password computes for long; a thread of its own keeps that off the event loops and off the threads that
+        // read files.
+        let passwordThread = NIOThreadPool(numberOfThreads: 1)
+        passwordThread.start()
+        let result: Result<Void, any Error>
+        do {
+            try await self.serve(passwordThread: passwordThread)
+            result = .success(())
+        } catch {
+            result = .failure(error)
+        }
+        try await passwordThread.shutdownGracefully()
+        try result.get()
+    }
+
+    private func serve(passwordThread: NIOThreadPool) async throws {
+        let secret = try await self.services.users.secret(named: "management-tokens", count: 64)
+        let tokens = await TokenIssuer(secret: secret, options: self.options, now: self.now)
+        let logins = LoginService(
+            users: self.services.users,
+            passwordThread: passwordThread,
+            options: self.options,
+            now: self.now
+        )
+        var routes = RouteTable()
+        AuthRoutes(logins: logins, tokens: tokens, users: self.services.users).add(to: &routes)
+        HealthRoutes(health: self.health).add(to: &routes)
+        PackageRoutes(services: self.services, options: self.options).add(to: &routes)
+        DeviceRoutes(services: self.services).add(to: &routes)
+        DeviceProfileRoutes(services: self.services).add(to: &routes)
+        TelemetryRoutes(services: self.services, now: self.now).add(to: &routes)
+        UpdateRoutes(services: self.services).add(to: &routes)
+        let responder = APIResponder(
+            routes: routes,
+            tokens: tokens,
+            users: self.services.users,
+            options: self.options,
+            logger: self.logger,
+            now: self.now
+        )
+
+        let onListening = self.onListening
+        let host = self.options.host
+        // Hummingbird tells on level info what the host tells in its own words.
+        var quiet = self.logger
+        quiet.logLevel = max(quiet.logLevel, .notice)
+        let application = Application(
+            responder: responder,
+            server: .http1(configuration: self.channelConfiguration),
+            configuration: ApplicationConfiguration(
+                address: .hostname(host, port: self.options.port),
+                availableConnectionsDelegate: MaximumAvailableConnections(self.options.connectionsMax, logger: quiet)
+            ),
+            onServerRunning: { channel in
+                let address = channel.localAddress
+                await onListening(
+                    Listener(scheme: "http", host: address?.ipAddress ?? host, port: address?.port ?? 0)
+                )
+            },
+            eventLoopGroupProvider: .shared(self.eventLoopGroup),
+            logger: quiet
+        )
+        let timeout = self.options.shutdownTimeout
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { try await application.run() }
+            group.addTask {
+                try? await gracefulShutdown()
+                try? await Task.sleep(for: timeout)
+            }
+            // Whichever ends first ends the other: the server when all requests are answered, or the time for that.
+            try await group.next()
+            group.cancelAll()
+            do {
+                try await group.next()
+            } catch is CancellationError {
+                return
+            }
+        }
+    }
+
+    private var channelConfiguration: HTTP1Channel.Configuration {
+        let options = self.options
+        let idle = TimeAmount(options.idleTimeout)
+        return HTTP1Channel.Configuration(
+            additionalChannelHandlers: [
+                IdleStateHandler(writeTimeout: idle),
+                ConnectionGuard(uploadBytesMax: options.uploadBytesMax, bodyBytesMax: Int64(options.bodyBytesMax)),
+            ],
+            idleTimeout: idle,
+            httpDecoderConfiguration: .init(
+                maxHeaderFieldSize: options.headerBytesMax,
+                maxHeaderListSize: options.headerBytesMax,
+                maxHeaderFieldCount: options.headersMax
+            )
+        )
+    }
+}
+
+/// The services of the host that the API speaks for.
+struct ManagementServices: Sendable {
+    let packages: any OtaPackageService
+    let devices: any DeviceService
+    let attributes: any AttributesService
+    let timeseries: any TimeseriesService
+    let updates: any UpdateService
+    let users: any UserService
+
+    init(_ registry: ServiceRegistry) throws(NodeError) {
+        func require<Service>(_ type: Service.Type) throws(NodeError) -> Service {
+            guard let service = registry[type] else {
+                throw NodeError(
+                    "missing-service",
+                    "the management API needs '\(type)', which this host does not provide"
+                )
+            }
+            return service
+        }
+        self.packages = try require((any OtaPackageService).self)
+        self.devices = try require((any DeviceService).self)
+        self.attributes = try require((any AttributesService).self)
+        self.timeseries = try require((any TimeseriesService).self)
+        self.updates = try require((any UpdateService).self)
+        self.users = try require((any UserService).self)
+    }
+}

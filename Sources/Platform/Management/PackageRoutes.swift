@@ -1,0 +1,121 @@
+import Hummingbird
+import NIOCore
+import NodeKit
+import OTA
+
+/// `/api/otaPackage`: packages and their bytes.
+struct PackageRoutes: Sendable {
+    let services: ManagementServices
+    let options: ManagementServer.Options
+
+    func add(to routes: inout RouteTable) {
+        routes.add(.post, "/api/otaPackage", self.save)
+        routes.add(.post, "/api/otaPackage/{id}", self.upload)
+        routes.add(.get, "/api/otaPackage/info/{id}", self.info)
+        routes.add(.get, "/api/otaPackage/{id}", self.inline)
+        routes.add(.get, "/api/otaPackage/{id}/download", self.download)
+        routes.add(.delete, "/api/otaPackage/{id}", self.delete)
+        routes.add(.get, "/api/otaPackages", self.list)
+        routes.add(.get, "/api/otaPackages/{profileId}/{type}", self.listOfProfile)
+        routes.add(.get, "/api/devices/count/{type}/{profileId}", self.countDevices)
+    }
+
+    private func package(_ request: APIRequest) async throws -> OtaPackage {
+        let id = try request.id(of: OtaPackage.self)
+        guard let package = try await self.services.packages.findOtaPackageById(id) else {
+            throw APIError.notFound("Ota package", id)
+        }
+        return package
+    }
+
+    @Sendable private func save(_ request: APIRequest) async throws -> Response {
+        let body = try await request.object()
+        var package: OtaPackage
+        if let id = try body.id("id", of: OtaPackage.self) {
+            guard let existing = try await self.services.packages.findOtaPackageById(id) else {
+                throw APIError.notFound("Ota package", id)
+            }
+            package = existing
+        } else {
+            guard let type = try OtaPackage.type(in: body) else {
+                throw APIError.badRequest("Type should be specified!")
+            }
+            package = OtaPackage(deviceProfileId: nil, type: type, title: "", version: "")
+        }
+        try package.update(from: body)
+        if package.url != nil { package.hasData = true }
+        return .json(try await self.services.packages.saveOtaPackage(package).json)
+    }
+
+    @Sendable private func upload(_ request: APIRequest) async throws -> Response {
+        let upload = PackageUpload(
+            packageId: try request.id(),
+            packages: self.services.packages,
+            bytesMax: self.options.uploadBytesMax
+        )
+        let package = try await upload.receive(request.request, query: request.query)
+        return .json(package.json)
+    }
+
+    @Sendable private func info(_ request: APIRequest) async throws -> Response {
+        .json(try await self.package(request).json)
+    }
+
+    @Sendable private func inline(_ request: APIRequest) async throws -> Response {
+        let package = try await self.package(request)
+        let content = try await self.services.packages.content(of: package.id)
+        if let content, content.size > self.options.inlineBytesMax {
+            throw APIError(
+                .contentTooLarge,
+                31,
+                "The package has \(content.size) bytes and only \(self.options.inlineBytesMax) are sent as JSON; "
+                    + "use /api/otaPackage/\(package.id)/download"
+            )
+        }
+        return PackageDownload.inline(package, content: content)
+    }
+
+    @Sendable private func download(_ request: APIRequest) async throws -> Response {
+        let package = try await self.package(request)
+        guard package.url == nil else {
+            throw APIError.badRequest("The package is not stored here; devices fetch it from its URL")
+        }
+        guard let content = try await self.services.packages.content(of: package.id) else {
+            throw APIError(.notFound, 32, "Ota package with id [\(package.id)] has no data; upload a file first")
+        }
+        return PackageDownload.file(package, content: content)
+    }
+
+    @Sendable private func delete(_ request: APIRequest) async throws -> Response {
+        try await self.services.packages.deleteOtaPackage(try await self.package(request).id)
+        return .empty
+    }
+
+    @Sendable private func list(_ request: APIRequest) async throws -> Response {
+        let page = try await self.services.packages.findOtaPackages(
+            deviceProfileId: nil,
+            type: nil,
+            hasData: nil,
+            page: try request.pageLink()
+        )
+        return .json(page.json(\.json))
+    }
+
+    @Sendable private func listOfProfile(_ request: APIRequest) async throws -> Response {
+        let page = try await self.services.packages.findOtaPackages(
+            deviceProfileId: try request.id("profileId"),
+            type: try request.packageType(),
+            hasData: true,
+            page: try request.pageLink()
+        )
+        return .json(page.json(\.json))
+    }
+
+    @Sendable private func countDevices(_ request: APIRequest) async throws -> Response {
+        let count = try await self.services.devices.countDevices(
+            deviceProfileId: try request.id("profileId"),
+            withoutOwn: try request.packageType()
+        )
+        return .json(.integer(Int64(count)))
+    }
+}

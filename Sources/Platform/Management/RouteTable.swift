@@ -1,0 +1,131 @@
+import HTTPTypes
+import Hummingbird
+
+/// What answers a request.
+typealias RequestHandler = @Sendable (APIRequest) async throws -> Response
+
+/// One method of one path.
+struct Route: Sendable {
+    /// Who may use it.
+    enum Access: Sendable {
+        /// Whoever can connect.
+        case anyone
+        /// Whoever has a valid access token of an administrator.
+        case administrator
+    }
+
+    fileprivate enum Segment {
+        case literal(Substring)
+        case parameter(String)
+    }
+
+    let method: HTTPRequest.Method
+    let access: Access
+    let handler: RequestHandler
+    fileprivate let segments: [Segment]
+    fileprivate let literals: Int
+
+    fileprivate func parameters(of path: [Substring]) -> [String: String]? {
+        guard path.count == self.segments.count else { return nil }
+        var parameters: [String: String] = [:]
+        for (segment, text) in zip(self.segments, path) {
+            switch segment {
+            case .literal(let literal): guard literal == text else { return nil }
+            case .parameter(let name): parameters[name] = PercentEncoding.decode(text, plusIsSpace: false)
+            }
+        }
+        return parameters
+    }
+}
+
+/// All paths of the API.
+///
+/// It tells a path that does not exist from a method that a path does not have, which a router that only finds handlers
+/// does not.
+struct RouteTable: Sendable {
+    enum Match: Sendable {
+        case found(Route, parameters: [String: String])
+        case otherMethods([HTTPRequest.Method])
+        case nothing
+    }
+
+    private var routes: [Route] = []
+
+    /// Adds a path such as `/api/device/{id}`.
+    mutating func add(
+        _ method: HTTPRequest.Method,
+        _ path: String,
+        access: Route.Access = .administrator,
+        _ handler: @escaping RequestHandler
+    ) {
+        let segments = path.split(separator: "/").map { segment -> Route.Segment in
+            segment.hasPrefix("{") ? .parameter(String(segment.dropFirst().dropLast())) : .literal(segment)
+        }
+        let literals = segments.count {
+            if case .literal = $0 { true } else { false }
+        }
+        self.routes.append(
+            Route(method: method, access: access, handler: handler, segments: segments, literals: literals)
+        )
+    }
+
+    /// Finds the route of a request; of several the one that says most of the path literally.
+    func match(_ method: HTTPRequest.Method, _ path: String) -> Match {
+        let path = path.split(separator: "/")
+        var best: (route: Route, parameters: [String: String])?
+        var others: [HTTPRequest.Method] = []
+        for route in self.routes {
+            guard let parameters = route.parameters(of: path) else { continue }
+            guard route.method == method || (method == .head && route.method == .get) else {
+                if !others.contains(route.method) { others.append(route.method) }
+                continue
+            }
+            if best.map({ $0.route.literals < route.literals }) ?? true { best = (route, parameters) }
+        }
+        if let best { return .found(best.route, parameters: best.parameters) }
+        return others.isEmpty ? .nothing : .otherMethods(others)
+    }
+}
+
+/// The encoding of paths and queries (RFC 3986 §2.1).
+enum PercentEncoding {
+    /// Decodes a text; an escape that is broken stays as it is.
+    static func decode(_ text: some StringProtocol, plusIsSpace: Bool) -> String {
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(text.utf8.count)
+        var rest = Array(text.utf8)[...]
+        while let byte = rest.popFirst() {
+            if byte == UInt8(ascii: "%"), let value = Self.hexadecimal(rest.prefix(2)) {
+                rest.removeFirst(2)
+                bytes.append(value)
+            } else if byte == UInt8(ascii: "+"), plusIsSpace {
+                bytes.append(UInt8(ascii: " "))
+            } else {
+                bytes.append(byte)
+            }
+        }
+        return String(decoding: bytes, as: UTF8.self)
+    }
+
+    private static func hexadecimal(_ digits: ArraySlice<UInt8>) -> UInt8? {
+        guard digits.count == 2 else { return nil }
+        var value = 0
+        for digit in digits {
+            guard let digit = Character(Unicode.Scalar(digit)).hexDigitValue else { return nil }
+            value = value << 4 | digit
+        }
+        return UInt8(value)
+    }
+
+    /// Reads a query; of a repeated name the first value counts.
+    static func query(_ text: String) -> [String: String] {
+        var values: [String: String] = [:]
+        for pair in text.split(separator: "&") {
+            let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            let name = Self.decode(parts[0], plusIsSpace: true)
+            let value = parts.count > 1 ? Self.decode(parts[1], plusIsSpace: true) : ""
+            if values[name] == nil { values[name] = value }
+        }
+        return values
+    }
+}

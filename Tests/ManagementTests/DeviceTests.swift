@@ -1,0 +1,317 @@
+import NIOCore
+import NodeKit
+import OTA
+import Testing
+
+@testable import Management
+
+@Suite struct DeviceTests {
+    static let deviceMembers = [
+        "id", "createdTime", "tenantId", "customerId", "name", "type", "label", "deviceProfileId", "firmwareId",
+        "softwareId", "externalId", "version", "additionalInfo", "deviceData",
+    ]
+
+    // MARK: Profiles
+
+    @Test func aProfileIsCreatedAsClientsDo() async throws {
+        try await TestServer.run { server in
+            let profileData: JSON = [
+                "configuration": ["type": "DEFAULT"], "transportConfiguration": ["type": "DEFAULT"],
+            ]
+            let created = try await server.post(
+                "/api/deviceProfile",
+                ["name": "P", "type": "DEFAULT", "transportType": "MQTT", "profileData": profileData, "ours": [1]]
+            ).json
+            #expect(
+                created.object?.names == [
+                    "id", "createdTime", "tenantId", "name", "description", "default", "firmwareId", "softwareId",
+                    "type", "transportType", "provisionType", "profileData", "provisionDeviceKey", "image",
+                    "defaultRuleChainId", "defaultDashboardId", "defaultQueueName", "defaultEdgeRuleChainId",
+                    "externalId", "version", "ours",
+                ]
+            )
+            #expect(created["id"]?["entityType"] == "DEVICE_PROFILE")
+            #expect(created["default"] == false)
+            #expect(created["transportType"] == "MQTT")
+            #expect(created["profileData"] == profileData)
+            #expect(created["ours"] == [1], "members that are not known are kept")
+            let id = created.entityId
+            #expect(try await server.get("/api/deviceProfile/\(id)").json == created)
+            let info = try await server.get("/api/deviceProfileInfo/\(id)").json
+            #expect(
+                info.object?.names == [
+                    "id", "name", "image", "defaultDashboardId", "type", "transportType", "tenantId",
+                ]
+            )
+            #expect(info["transportType"] == "MQTT")
+            #expect(try await server.get("/api/deviceProfiles?pageSize=10&page=0").json["totalElements"] == 2)
+            #expect(
+                try await server.get("/api/deviceProfileInfos?pageSize=1&page=0").json["data"]?.array?.first == info
+            )
+        }
+    }
+
+    @Test func savingAProfileReplacesItInFull() async throws {
+        try await TestServer.run { server in
+            let package = OtaPackageId.random()
+            let created = try await server.post(
+                "/api/deviceProfile",
+                [
+                    "name": "P", "description": "d", "ours": 1,
+                    "firmwareId": ["entityType": "OTA_PACKAGE", "id": .string(package.description)],
+                ]
+            ).json
+            #expect(created["firmwareId"]?["id"]?.string == package.description)
+            let saved = try await server.post("/api/deviceProfile", ["id": created["id"] ?? .null, "name": "Q"]).json
+            #expect(saved.entityId == created.entityId)
+            #expect(saved["createdTime"] == created["createdTime"])
+            #expect(saved["name"] == "Q")
+            #expect(saved["firmwareId"] == .null)
+            #expect(saved["description"] == .null)
+            #expect(saved["ours"] == nil)
+        }
+    }
+
+    @Test func theDefaultProfileIsToldAndChanged() async throws {
+        try await TestServer.run { server in
+            #expect(try await server.get("/api/deviceProfileInfo/default").json["name"] == "default")
+            let id = try await server.post("/api/deviceProfile", ["name": "P"]).json.entityId
+            try (try await server.post("/api/deviceProfile", ["name": "R", "default": true])).expectError(
+                400,
+                31,
+                "Another default device profile is present in scope of current tenant!"
+            )
+            let changed = try await server.post("/api/deviceProfile/\(id)/default", [:])
+            #expect(try changed.json["default"] == true)
+            #expect(try await server.get("/api/deviceProfileInfo/default").json.entityId == id)
+            let resaved = try await server.post("/api/deviceProfile", ["id": ["id": .string(id)], "name": "P"]).json
+            #expect(resaved["default"] == true, "saving does not change which profile is the default")
+        }
+    }
+
+    @Test func aProfileIsDeletedUnlessItIsUsed() async throws {
+        try await TestServer.run { server in
+            let id = try await server.post("/api/deviceProfile", ["name": "P"]).json.entityId
+            let deviceId = try await server.post("/api/device", ["name": "d", "type": "P"]).json.entityId
+            try (try await server.delete("/api/deviceProfile/\(id)"))
+                .expectError(400, 31, "The device profile referenced by the devices cannot be deleted!")
+            _ = try await server.delete("/api/device/\(deviceId)")
+            #expect(try await server.delete("/api/deviceProfile/\(id)").status == 200)
+            for path in ["/api/deviceProfile/\(id)", "/api/deviceProfileInfo/\(id)"] {
+                try (try await server.get(path)).expectError(404, 32, "Device profile with id [\(id)] is not found")
+            }
+        }
+    }
+
+    // MARK: Devices
+
+    @Test func aDeviceIsCreatedAsClientsDo() async throws {
+        try await TestServer.run { server in
+            let profile = server.services.defaultProfile.id
+            let created = try await server.post(
+                "/api/device?accessToken=TOKEN",
+                [
+                    "name": "d1", "label": "l", "additionalInfo": ["gateway": true],
+                    "deviceProfileId": ["entityType": "DEVICE_PROFILE", "id": .string(profile.description)],
+                ]
+            ).json
+            #expect(created.object?.names == Self.deviceMembers)
+            #expect(created["id"]?["entityType"] == "DEVICE")
+            #expect(created["customerId"] == ["entityType": "CUSTOMER", "id": "13814000-1dd2-11b2-8080-808080808080"])
+            #expect(created["type"] == "default", "the profile's name")
+            #expect(created["label"] == "l")
+            #expect(created["firmwareId"] == .null)
+            #expect(created["additionalInfo"] == ["gateway": true])
+            #expect(
+                created["deviceData"]
+                    == ["configuration": ["type": "DEFAULT"], "transportConfiguration": ["type": "DEFAULT"]]
+            )
+            let id = created.entityId
+            #expect(try await server.get("/api/device/\(id)").json == created)
+            #expect(try await server.get("/api/tenant/device?deviceName=d1").json == created)
+            #expect(try await server.get("/api/tenant/devices?deviceName=d1").json == created)
+            #expect(try await server.get("/api/tenant/devices?pageSize=10&page=0").json["data"] == [created])
+            let info = try await server.get("/api/device/info/\(id)").json
+            #expect(info["deviceProfileName"] == "default")
+            #expect(info["customerTitle"] == .null)
+            #expect(try await server.get("/api/tenant/deviceInfos?pageSize=10&page=0").json["data"] == [info])
+            let others = "/api/tenant/deviceInfos?pageSize=10&page=0&deviceProfileId=\(DeviceProfileId.random())"
+            #expect(try await server.get(others).json["data"] == [])
+            let second = try await server.post("/api/device", ["name": "d 2+3"]).json
+            let several = try await server.get("/api/devices?deviceIds=\(id)%2C\(second.entityId),\(DeviceId.random())")
+            #expect(try several.json == [created, second])
+            #expect(try await server.get("/api/tenant/device?deviceName=d+2%2B3").json == second)
+        }
+    }
+
+    @Test func savingADeviceReplacesItInFull() async throws {
+        try await TestServer.run { server in
+            let package: JSON = ["entityType": "OTA_PACKAGE", "id": .string(OtaPackageId.random().description)]
+            var device = try #require(try await server.post("/api/device", ["name": "d", "label": "l"]).json.object)
+            device["firmwareId"] = package
+            device["deviceData"] = ["configuration": ["type": "DEFAULT", "ours": 1]]
+            let assigned = try await server.post("/api/device", .object(device)).json
+            #expect(assigned["firmwareId"] == package)
+            #expect(assigned["deviceData"] == device["deviceData"])
+            let unassigned = try await server.post("/api/device", ["id": device["id"] ?? .null, "name": "d"]).json
+            #expect(unassigned["firmwareId"] == .null)
+            #expect(unassigned["label"] == .null)
+            #expect(unassigned["createdTime"] == device["createdTime"])
+        }
+    }
+
+    @Test func aDevicesTypeFindsOrMakesItsProfile() async throws {
+        try await TestServer.run { server in
+            let first = try await server.post("/api/device", ["name": "d1", "type": "thermostat"]).json
+            #expect(first["type"] == "thermostat")
+            let second = try await server.post("/api/device", ["name": "d2", "type": "thermostat"]).json
+            #expect(second["deviceProfileId"] == first["deviceProfileId"])
+        }
+    }
+
+    @Test func whatIsNotThereIsTold() async throws {
+        try await TestServer.run { server in
+            let id = DeviceId.random()
+            for path in [
+                "/api/device/\(id)", "/api/device/info/\(id)", "/api/device/\(id)/credentials",
+                "/api/device/\(id)/update/FIRMWARE", "/api/device/\(id)/update/FIRMWARE/history",
+                "/api/plugins/telemetry/DEVICE/\(id)/values/attributes",
+            ] {
+                try (try await server.get(path)).expectError(404, 32, "Device with id [\(id)] is not found")
+            }
+            try (try await server.delete("/api/device/\(id)")).expectError(404, 32)
+            try (try await server.post("/api/device", ["id": ["id": .string(id.description)], "name": "d"]))
+                .expectError(404, 32)
+            try (try await server.get("/api/tenant/device?deviceName=x"))
+                .expectError(404, 32, "Requested item wasn't found!")
+            _ = try await server.post("/api/device", ["name": "d"])
+            try (try await server.post("/api/device", ["name": "d"]))
+                .expectError(400, 31, "Device with such name already exists!")
+        }
+    }
+
+    // MARK: Credentials
+
+    @Test func credentialsAreReadAndReplaced() async throws {
+        try await TestServer.run { server in
+            let device = try await server.post("/api/device?accessToken=FIRST", ["name": "d"]).json
+            let path = "/api/device/\(device.entityId)/credentials"
+            let credentials = try await server.get(path).json
+            #expect(
+                credentials.object?.names == [
+                    "id", "createdTime", "deviceId", "credentialsType", "credentialsId", "credentialsValue", "version",
+                ]
+            )
+            #expect(credentials["id"]?.object?.names == ["id"])
+            #expect(credentials["deviceId"] == device["id"])
+            #expect(credentials["credentialsType"] == "ACCESS_TOKEN")
+            #expect(credentials["credentialsId"] == "FIRST")
+            var changed = try #require(credentials.object)
+            changed["credentialsId"] = "SECOND"
+            #expect(try await server.post("/api/device/credentials", .object(changed)).json == .object(changed))
+            #expect(try await server.get(path).json == .object(changed))
+            changed["credentialsId"] = ""
+            try (try await server.post("/api/device/credentials", .object(changed)))
+                .expectError(400, 31, "Device credentials id should be specified!")
+            changed["credentialsType"] = "LWM2M_CREDENTIALS"
+            try (try await server.post("/api/device/credentials", .object(changed)))
+                .expectError(400, 31, "Credentials of type 'LWM2M_CREDENTIALS' are not supported")
+            try (try await server.post("/api/device/credentials", [:]))
+                .expectError(400, 31, "Parameter 'deviceId' can't be empty!")
+        }
+    }
+
+    @Test func aDeviceIsCreatedWithItsCredentialsOrNotAtAll() async throws {
+        try await TestServer.run { server in
+            let token = try await server.post(
+                "/api/device-with-credentials",
+                ["device": ["name": "d1"], "credentials": ["credentialsType": "ACCESS_TOKEN", "credentialsId": "T"]]
+            ).json
+            #expect(token.object?.names == Self.deviceMembers)
+            #expect(try await server.get("/api/device/\(token.entityId)/credentials").json["credentialsId"] == "T")
+            let value: JSON = "{\"clientId\":\"c\",\"userName\":\"u\",\"password\":\"p\"}"
+            let basic = try await server.post(
+                "/api/device-with-credentials",
+                [
+                    "device": ["name": "d2"],
+                    "credentials": ["credentialsType": "MQTT_BASIC", "credentialsValue": value],
+                ]
+            ).json
+            let stored = try await server.get("/api/device/\(basic.entityId)/credentials").json
+            #expect(stored["credentialsType"] == "MQTT_BASIC")
+            #expect(stored["credentialsValue"] == value)
+            let taken = try await server.post(
+                "/api/device-with-credentials",
+                [
+                    "device": ["name": "d3"],
+                    "credentials": ["credentialsType": "X509_CERTIFICATE", "credentialsId": "T"],
+                ]
+            )
+            try taken.expectError(400, 31, "Device credentials are already assigned to another device!")
+            try (try await server.get("/api/tenant/device?deviceName=d3")).expectError(404, 32)
+            try (try await server.post("/api/device-with-credentials", ["device": ["name": "d4"]]))
+                .expectError(400, 31, "Parameter 'credentials' can't be empty!")
+        }
+    }
+
+    // MARK: Updates
+
+    @Test func anUpdateIsToldWithItsHistory() async throws {
+        try await TestServer.run { server in
+            let id = try await server.post("/api/device", ["name": "d"]).json.entityId
+            let device = try #require(DeviceId(id))
+            try (try await server.get("/api/device/\(id)/update/FIRMWARE"))
+                .expectError(404, 32, "Device with id [\(id)] never had a FIRMWARE update")
+            let package = OtaPackageId.random()
+            server.services.state.withLock { state in
+                state.records = [
+                    UpdateRecord(
+                        deviceId: device,
+                        type: .firmware,
+                        packageId: package,
+                        title: "fw",
+                        version: "1",
+                        state: .failed,
+                        entered: [.queued: Timestamp(milliseconds: 1), .failed: Timestamp(milliseconds: 2)],
+                        progress: 40,
+                        attempts: 2,
+                        errorClass: .networkError,
+                        error: "no route"
+                    )
+                ]
+                state.history = [
+                    UpdateHistoryEntry(
+                        id: 7,
+                        deviceId: device,
+                        type: .firmware,
+                        title: "fw",
+                        version: "1",
+                        state: "FAILED",
+                        timestamp: Timestamp(milliseconds: 2),
+                        accepted: true,
+                        error: "no route"
+                    )
+                ]
+            }
+            let record = try await server.get("/api/device/\(id)/update/firmware").json
+            #expect(
+                record == [
+                    "deviceId": ["entityType": "DEVICE", "id": .string(id)], "type": "FIRMWARE", "state": "FAILED",
+                    "packageId": ["entityType": "OTA_PACKAGE", "id": .string(package.description)],
+                    "title": "fw", "version": "1", "entered": ["QUEUED": 1, "FAILED": 2], "progress": 40, "attempts": 2,
+                    "errorClass": "NETWORK_ERROR", "error": "no route",
+                ]
+            )
+            let history = try await server.get("/api/device/\(id)/update/FIRMWARE/history").json
+            #expect(
+                history == [
+                    [
+                        "id": 7, "ts": 2, "state": "FAILED", "title": "fw", "version": "1", "accepted": true,
+                        "error": "no route",
+                    ]
+                ]
+            )
+            #expect(try await server.get("/api/device/\(id)/update/SOFTWARE/history").json == [])
+        }
+    }
+}

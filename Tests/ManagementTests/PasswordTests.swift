@@ -1,0 +1,162 @@
+import NodeKit
+import OTA
+import Testing
+
+@testable import Management
+
+@Suite struct PasswordTests {
+    @Test func aHashFitsItsPasswordOnlyAndKeepsItsParameters() throws {
+        let cost = PasswordHash.Cost(log2Rounds: 3, blockSize: 2, parallelism: 1)
+        let text = try PasswordHash(of: "secret", cost: cost).description
+        #expect(text.hasPrefix("$scrypt$ln=3,r=2,p=1$"))
+        #expect(!text.contains("secret"))
+        let hash = try #require(PasswordHash(text))
+        #expect(hash.cost == cost)
+        #expect(try hash.matches("secret"))
+        #expect(try !hash.matches("Secret"))
+        #expect(try !hash.matches(""))
+        #expect(try PasswordHash(of: "secret", cost: cost).description != text, "every hash has its own salt")
+    }
+
+    @Test func aHashIsThatOfRFC7914() throws {
+        // RFC 7914 §12, second vector: scrypt("password", "NaCl", N=1024, r=8, p=16, 64 bytes).
+        let hash = try #require(
+            PasswordHash(
+                "$scrypt$ln=10,r=8,p=16$TmFDbA$/bq+HJ00cgB4VucZDQHp/nxq18vII3gw53N2Y0s3MWI"
+                    + "urzDZLiKjiG/xCSedmDDaxyevuUqD7m2DYMvfoswGQA"
+            )
+        )
+        #expect(hash.hash.count == 64)
+        #expect(hash.hash.starts(with: [0xfd, 0xba, 0xbe, 0x1c, 0x9d, 0x34, 0x72, 0x00]))
+        #expect(try hash.matches("password"))
+    }
+
+    @Test(
+        "What is no hash is refused",
+        arguments: [
+            "", "secret", "$scrypt$ln=3,r=2$c2FsdA$aGFzaA", "$scrypt$ln=60,r=8,p=1$c2FsdHNhbHQ$c2FsdHNhbHRzYWx0c2FsdA",
+            "$scrypt$ln=3,r=2,p=1$c2FsdA$aGFzaA", "$scrypt$ln=3,r=2,p=1$!$c2FsdHNhbHRzYWx0c2FsdA",
+            "$bcrypt$ln=3,r=2,p=1$c2FsdA$c2FsdHNhbHRzYWx0c2FsdA",
+        ]
+    )
+    func noHash(text: String) { #expect(PasswordHash(text) == nil) }
+
+    // MARK: Slowing down
+
+    @Test func failuresAreFreeUpToTheLimitAndThenWaitLongerEachTime() {
+        var limiter = LoginLimiter()
+        var now = Timestamp(milliseconds: 0)
+        for _ in 1...5 {
+            #expect(limiter.begin("a", at: now) == .go)
+            limiter.end("a", succeeded: false, at: now)
+        }
+        for wait in [1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000] as [Int64] {
+            #expect(limiter.begin("a", at: now) == .wait(milliseconds: wait))
+            #expect(limiter.begin("b", at: now) == .go, "another name or address does not wait")
+            limiter.end("b", succeeded: true, at: now)
+            now.rawValue += wait - 1
+            #expect(limiter.begin("a", at: now) == .wait(milliseconds: 1))
+            now.rawValue += 1
+            #expect(limiter.begin("a", at: now) == .go)
+            limiter.end("a", succeeded: false, at: now)
+        }
+    }
+
+    @Test func aSuccessOrTimeForgetsFailures() {
+        var limiter = LoginLimiter()
+        var now = Timestamp(milliseconds: 0)
+        for _ in 1...4 {
+            _ = limiter.begin("a", at: now)
+            limiter.end("a", succeeded: false, at: now)
+        }
+        _ = limiter.begin("a", at: now)
+        limiter.end("a", succeeded: true, at: now)
+        #expect(limiter.count == 0)
+        for _ in 1...4 {
+            _ = limiter.begin("a", at: now)
+            limiter.end("a", succeeded: false, at: now)
+        }
+        now.rawValue += 900_001
+        _ = limiter.begin("a", at: now)
+        limiter.end("a", succeeded: false, at: now)
+        #expect(limiter.begin("a", at: now) == .go)
+    }
+
+    @Test func whatIsRememberedIsBounded() {
+        var limiter = LoginLimiter()
+        for index in 0..<1025 {
+            let now = Timestamp(milliseconds: Int64(index))
+            _ = limiter.begin("\(index)", at: now)
+            limiter.end("\(index)", succeeded: false, at: now)
+        }
+        #expect(limiter.count == 1024)
+    }
+
+    @Test func noMoreLoginsWaitThanTheLimit() {
+        var limiter = LoginLimiter()
+        let now = Timestamp(milliseconds: 0)
+        for index in 0..<32 { #expect(limiter.begin("\(index)", at: now) == .go) }
+        #expect(limiter.begin("x", at: now) == .busy)
+        limiter.end("0", succeeded: false, at: now)
+        #expect(limiter.begin("x", at: now) == .go)
+    }
+
+    // MARK: The first administrator
+
+    private func bootstrap(
+        _ users: FakeServices,
+        _ name: String? = nil,
+        _ password: String? = nil
+    ) async throws -> GeneratedPassword? {
+        try await bootstrapAdministrator(users: users, name: name, password: password, cost: TestServer.cost)
+    }
+
+    private func matches(_ users: FakeServices, _ name: String, _ password: String) async throws -> Bool {
+        let user = try #require(try await users.findUser(name: name))
+        return try #require(PasswordHash(user.passwordHash)).matches(password)
+    }
+
+    @Test func theFirstAdministratorGetsAPasswordThatIsShownOnce() async throws {
+        let users = FakeServices()
+        let generated = try #require(try await self.bootstrap(users))
+        #expect(generated.name == "admin@windlass.local")
+        #expect(generated.password.count == 20)
+        #expect(try await self.matches(users, generated.name, generated.password))
+        #expect(try await users.findUser(name: generated.name)?.authority == "TENANT_ADMIN")
+        #expect(try await self.bootstrap(users) == nil, "only the first time")
+        #expect(try await users.countUsers() == 1)
+    }
+
+    @Test func givenNameAndPasswordAreTaken() async throws {
+        let users = FakeServices()
+        #expect(try await self.bootstrap(users, "me", "secret") == nil)
+        #expect(try await self.matches(users, "me", "secret"))
+    }
+
+    @Test func aGivenPasswordReplacesAnotherOneOnly() async throws {
+        let users = FakeServices()
+        _ = try await self.bootstrap(users, "me", "secret")
+        let before = try #require(try await users.findUser(name: "me"))
+        _ = try await self.bootstrap(users, "ME", "secret")
+        #expect(try await users.findUser(name: "me") == before, "the same password changes nothing")
+        _ = try await self.bootstrap(users, "me", "other")
+        #expect(try await self.matches(users, "me", "other"))
+        #expect(try await users.findUser(name: "me")?.id == before.id)
+        _ = try await self.bootstrap(users, "second", "secret")
+        #expect(try await users.countUsers() == 2)
+    }
+
+    @Test(
+        "A name or password that cannot be is refused",
+        arguments: [
+            ("", "x"), (String(repeating: "n", count: 256), "x"), ("me", ""),
+            ("me", String(repeating: "p", count: 1025)),
+        ]
+    )
+    func refused(name: String, password: String) async throws {
+        let users = FakeServices()
+        let error = await #expect(throws: NodeError.self) { _ = try await self.bootstrap(users, name, password) }
+        #expect(error?.code == .badRequest)
+        #expect(try await users.countUsers() == 0)
+    }
+}
