@@ -119,6 +119,7 @@ import Testing
             #expect(created["id"]?["entityType"] == "DEVICE")
             #expect(created["customerId"] == ["entityType": "CUSTOMER", "id": "13814000-1dd2-11b2-8080-808080808080"])
             #expect(created["type"] == "default", "the profile's name")
+            #expect(created["createdTime"] == 1_700_000_000_000)
             #expect(created["label"] == "l")
             #expect(created["firmwareId"] == .null)
             #expect(created["additionalInfo"] == ["gateway": true])
@@ -134,7 +135,9 @@ import Testing
             let info = try await server.get("/api/device/info/\(id)").json
             #expect(info["deviceProfileName"] == "default")
             #expect(info["customerTitle"] == .null)
-            #expect(try await server.get("/api/tenant/deviceInfos?pageSize=10&page=0").json["data"] == [info])
+            for path in ["/api/tenant/deviceInfos", "/api/deviceInfos/all"] {
+                #expect(try await server.get("\(path)?pageSize=10&page=0").json["data"] == [info])
+            }
             let others = "/api/tenant/deviceInfos?pageSize=10&page=0&deviceProfileId=\(DeviceProfileId.random())"
             #expect(try await server.get(others).json["data"] == [])
             let second = try await server.post("/api/device", ["name": "d 2+3"]).json

@@ -31,6 +31,12 @@ import Testing
         #expect(try hash.matches("password"))
     }
 
+    @Test func theDefaultCostFitsIntoMemory() throws {
+        let hash = try PasswordHash(of: "secret")
+        #expect(hash.description.hasPrefix("$scrypt$ln=14,r=8,p=5$"))
+        #expect(try hash.matches("secret"))
+    }
+
     @Test(
         "What is no hash is refused",
         arguments: [

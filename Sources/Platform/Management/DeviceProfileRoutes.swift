@@ -5,6 +5,7 @@ import OTA
 /// `/api/deviceProfile`: what many devices have in common.
 struct DeviceProfileRoutes: Sendable {
     let services: ManagementServices
+    let now: @Sendable () -> Timestamp
 
     private var devices: any DeviceService { self.services.devices }
 
@@ -30,7 +31,7 @@ struct DeviceProfileRoutes: Sendable {
         let body = try await request.object()
         var existing: DeviceProfile?
         if let id = try body.id("id", of: DeviceProfile.self) { existing = try await self.profile(id) }
-        let profile = try DeviceProfile(from: body, replacing: existing, now: .now)
+        let profile = try DeviceProfile(from: body, replacing: existing, now: self.now())
         return .json(try await self.devices.saveDeviceProfile(profile).json)
     }
 

@@ -5,6 +5,7 @@ import OTA
 /// `/api/device`: devices and their credentials.
 struct DeviceRoutes: Sendable {
     let services: ManagementServices
+    let now: @Sendable () -> Timestamp
 
     private var devices: any DeviceService { self.services.devices }
 
@@ -16,6 +17,8 @@ struct DeviceRoutes: Sendable {
         routes.add(.get, "/api/tenant/devices", self.list)
         routes.add(.get, "/api/tenant/device", self.named)
         routes.add(.get, "/api/tenant/deviceInfos", self.listInfos)
+        // Newer clients ask for the same list here.
+        routes.add(.get, "/api/deviceInfos/all", self.listInfos)
         routes.add(.get, "/api/devices", self.several)
         routes.add(.post, "/api/device-with-credentials", self.saveWithCredentials)
         routes.add(.get, "/api/device/{id}/credentials", self.credentials)
@@ -52,12 +55,13 @@ struct DeviceRoutes: Sendable {
             if let profile = try await self.devices.findDeviceProfileByName(type) {
                 profileId = profile.id
             } else {
-                profileId = try await self.devices.saveDeviceProfile(DeviceProfile(name: type)).id
+                profileId = try await self.devices.saveDeviceProfile(DeviceProfile(createdTime: self.now(), name: type))
+                    .id
             }
         } else {
             profileId = try await self.devices.defaultDeviceProfile().id
         }
-        let device = try Device(from: body, replacing: existing, profileId: profileId, now: .now)
+        let device = try Device(from: body, replacing: existing, profileId: profileId, now: self.now())
         return try await self.devices.saveDevice(device, accessToken: accessToken)
     }
 

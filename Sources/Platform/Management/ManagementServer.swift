@@ -114,9 +114,9 @@ public struct ManagementServer: Service {
         var routes = RouteTable()
         AuthRoutes(logins: logins, tokens: tokens, users: self.services.users).add(to: &routes)
         HealthRoutes(health: self.health).add(to: &routes)
-        PackageRoutes(services: self.services, options: self.options).add(to: &routes)
-        DeviceRoutes(services: self.services).add(to: &routes)
-        DeviceProfileRoutes(services: self.services).add(to: &routes)
+        PackageRoutes(services: self.services, options: self.options, now: self.now).add(to: &routes)
+        DeviceRoutes(services: self.services, now: self.now).add(to: &routes)
+        DeviceProfileRoutes(services: self.services, now: self.now).add(to: &routes)
         TelemetryRoutes(services: self.services, now: self.now).add(to: &routes)
         UpdateRoutes(services: self.services).add(to: &routes)
         let responder = APIResponder(

@@ -7,6 +7,7 @@ import OTA
 struct PackageRoutes: Sendable {
     let services: ManagementServices
     let options: ManagementServer.Options
+    let now: @Sendable () -> Timestamp
 
     func add(to routes: inout RouteTable) {
         routes.add(.post, "/api/otaPackage", self.save)
@@ -40,7 +41,13 @@ struct PackageRoutes: Sendable {
             guard let type = try OtaPackage.type(in: body) else {
                 throw APIError.badRequest("Type should be specified!")
             }
-            package = OtaPackage(deviceProfileId: nil, type: type, title: "", version: "")
+            package = OtaPackage(
+                createdTime: self.now(),
+                deviceProfileId: nil,
+                type: type,
+                title: "",
+                version: ""
+            )
         }
         try package.update(from: body)
         if package.url != nil { package.hasData = true }
