@@ -3,5 +3,21 @@ import NodeKit
 /// The plugin as the host sees it.
 @c(windlass_plugin_OTANodes)
 public func windlassPlugin() -> UnsafeMutableRawPointer {
-    Plugin(name: "OTANodes", version: Platform.version, namespace: "urn:windlass:ota", nodes: []).exported()
+    Plugin(
+        name: "OTANodes",
+        version: Platform.version,
+        namespace: "urn:windlass:ota",
+        nodes: [
+            AssignmentsNode.self,
+            AttributePushNode.self,
+            AttributesReplyNode.self,
+            ChunkServeNode.self,
+            ErrorClassificationNode.self,
+            PackageInfoNode.self,
+            PackageLookupNode.self,
+            SaveAttributesNode.self,
+            SaveTelemetryNode.self,
+            StateTrackingNode.self,
+        ]
+    ).exported()
 }

@@ -1,0 +1,132 @@
+public import NodeKit
+import OTA
+import Synchronization
+
+/// Tells a device about its new package, or that it has none any more, by its shared attributes.
+///
+/// An assignment may have waited for its turn, so what it says is checked once more before the device hears of it.
+/// Attributes of an earlier package that the new one lacks are deleted first and the new ones are saved in one step: a device
+/// that keeps only the last push it saw must end up with all of them.
+///
+/// | Relation     | When                                                                              |
+/// |--------------|-----------------------------------------------------------------------------------|
+/// | `Success`    | The attributes are stored, and pushed if the device is connected.                 |
+/// | `Superseded` | The device should have another package by now; nothing was changed.               |
+/// | `Failure`    | The message is no assignment, or the store could not answer.                      |
+public struct AttributePushNode: Node {
+    /// Everything the host, the chain checker and the reference page need to know.
+    public static let descriptor = NodeDescriptor(
+        type: "attribute-push",
+        summary:
+            "Tells the device about its new package, or that it has none any more, by shared attributes in one push.",
+        relations: [
+            RelationDescriptor(.success, "The attributes are stored, and pushed if the device is connected."),
+            RelationDescriptor("Superseded", "The device should have another package by now; nothing was changed."),
+            RelationDescriptor(.failure, "The message is no assignment, or the store could not answer."),
+        ],
+        attributes: [
+            .boolean(
+                "target-attributes",
+                default: false,
+                summary: "Whether to set targetFwVersion, targetFwUrl and targetFwChecksum (targetSw…) as well."
+            ),
+            .string(
+                "rpc-method",
+                optional: true,
+                summary: "A method to call on connected devices as well, with the attributes as its parameters."
+            ),
+        ]
+    )
+
+    private let setsTargetAttributes: Bool
+    private let rpc: RemoteCall?
+    private let packages: any OtaPackageService
+    private let attributes: any AttributesService
+    private let updates: any UpdateService
+
+    /// Reads the configuration; opens nothing and starts nothing.
+    public init(configuration: Configuration, services: NodeServices) throws {
+        self.setsTargetAttributes = configuration.boolean("target-attributes")
+        self.rpc = try configuration.stringIfPresent("rpc-method").map {
+            RemoteCall(method: $0, sessions: try services.require(DeviceSessions.self))
+        }
+        self.packages = try services.require((any OtaPackageService).self)
+        self.attributes = try services.require((any AttributesService).self)
+        self.updates = try services.require((any UpdateService).self)
+    }
+
+    /// Writes the shared attributes, which pushes them.
+    public func process(_ message: Message) async throws -> Emission {
+        let type = try message.packageType()
+        let isCurrent: Bool
+        switch message.type {
+        case .packageAssigned: isCurrent = try await self.push(message, type: type)
+        case .packageUnassigned: isCurrent = try await self.clear(message, type: type)
+        default:
+            throw NodeError(.badRequest, "attribute-push takes no '\(message.type)'; link only assignments to it")
+        }
+        return .route(message, to: isCurrent ? .success : "Superseded")
+    }
+
+    private func push(_ message: Message, type: OtaPackageType) async throws -> Bool {
+        guard let id = try message.packageId() else {
+            throw NodeError(.badRequest, "the message '\(message.type)' names no package")
+        }
+        let device = message.device
+        guard
+            let package = try await self.packages.package(id)?.package,
+            try await self.updates.initiate(id, of: device, type: type)
+        else { return false }
+        let values = self.values(for: package)
+        let obsolete = type.pushedAttributeNames.filter { values[$0] == nil }
+        try await self.attributes.deleteAttributes(of: device, scope: .shared, keys: obsolete)
+        try await self.attributes.saveAttributes(of: device, scope: .shared, values, at: message.timestamp)
+        self.rpc?.call(device, .object(values))
+        return true
+    }
+
+    private func clear(_ message: Message, type: OtaPackageType) async throws -> Bool {
+        guard try await self.packages.effectivePackage(for: message.device, type: type) == nil else { return false }
+        let keys = type.pushedAttributeNames
+        try await self.attributes.deleteAttributes(of: message.device, scope: .shared, keys: keys)
+        return true
+    }
+
+    private func values(for package: OtaPackage) -> JSON.Object {
+        var values = package.sharedAttributes
+        if self.setsTargetAttributes {
+            let prefix = package.type.targetPrefix
+            values["\(prefix)Version"] = .string(package.version)
+            values["\(prefix)Url"] = package.url.map(JSON.string)
+            values["\(prefix)Checksum"] = package.checksum.map(JSON.string)
+        }
+        return values
+    }
+}
+
+/// Calls one method on the devices that are connected, each call with the next number.
+private final class RemoteCall: Sendable {
+    private let method: String
+    private let sessions: DeviceSessions
+    private let calls = Atomic<Int32>(0)
+
+    init(method: String, sessions: DeviceSessions) {
+        self.method = method
+        self.sessions = sessions
+    }
+
+    func call(_ device: DeviceId, _ params: JSON) {
+        let id = self.calls.wrappingAdd(1, ordering: .relaxed).newValue & .max
+        self.sessions.notify(device.uuid, .rpcRequest(id: Int(id), method: self.method, params: params))
+    }
+}
+
+extension OtaPackageType {
+    /// What the names of the requirement's own shared attributes start with.
+    fileprivate var targetPrefix: String { self == .firmware ? "targetFw" : "targetSw" }
+
+    /// The names of all shared attributes that a push may set, with whatever options.
+    fileprivate var pushedAttributeNames: [String] {
+        self.sharedAttributeNames + ["Version", "Url", "Checksum"].map { "\(self.targetPrefix)\($0)" }
+    }
+}

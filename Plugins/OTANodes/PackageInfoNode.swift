@@ -1,0 +1,29 @@
+public import NodeKit
+import OTA
+
+/// Answers with what a device needs to know about its package, as a JSON object of the shared attributes.
+///
+/// | Relation  | When                                          |
+/// |-----------|-----------------------------------------------|
+/// | `Success` | The reply is set.                             |
+/// | `Failure` | The message did not pass a `package-lookup`.  |
+public struct PackageInfoNode: Node {
+    /// Everything the host, the chain checker and the reference page need to know.
+    public static let descriptor = NodeDescriptor(
+        type: "package-info",
+        summary: "Answers with title, version, size, checksum or URL of the package that package-lookup found.",
+        relations: [
+            RelationDescriptor(.success, "The reply is a JSON object of the package's shared attributes."),
+            RelationDescriptor(.failure, "The message did not pass a package-lookup."),
+        ]
+    )
+
+    /// Reads the configuration; opens nothing and starts nothing.
+    public init(configuration: Configuration, services: NodeServices) throws {}
+
+    /// Sets the reply.
+    public func process(_ message: Message) async throws -> Emission {
+        let package = try message.lookedUpPackage().package
+        return .route(message.replying(.json(.object(package.sharedAttributes))), to: .success)
+    }
+}

@@ -1,0 +1,39 @@
+public import NodeKit
+import OTA
+
+/// Stores the time series that a device reported, in any of ThingsBoard's forms.
+///
+/// | Relation  | When                                                               |
+/// |-----------|--------------------------------------------------------------------|
+/// | `Success` | The values are stored; a device may be told so.                    |
+/// | `Failure` | The data is no telemetry (`bad-request`), or could not be stored.  |
+public struct SaveTelemetryNode: Node {
+    /// Everything the host, the chain checker and the reference page need to know.
+    public static let descriptor = NodeDescriptor(
+        type: "save-telemetry",
+        summary: "Stores the message's data as time series of the device.",
+        relations: [
+            RelationDescriptor(.success, "The values are stored."),
+            RelationDescriptor(.failure, "The data is no telemetry, or could not be stored."),
+        ]
+    )
+
+    private let timeseries: any TimeseriesService
+
+    /// Reads the configuration; opens nothing and starts nothing.
+    public init(configuration: Configuration, services: NodeServices) throws {
+        self.timeseries = try services.require((any TimeseriesService).self)
+    }
+
+    /// Stores the points; values without a time get that of the message.
+    public func process(_ message: Message) async throws -> Emission {
+        guard case .json(let data) = message.data else {
+            throw NodeError(.badRequest, "telemetry must be JSON")
+        }
+        let points = try data.telemetryPoints()
+        if !points.isEmpty {
+            try await self.timeseries.saveTimeseries(of: message.device, points, at: message.timestamp)
+        }
+        return .route(message, to: .success)
+    }
+}

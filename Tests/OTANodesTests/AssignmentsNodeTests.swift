@@ -1,0 +1,202 @@
+import NodeKit
+import NodeTesting
+import OTA
+import Synchronization
+import Testing
+
+@testable import OTANodes
+
+@Suite struct AssignmentsNodeTests {
+    private let store = FakeStore()
+
+    /// Runs the node until `body` is done with it.
+    private func running(
+        _ outlet: TestOutlet,
+        _ attributes: [String: String] = [:],
+        clock: any Clock<Duration> = ContinuousClock(),
+        _ body: () async -> Void
+    ) async throws {
+        let node = try AssignmentsNode.make(attributes, services: self.store.services(clock: clock))
+        let run = Task { try await node.run(outlet) }
+        #expect(await outlet.listeners().isEmpty)
+        await body()
+        run.cancel()
+        try await run.value
+    }
+
+    @Test func `sends a message for each assignment and settles it`() async throws {
+        let packageId = OtaPackageId.random()
+        let outlet = TestOutlet()
+        self.store.assign([.numbered(1)], packageId)
+        self.store.assign([.numbered(2)], nil)
+        try await self.running(outlet) { await self.store.settled(2) }
+        let messages = outlet.sent.map(\.message).sorted { $0.originator.name < $1.originator.name }
+        #expect(messages.map(\.type) == [.packageAssigned, .packageUnassigned])
+        #expect(messages[0].metadata == ["packageType": "FIRMWARE", "packageId": .string(packageId.description)])
+        #expect(messages[1].metadata == ["packageType": "FIRMWARE"])
+        #expect(messages.map(\.originator) == [.numbered(1), .numbered(2)])
+        #expect(messages.allSatisfy { $0.timestamp.rawValue == 7 })
+        #expect(outlet.sent.allSatisfy { $0.relation == .success })
+    }
+
+    @Test func `hands on what is assigned while it waits`() async throws {
+        let outlet = TestOutlet()
+        try await self.running(outlet) {
+            for round in 1...20 {
+                self.store.assign([.numbered(1), .numbered(2)])
+                await self.store.settled(2 * round)
+            }
+        }
+        #expect(outlet.sent.count == 40)
+    }
+
+    @Test func `hands on the messages of one device one after the other and in order`() async throws {
+        struct Seen {
+            var busy: Set<String> = []
+            var order: [String: [String]] = [:]
+            var overlaps = 0
+        }
+        let seen = Mutex(Seen())
+        let outlet = TestOutlet { message in
+            let name = message.originator.name
+            seen.withLock {
+                if !$0.busy.insert(name).inserted { $0.overlaps += 1 }
+                $0.order[name, default: []].append(message.metadata.string("packageId") ?? "")
+            }
+            for _ in 0..<Int.random(in: 0...5) { await Task.yield() }
+            seen.withLock { _ = $0.busy.remove(name) }
+            return .completed(nil)
+        }
+        let packages = (0..<40).map { _ in OtaPackageId.random() }
+        for package in packages { self.store.assign((0..<10).map { .numbered($0) }, package) }
+        try await self.running(outlet, ["in-flight-max": "7"]) { await self.store.settled(400) }
+        #expect(seen.withLock { $0.overlaps } == 0)
+        #expect(seen.withLock { $0.order.count } == 10)
+        #expect(seen.withLock { $0.order.values.allSatisfy { $0 == packages.map(\.description) } })
+    }
+
+    @Test(arguments: [1, 5])
+    func `handles no more devices side by side than allowed`(limit: Int) async throws {
+        let counts = Mutex((present: 0, most: 0))
+        let outlet = TestOutlet { _ in
+            counts.withLock {
+                $0.present += 1
+                $0.most = max($0.most, $0.present)
+            }
+            for _ in 0..<10 { await Task.yield() }
+            counts.withLock { $0.present -= 1 }
+            return .completed(nil)
+        }
+        self.store.assign((0..<300).map { .numbered($0) })
+        try await self.running(outlet, ["in-flight-max": String(limit)]) { await self.store.settled(300) }
+        #expect(counts.withLock { $0.most } <= limit)
+    }
+
+    @Test func `holds few of very many assignments in memory`() async throws {
+        let count = 100_000
+        self.store.assign((0..<UInt32(count)).map { .numbered($0) })
+        let outlet = CountingOutlet()
+        let node = try AssignmentsNode.make(services: self.store.services())
+        let run = Task { try await node.run(outlet) }
+        await self.store.settled(count)
+        run.cancel()
+        try await run.value
+        #expect(outlet.count == count)
+        let bound = AssignmentsNode.backlogMax + AssignmentsNode.pageSize + AssignmentsNode.settleBatchSize + 64
+        #expect(self.store.look { $0.unsettledReadMax } <= bound)
+    }
+
+    @Test func `tries again after growing pauses while the chain cannot take it`() async throws {
+        let clock = LeapingClock()
+        let failures = Mutex(11)
+        let outlet = TestOutlet { _ in
+            failures.withLock {
+                $0 -= 1
+                return $0 >= 0 ? .failed(NodeError(.unavailable, "busy")) : .completed(nil)
+            }
+        }
+        self.store.assign([.device])
+        try await self.running(outlet, clock: clock) { await self.store.settled(1) }
+        #expect(outlet.sent.count == 12)
+        #expect(
+            clock.sleeps
+                == [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000].map { .milliseconds($0) }
+        )
+    }
+
+    @Test func `a device that cannot be handled does not hold up the others`() async throws {
+        let outlet = TestOutlet { message in
+            message.originator == .numbered(0) ? .failed(NodeError(.timedOut, "slow")) : .completed(nil)
+        }
+        for _ in 0..<3 { self.store.assign((0..<100).map { .numbered($0) }) }
+        try await self.running(outlet) { await self.store.settled(297) }
+        #expect(self.store.look { $0.settled.isDisjoint(with: [1, 101, 201]) })
+    }
+
+    @Test func `settles what can never be handled`() async throws {
+        let outlet = TestOutlet { _ in .failed(NodeError(.badRequest, "no")) }
+        self.store.assign([.numbered(1), .numbered(2)])
+        try await self.running(outlet) { await self.store.settled(2) }
+        #expect(outlet.sent.count == 2)
+    }
+
+    @Test func `what was not settled comes again after a restart, and only that`() async throws {
+        let stopped = Mutex<CheckedContinuation<Void, Never>?>(nil)
+        self.store.assign((1...3).map { .numbered($0) })
+        let first = TestOutlet { message in
+            guard message.originator == .numbered(2) else { return .completed(nil) }
+            // As the chain does while the host stops: it ends early and says that it may be tried again.
+            await withTaskCancellationHandler {
+                await withCheckedContinuation { continuation in
+                    stopped.withLock { $0 = continuation }
+                    if Task.isCancelled { stopped.withLock { $0.take() }?.resume() }
+                }
+            } onCancel: {
+                stopped.withLock { $0.take() }?.resume()
+            }
+            return .failed(NodeError(wrapping: CancellationError()))
+        }
+        try await self.running(first) { await self.store.settled(2) }
+        let second = TestOutlet()
+        try await self.running(second) { await self.store.settled(3) }
+        #expect(second.sent.map(\.message.originator) == [.numbered(2)])
+    }
+
+    @Test func `what the chain finished while the host stops is settled`() async throws {
+        let isAtChain = AsyncStream.makeStream(of: Void.self)
+        let mayGoOn = AsyncStream.makeStream(of: Void.self)
+        self.store.assign([.device])
+        let outlet = TestOutlet { _ in
+            isAtChain.continuation.finish()
+            // Not in this task, which is cancelled.
+            await Task { for await _ in mayGoOn.stream {} }.value
+            return .completed(nil)
+        }
+        let node = try AssignmentsNode.make(services: self.store.services())
+        let run = Task { try await node.run(outlet) }
+        for await _ in isAtChain.stream {}
+        run.cancel()
+        mayGoOn.continuation.finish()
+        try await run.value
+        #expect(self.store.look { $0.settled } == [1])
+    }
+
+    @Test func `throws what the store throws, for the host to start it again`() async throws {
+        self.store.look { $0.failure = NodeError(.unavailable, "busy") }
+        let node = try AssignmentsNode.make(services: self.store.services())
+        await #expect(throws: NodeError.self) { try await node.run(TestOutlet()) }
+    }
+}
+
+/// An outlet that only counts.
+private final class CountingOutlet: Outlet {
+    private let sent = Mutex(0)
+    var count: Int { self.sent.withLock { $0 } }
+
+    func send(_ message: Message, by relation: Relation) async -> Outcome {
+        self.sent.withLock { $0 += 1 }
+        return .completed(nil)
+    }
+
+    func ready(_ listeners: [Listener]) {}
+}

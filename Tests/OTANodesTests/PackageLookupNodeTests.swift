@@ -1,0 +1,93 @@
+import NodeKit
+import NodeTesting
+import OTA
+import Testing
+
+@testable import OTANodes
+
+@Suite struct PackageLookupNodeTests {
+    private let store = FakeStore()
+
+    private func emission(
+        _ attributes: [String: String] = [:],
+        _ metadata: Metadata
+    ) async throws -> (message: Message, relation: Relation) {
+        let node = try PackageLookupNode.make(attributes, services: self.store.services())
+        return try await node.process(.of(.packageChunkRequest, metadata)).only
+    }
+
+    @Test func `attaches the effective package and provides its attributes as variables`() async throws {
+        self.store.add(.firmware(), bytes: [1, 2, 3])
+        let (message, relation) = try await self.emission([:], ["packageType": "FIRMWARE"])
+        #expect(relation == .success)
+        #expect(message.reply == nil)
+        #expect(message.attachment(EffectivePackage.self)?.package.version == "1.1")
+        #expect(message.value(forVariable: "fw_version") == "1.1")
+        #expect(message.value(forVariable: "fw_size") == 3)
+        #expect(message.value(forVariable: "sw_version") == nil)
+    }
+
+    @Test func `answers 'not found' if nothing is assigned`() async throws {
+        self.store.add(.firmware(), bytes: [1], isEffective: false)
+        let (message, relation) = try await self.emission([:], ["packageType": "FIRMWARE"])
+        #expect(relation == "NotFound")
+        #expect(message.refusal?.code == .notFound)
+    }
+
+    @Test(
+        arguments: [
+            (["title": "fw", "version": "1.1"], true), (["title": "fw"], true), (["version": "1.1"], true),
+            (["title": "FW", "version": "1.1"], false), (["title": "fw", "version": "1.10"], false),
+            (["version": ""], false),
+        ] as [(Metadata, Bool)]
+    )
+    func `takes title and version if they are those assigned`(asked: Metadata, isFine: Bool) async throws {
+        self.store.add(.firmware(), bytes: [1])
+        var metadata = asked
+        metadata["packageType"] = "FIRMWARE"
+        let (message, relation) = try await self.emission([:], metadata)
+        #expect(relation == (isFine ? .success : "Mismatch"))
+        #expect(message.refusal?.code == (isFine ? nil : .badRequest))
+    }
+
+    @Test func `serves the package that a request is pinned to whatever is assigned by now`() async throws {
+        let old = self.store.add(.firmware("1.0"), bytes: [1])
+        self.store.add(.firmware("2.0"), bytes: [2])
+        let id = JSON.string(old.package.id.description)
+        let (message, relation) = try await self.emission([:], ["packageType": "FIRMWARE", "packageId": id])
+        #expect(relation == .success)
+        #expect(message.attachment(EffectivePackage.self)?.package.version == "1.0")
+    }
+
+    @Test func `a pinned package that is gone or of the other kind is not found`() async throws {
+        let firmware = self.store.add(.firmware(), bytes: [1])
+        for (type, id) in [("SOFTWARE", firmware.package.id), ("FIRMWARE", .random())] {
+            let metadata: Metadata = ["packageType": .string(type), "packageId": .string(id.description)]
+            #expect(try await self.emission([:], metadata).relation == "NotFound")
+        }
+    }
+
+    @Test func `its own package type counts before that of the message`() async throws {
+        self.store.add(.firmware(), bytes: [1])
+        let attributes = ["package-type": "FIRMWARE"]
+        #expect(try await self.emission(attributes, ["packageType": "SOFTWARE"]).relation == .success)
+        #expect(try await self.emission(attributes, [:]).relation == .success)
+    }
+
+    @Test(arguments: [[:] as Metadata, ["packageType": "TEAPOT"], ["packageType": "FIRMWARE", "packageId": "x"]])
+    func `a message that makes no sense fails`(metadata: Metadata) async throws {
+        let error = await #expect(throws: NodeError.self) { try await self.emission([:], metadata) }
+        #expect(error?.code == .badRequest)
+    }
+
+    @Test func `a store that does not answer is a failure`() async throws {
+        self.store.look { $0.failure = NodeError(.unavailable, "busy") }
+        await #expect(throws: NodeError.self) { try await self.emission([:], ["packageType": "FIRMWARE"]) }
+    }
+
+    @Test func `a package type that does not exist is refused when the node is made`() {
+        #expect(throws: NodeError.self) {
+            try PackageLookupNode.make(["package-type": "fw"], services: self.store.services())
+        }
+    }
+}

@@ -1,0 +1,109 @@
+import NodeKit
+import NodeTesting
+import OTA
+import Testing
+
+@testable import OTANodes
+
+@Suite struct SaveNodesTests {
+    private let store = FakeStore()
+
+    @Test func `save-telemetry stores all forms before it lets the message go on`() async throws {
+        let node = try SaveTelemetryNode.make(services: self.store.services())
+        for data in [["a": 1], ["ts": 5, "values": ["a": 2]], [["a": 3], ["ts": 6, "values": ["a": 4]]]] as [JSON] {
+            #expect(try await node.process(.of(.postTelemetryRequest, [:], data)).only.relation == .success)
+        }
+        let points = self.store.look { $0.points }
+        #expect(points.map { $0.values["a"] } == [1, 2, 3, 4])
+        #expect(points.map(\.timestamp?.rawValue) == [nil, 5, nil, 6])
+        #expect(self.store.look { $0.pointTimes }.allSatisfy { $0.rawValue == 1000 })
+    }
+
+    @Test(arguments: [[:], [], ["current_fw_title": nil]] as [JSON])
+    func `save-telemetry takes what holds no value`(data: JSON) async throws {
+        let node = try SaveTelemetryNode.make(services: self.store.services())
+        #expect(try await node.process(.of(.postTelemetryRequest, [:], data)).only.relation == .success)
+        #expect(self.store.look { $0.pointTimes }.isEmpty)
+    }
+
+    @Test(arguments: ["x", 1, [1]] as [JSON?] + [nil])
+    func `save-telemetry refuses what is no telemetry`(data: JSON?) async throws {
+        let node = try SaveTelemetryNode.make(services: self.store.services())
+        let error = await #expect(throws: NodeError.self) {
+            try await node.process(.of(.postTelemetryRequest, [:], data))
+        }
+        #expect(error?.code == .badRequest)
+    }
+
+    @Test func `neither lets a message go on that could not be stored`() async throws {
+        self.store.look { $0.failure = NodeError(.storageFull, "full") }
+        let services = self.store.services()
+        let nodes: [any Node] = [
+            try SaveTelemetryNode.make(services: services), try SaveAttributesNode.make(services: services),
+        ]
+        for node in nodes {
+            let error = await #expect(throws: NodeError.self) {
+                try await node.process(.of(.postTelemetryRequest, [:], ["a": 1]))
+            }
+            #expect(error?.code == .storageFull)
+        }
+    }
+
+    @Test(
+        arguments: [(nil, .client), ("SHARED_SCOPE", .shared), ("SERVER_SCOPE", .server)] as [(String?, AttributeScope)]
+    )
+    func `save-attributes stores an object without its nulls`(scope: String?, stored: AttributeScope) async throws {
+        let attributes = scope.map { ["scope": $0] } ?? [:]
+        let node = try SaveAttributesNode.make(attributes, services: self.store.services())
+        let message = Message.of(.postAttributesRequest, [:], ["a": 1, "b": nil])
+        #expect(try await node.process(message).only.relation == .success)
+        #expect(
+            self.store.look { $0.attributeSteps } == [.saved(stored, ["a": 1], Timestamp(milliseconds: 1000))]
+        )
+    }
+
+    @Test(arguments: ["x", 1, [["a": 1]]] as [JSON?] + [nil])
+    func `save-attributes refuses what is no object`(data: JSON?) async throws {
+        let node = try SaveAttributesNode.make(services: self.store.services())
+        let error = await #expect(throws: NodeError.self) {
+            try await node.process(.of(.postAttributesRequest, [:], data))
+        }
+        #expect(error?.code == .badRequest)
+    }
+
+    @Test(
+        arguments: [
+            ([:], ["client": ["a": 1, "b": 2], "shared": ["s": 3]]),
+            (["clientKeys": "a"], ["client": ["a": 1]]),
+            (["sharedKeys": "s,a"], ["shared": ["s": 3]]),
+            (["clientKeys": "a,b", "sharedKeys": "none"], ["client": ["a": 1, "b": 2]]),
+            (["clientKeys": "none"], [:]),
+            (["clientKeys": "", "sharedKeys": "s"], ["shared": ["s": 3]]),
+            (["clientKeys": "", "sharedKeys": ""], ["client": ["a": 1, "b": 2], "shared": ["s": 3]]),
+        ] as [(Metadata, JSON)]
+    )
+    func `attributes-reply answers with the groups asked for`(metadata: Metadata, answer: JSON) async throws {
+        self.store.look { $0.attributes = [.client: ["a": 1, "b": 2], .shared: ["s": 3], .server: ["a": 9]] }
+        let node = try AttributesReplyNode.make(services: self.store.services())
+        let (message, relation) = try await node.process(.of(.getAttributesRequest, metadata)).only
+        #expect(relation == .success)
+        #expect(message.json == answer)
+    }
+
+    @Test func `attributes-reply answers with an empty object if there is nothing`() async throws {
+        let node = try AttributesReplyNode.make(services: self.store.services())
+        #expect(try await node.process(.of(.getAttributesRequest)).only.message.json == [:])
+    }
+
+    @Test(arguments: [("a,b", true), ("a,b,c", false)])
+    func `attributes-reply limits how many names are asked for`(keys: String, isFine: Bool) async throws {
+        let node = try AttributesReplyNode.make(["keys-max": "2"], services: self.store.services())
+        let message = Message.of(.getAttributesRequest, ["sharedKeys": .string(keys)])
+        if isFine {
+            _ = try await node.process(message)
+        } else {
+            let error = await #expect(throws: NodeError.self) { try await node.process(message) }
+            #expect(error?.code == .badRequest)
+        }
+    }
+}
