@@ -3,5 +3,10 @@ import NodeKit
 /// The plugin as the host sees it.
 @c(windlass_plugin_FlowNodes)
 public func windlassPlugin() -> UnsafeMutableRawPointer {
-    Plugin(name: "FlowNodes", version: Platform.version, namespace: "urn:windlass:flow", nodes: []).exported()
+    Plugin(
+        name: "FlowNodes",
+        version: Platform.version,
+        namespace: "urn:windlass:flow",
+        nodes: [FilterNode.self, LogNode.self, ReplyNode.self, SwitchNode.self, ThrottleNode.self]
+    ).exported()
 }

@@ -1,0 +1,122 @@
+import FoundationEssentials
+import Logging
+import NodeKit
+import Synchronization
+
+extension Originator {
+    static func numbered(_ number: UInt8) -> Originator {
+        let id = UUID(uuid: (1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, number))
+        return Originator(id: id, name: "device-\(number)", type: "default")
+    }
+}
+
+extension Message {
+    static func of(
+        _ type: MessageType = .postTelemetryRequest,
+        _ metadata: Metadata = [:],
+        _ data: JSON? = nil,
+        from device: UInt8 = 1
+    ) -> Message {
+        Message(
+            originator: .numbered(device),
+            type: type,
+            metadata: metadata,
+            data: data.map(MessageData.json) ?? .none,
+            timestamp: Timestamp(milliseconds: 1000)
+        )
+    }
+}
+
+extension Emission {
+    /// The one message and its relation; stops the test's process if there is another number of them.
+    var only: (message: Message, relation: Relation) {
+        precondition(self.routes.count == 1, "\(self.routes.count) routes instead of one")
+        return self.routes[0]
+    }
+}
+
+/// A clock that stands still until somebody sleeps, and then is at once where the sleeper wants it.
+final class LeapingClock: Clock {
+    typealias Instant = ContinuousClock.Instant
+
+    private let start = ContinuousClock.now
+    private let passed = Mutex(Duration.zero)
+
+    var now: Instant { self.start.advanced(by: self.elapsed) }
+    var minimumResolution: Duration { .nanoseconds(1) }
+    /// How far it went since it was made.
+    var elapsed: Duration { self.passed.withLock { $0 } }
+
+    func advance(by duration: Duration) { self.passed.withLock { $0 += duration } }
+
+    func sleep(until deadline: Instant, tolerance: Duration?) async throws {
+        try Task.checkCancellation()
+        self.passed.withLock { $0 = max($0, self.start.duration(to: deadline)) }
+        await Task.yield()
+    }
+}
+
+/// Counts, and wakes who waits for a number.
+final class Tally: Sendable {
+    private struct State {
+        var count = 0
+        var waiters: [(count: Int, continuation: CheckedContinuation<Void, Never>)] = []
+    }
+
+    private let state = Mutex(State())
+
+    var count: Int { self.state.withLock { $0.count } }
+
+    func add() {
+        let due = self.state.withLock { state in
+            state.count += 1
+            let due = state.waiters.filter { $0.count <= state.count }
+            state.waiters.removeAll { $0.count <= state.count }
+            return due.map(\.continuation)
+        }
+        for continuation in due { continuation.resume() }
+    }
+
+    func wait(for count: Int) async {
+        await withCheckedContinuation { continuation in
+            let isDue = self.state.withLock { state in
+                if state.count < count { state.waiters.append((count, continuation)) }
+                return state.count >= count
+            }
+            if isDue { continuation.resume() }
+        }
+    }
+}
+
+/// A log that remembers its lines.
+final class RecordingLog: LogHandler {
+    struct Line: Sendable {
+        var level: Logger.Level
+        var text: String
+        var metadata: Logger.Metadata
+    }
+
+    private let recorded = Mutex<[Line]>([])
+    let logLevelShown: Logger.Level
+
+    init(showing level: Logger.Level) { self.logLevelShown = level }
+
+    var lines: [Line] { self.recorded.withLock { $0 } }
+    var metadata: Logger.Metadata {
+        get { [:] }
+        set {}
+    }
+    var logLevel: Logger.Level {
+        get { self.logLevelShown }
+        set {}
+    }
+    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+        get { nil }
+        set {}
+    }
+
+    func log(event: LogEvent) {
+        let line = Line(level: event.level, text: event.message.description, metadata: event.metadata ?? [:])
+        self.recorded.withLock { $0.append(line) }
+    }
+}
