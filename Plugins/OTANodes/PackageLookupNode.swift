@@ -64,16 +64,20 @@ public struct PackageLookupNode: Node {
             let error = NodeError(.notFound, "no \(type.rawValue) package is assigned to '\(message.originator.name)'")
             return .route(message.replying(.refused(error)), to: "NotFound")
         }
-        let package = found.package
-        for (key, assigned) in [(MessageKey.title, package.title), (MessageKey.version, package.version)] {
-            if let asked = message.metadata.string(key), asked != assigned {
-                let error = NodeError(.badRequest, "the \(key) asked for is not that of the assigned package")
-                return .route(message.replying(.refused(error)), to: "Mismatch")
-            }
+        if let asked = message.metadata.string(MessageKey.title), asked != found.package.title {
+            return Self.mismatch(MessageKey.title, of: message)
+        }
+        if let asked = message.metadata.string(MessageKey.version), asked != found.package.version {
+            return Self.mismatch(MessageKey.version, of: message)
         }
         var message = message
         message.attach(found)
         return .route(message, to: .success)
+    }
+
+    private static func mismatch(_ key: String, of message: Message) -> Emission {
+        let error = NodeError(.badRequest, "the \(key) asked for is not that of the assigned package")
+        return .route(message.replying(.refused(error)), to: "Mismatch")
     }
 
     private func package(for message: Message, type: OtaPackageType) async throws -> EffectivePackage? {

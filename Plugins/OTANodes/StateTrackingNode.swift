@@ -61,10 +61,10 @@ public struct StateTrackingNode: Node {
         var software = Finding()
         for point in points {
             let time = point.timestamp ?? message.timestamp
-            for type in OtaPackageType.allCases {
-                guard let report = Self.report(of: type, in: point.values, at: time) else { continue }
+            for keys in Keys.all {
+                guard let report = keys.report(in: point.values, at: time) else { continue }
                 let result = try await self.updates.record(report, of: message.device)
-                if type == .firmware { firmware.add(report, result) } else { software.add(report, result) }
+                if keys.type == .firmware { firmware.add(report, result) } else { software.add(report, result) }
             }
         }
         let routes = [(OtaPackageType.firmware, firmware), (.software, software)].compactMap { type, finding in
@@ -79,17 +79,31 @@ public struct StateTrackingNode: Node {
         guard case .object(let values) = data else { throw NodeError(.badRequest, "attributes must be a JSON object") }
         return [TelemetryPoint(timestamp: nil, values: values.withoutNulls)]
     }
+}
 
-    private static func report(
-        of type: OtaPackageType,
-        in values: JSON.Object,
-        at time: Timestamp
-    ) -> StateReport? {
-        let state = values["\(type.prefix)_state"].map { String($0.text.prefix(self.stateLengthMax)) }
-        let error = values["\(type.prefix)_error"].map { String($0.text.prefix(self.errorLengthMax)) }
-        let progress = values["\(type.prefix)_progress"].flatMap(self.percent)
+/// The names under which a device reports about one kind of package, made once: most telemetry has none of them.
+private struct Keys {
+    static let all = OtaPackageType.allCases.map(Self.init)
+
+    let type: OtaPackageType
+    private let state: String
+    private let error: String
+    private let progress: String
+
+    init(of type: OtaPackageType) {
+        self.type = type
+        self.state = "\(type.prefix)_state"
+        self.error = "\(type.prefix)_error"
+        self.progress = "\(type.prefix)_progress"
+    }
+
+    /// What the values tell about this kind of package; `nil` if nothing.
+    func report(in values: JSON.Object, at time: Timestamp) -> StateReport? {
+        let state = values[self.state].map { String($0.text.prefix(StateTrackingNode.stateLengthMax)) }
+        let error = values[self.error].map { String($0.text.prefix(StateTrackingNode.errorLengthMax)) }
+        let progress = values[self.progress].flatMap(Self.percent)
         guard state != nil || error != nil || progress != nil else { return nil }
-        return StateReport(type: type, state: state, progress: progress, error: error, timestamp: time)
+        return StateReport(type: self.type, state: state, progress: progress, error: error, timestamp: time)
     }
 
     /// A number of percent, brought into 0…100; `nil` for what is no number.
