@@ -1,0 +1,29 @@
+import OTA
+
+/// What a device asks for, read from the method and the target of its request.
+enum DeviceCall: Hashable, Sendable {
+    /// `GET …/attributes`: names joined by commas; both absent means all of both.
+    case readAttributes(clientKeys: String?, sharedKeys: String?)
+    /// `POST …/attributes`
+    case writeAttributes
+    /// `POST …/telemetry`
+    case writeTelemetry
+    /// `GET …/attributes/updates`: wait for shared attributes to change.
+    case awaitAttributes(milliseconds: Int64)
+    /// `GET …/rpc`: wait for a call of the server.
+    case awaitCall(milliseconds: Int64)
+    /// `POST …/rpc/{id}`: answer a call of the server.
+    case answerCall(id: Int64)
+    /// `POST …/rpc`: call a method of the server.
+    case callServer
+    /// `GET …/firmware` and `GET …/software`; a size of 0 means the whole package.
+    case download(OtaPackageType, title: String, version: String, chunk: Int64, size: Int64)
+
+    /// Whether a body belongs to it.
+    var hasBody: Bool {
+        switch self {
+        case .writeAttributes, .writeTelemetry, .answerCall, .callServer: true
+        case .readAttributes, .awaitAttributes, .awaitCall, .download: false
+        }
+    }
+}

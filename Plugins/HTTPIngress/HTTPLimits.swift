@@ -1,0 +1,141 @@
+import NIOCore
+import NodeKit
+
+/// Everything that is bounded, as an operator may set it; what each means and its default is in the descriptor.
+struct HTTPLimits: Sendable {
+    /// How many bytes of a package are read and written at a time.
+    static let piece: Int64 = 256 * 1024
+    /// How long requests under way may take when the node stops.
+    static let stopping = TimeAmount.seconds(3)
+    /// How long a client that was refused in the middle of its request is listened to, so that it can read the answer.
+    static let lingering = TimeAmount.seconds(2)
+    /// The largest body that is read to its end only to be thrown away.
+    static let discardedBody = 64 * 1024
+    /// How many connections may wait to be accepted.
+    static let backlog: Int32 = 4096
+
+    var connections: Int
+    var headerBytes: Int
+    var headerFields: Int
+    var bodyBytes: Int
+    var rpcBodyBytes: Int
+    var bufferedBytes: Int
+    var longPolls: Int
+    var longPollsPerDevice: Int
+    var headerTimeout: TimeAmount
+    var bodyTimeout: TimeAmount
+    var idleTimeout: TimeAmount
+    var writeTimeout: TimeAmount
+
+    static let attributes: [AttributeDescriptor] = [
+        .integer(
+            "connections-max",
+            default: 20_000,
+            in: 1...1_000_000,
+            summary: "How many connections may be open; one more gets 503 and is closed."
+        ),
+        .integer(
+            "header-bytes-max",
+            default: 16_384,
+            in: 256...1_048_576,
+            unit: "bytes",
+            summary: "The largest head of a request: target, names and values together; a larger one gets 431."
+        ),
+        .integer(
+            "header-fields-max",
+            default: 64,
+            in: 1...1000,
+            summary: "How many fields a header may have; one more gets 431."
+        ),
+        .integer(
+            "body-bytes-max",
+            default: 52_428_800,
+            in: 1...1_073_741_824,
+            unit: "bytes",
+            summary: "The largest body of attributes and telemetry; a larger one gets 413."
+        ),
+        .integer(
+            "rpc-body-bytes-max",
+            default: 65_536,
+            in: 1...1_073_741_824,
+            unit: "bytes",
+            summary: "The largest body of a remote call or its answer; a larger one gets 413."
+        ),
+        .integer(
+            "buffered-bytes-max",
+            default: 134_217_728,
+            in: 1...17_179_869_184,
+            unit: "bytes",
+            summary: "How much all bodies that are being received or worked on may take; a request beyond it gets 503."
+        ),
+        .integer(
+            "long-polls-max",
+            default: 20_000,
+            in: 0...1_000_000,
+            summary: "How many long polls may wait; one more gets 429."
+        ),
+        .integer(
+            "long-polls-per-device-max",
+            default: 4,
+            in: 0...1000,
+            summary: "How many long polls of one device may wait; one more gets 429."
+        ),
+        .duration(
+            "header-timeout-seconds",
+            .seconds,
+            default: 30,
+            in: 1...3600,
+            summary: "How long a new connection may take until its first request head is there."
+        ),
+        .duration(
+            "body-timeout-seconds",
+            .seconds,
+            default: 60,
+            in: 1...3600,
+            summary: "How long the body of a request may take; a slower one gets 408."
+        ),
+        .duration(
+            "idle-timeout-seconds",
+            .seconds,
+            default: 75,
+            in: 1...86_400,
+            summary: "How long a connection may take after an answer until the head of its next request is there."
+        ),
+        .duration(
+            "write-timeout-seconds",
+            .seconds,
+            default: 60,
+            in: 1...3600,
+            summary: "How long a client may take none of the bytes that wait for it."
+        ),
+    ]
+
+    init(_ configuration: Configuration) {
+        self.connections = Int(configuration.integer("connections-max"))
+        self.headerBytes = Int(configuration.integer("header-bytes-max"))
+        self.headerFields = Int(configuration.integer("header-fields-max"))
+        self.bodyBytes = Int(configuration.integer("body-bytes-max"))
+        self.rpcBodyBytes = Int(configuration.integer("rpc-body-bytes-max"))
+        self.bufferedBytes = Int(configuration.integer("buffered-bytes-max"))
+        self.longPolls = Int(configuration.integer("long-polls-max"))
+        self.longPollsPerDevice = Int(configuration.integer("long-polls-per-device-max"))
+        self.headerTimeout = TimeAmount(configuration.duration("header-timeout-seconds"))
+        self.bodyTimeout = TimeAmount(configuration.duration("body-timeout-seconds"))
+        self.idleTimeout = TimeAmount(configuration.duration("idle-timeout-seconds"))
+        self.writeTimeout = TimeAmount(configuration.duration("write-timeout-seconds"))
+    }
+
+    /// The shortest of the time-outs: how often a connection looks at its deadline.
+    var tick: TimeAmount {
+        min(self.headerTimeout, self.bodyTimeout, self.idleTimeout, self.writeTimeout)
+    }
+
+    /// The largest body that a request may have.
+    func bodyBytes(for call: DeviceCall) -> Int {
+        switch call {
+        case .answerCall, .callServer: self.rpcBodyBytes
+        case .writeAttributes, .writeTelemetry: self.bodyBytes
+        case .readAttributes, .awaitAttributes, .awaitCall, .download: Self.discardedBody
+        }
+    }
+}

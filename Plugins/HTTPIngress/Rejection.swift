@@ -1,0 +1,25 @@
+/// Why a request is not even handed to the chain.
+enum Rejection: Error, Hashable, Sendable {
+    /// It cannot be understood, or a number in it is out of range.
+    case badRequest(String)
+    /// No device has such a token.
+    case unauthorized
+    /// There is nothing at this path.
+    case notFound
+    /// The path exists for other methods only; `allow` names them.
+    case methodNotAllowed(allow: String)
+    /// The body is larger than `limit` bytes.
+    case tooLarge(limit: Int)
+    /// An expectation other than `100-continue`.
+    case expectationFailed
+    /// Too many bodies are being received.
+    case noRoom
+    /// The body did not come in time.
+    case tooSlow
+    /// The header is too large.
+    case headerTooLarge
+    /// A transfer coding other than `chunked` (RFC 9112 §6.1).
+    case codingNotSupported
+    /// A version of HTTP other than 1.
+    case versionNotSupported
+}

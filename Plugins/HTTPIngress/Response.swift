@@ -1,0 +1,138 @@
+import NIOCore
+import NodeKit
+
+/// What goes back to the client, before it is bytes.
+struct Response: Sendable {
+    /// The part after the head.
+    enum Body: Sendable {
+        /// Nothing.
+        case none
+        /// A JSON text.
+        case json(ByteBuffer)
+        /// Bytes of a package, as zero-based offsets within its content.
+        case content(ContentReply, Range<Int64>)
+    }
+
+    /// The status code.
+    var status: Int
+    /// The part after the head.
+    var body: Body = .none
+    /// `Allow`, for 405.
+    var allow: String?
+    /// The size that `Content-Range` tells, for 206 and 416.
+    var completeSize: Int64?
+    /// Whether the connection ends with it.
+    var closes = false
+
+    /// How many bytes the body has.
+    var bodyLength: Int64 {
+        switch self.body {
+        case .none: 0
+        case .json(let bytes): Int64(bytes.readableBytes)
+        case .content(_, let range): Int64(range.count)
+        }
+    }
+}
+
+extension Response {
+    /// An answer without a body.
+    static func empty(_ status: Int) -> Response { Response(status: status) }
+
+    /// A JSON value.
+    static func json(_ value: JSON) -> Response { Response(status: 200, body: .json(value.bytes)) }
+
+    /// An error in the form of ThingsBoard.
+    static func error(_ status: Int, _ message: String, at timestamp: Timestamp) -> Response {
+        let value: JSON = [
+            "status": .integer(Int64(status)), "message": .string(message),
+            "errorCode": .integer(Self.errorCode(status)), "timestamp": .integer(timestamp.rawValue),
+        ]
+        return Response(status: status, body: .json(value.bytes))
+    }
+
+    /// The answer to a request that is not handed to the chain.
+    static func rejection(_ rejection: Rejection, at timestamp: Timestamp) -> Response {
+        switch rejection {
+        case .badRequest(let message): return .error(400, message, at: timestamp)
+        case .unauthorized: return .empty(401)
+        case .notFound: return .error(404, "Not Found", at: timestamp)
+        case .methodNotAllowed(let allow):
+            var response = Response.error(405, "Request method is not supported", at: timestamp)
+            response.allow = allow
+            return response
+        case .tooLarge(let limit):
+            // ThingsBoard answers with a bare string here, not with its error object.
+            let text = JSON.string("Payload size exceeds the limit of \(limit) bytes")
+            return Response(status: 413, body: .json(text.bytes), closes: true)
+        case .expectationFailed:
+            var response = Response.error(417, "No expectation but 100-continue can be met", at: timestamp)
+            response.closes = true
+            return response
+        case .noRoom:
+            var response = Response.error(503, "Too many requests are being received", at: timestamp)
+            response.closes = true
+            return response
+        case .tooSlow: return Response(status: 408, closes: true)
+        case .headerTooLarge: return Response(status: 431, closes: true)
+        case .codingNotSupported: return Response(status: 501, closes: true)
+        case .versionNotSupported: return Response(status: 505, closes: true)
+        }
+    }
+
+    /// The answer to what a chain could not do.
+    ///
+    /// - Parameters:
+    ///   - error: What the chain says.
+    ///   - isDownload: Whether a package was asked for, where ThingsBoard answers 400 and 404 with nothing more.
+    ///   - timestamp: The present time.
+    /// - Returns: The status of the error's code, with its text where a device may have it.
+    static func failure(_ error: NodeError, isDownload: Bool, at timestamp: Timestamp) -> Response {
+        switch error.code {
+        case .badRequest: isDownload ? .empty(400) : .error(400, error.message, at: timestamp)
+        case .unauthorized: .empty(401)
+        case .forbidden: .error(403, error.message, at: timestamp)
+        case .notFound: isDownload ? .empty(404) : .error(404, error.message, at: timestamp)
+        case .conflict: .error(409, error.message, at: timestamp)
+        case .tooLarge: .error(413, error.message, at: timestamp)
+        case .tooManyRequests: .error(429, error.message, at: timestamp)
+        case .storageFull: .error(507, error.message, at: timestamp)
+        case .unavailable: .error(503, error.message, at: timestamp)
+        case .timedOut: .error(504, error.message, at: timestamp)
+        // The text of our own faults is for the operator's log, not for a device.
+        default: .error(500, "Internal Server Error", at: timestamp)
+        }
+    }
+
+    /// Bytes of a package, or what the client's conditions make of them.
+    static func content(_ reply: ContentReply, head: RequestHead) -> Response {
+        let tag = ResponseEncoder.entityTag(reply)
+        if Conditions.isUnchanged(ifNoneMatch: head.ifNoneMatch, entityTag: tag) {
+            return Response(status: 304, body: .content(reply, reply.range.lowerBound..<reply.range.lowerBound))
+        }
+        // A chunk is asked for by its index; a range of a chunk is of no use to anyone.
+        guard reply.chunkIndex == nil else { return Response(status: 200, body: .content(reply, reply.range)) }
+        let size = Int64(reply.range.count)
+        let base = reply.range.lowerBound
+        switch Conditions.selection(range: head.range, ifRange: head.ifRange, entityTag: tag, size: size) {
+        case .whole:
+            return Response(status: 200, body: .content(reply, reply.range))
+        case .part(let part):
+            let range = base + part.lowerBound..<base + part.upperBound
+            return Response(status: 206, body: .content(reply, range), completeSize: size)
+        case .unsatisfiable:
+            return Response(status: 416, completeSize: size)
+        }
+    }
+
+    private static func errorCode(_ status: Int) -> Int64 {
+        switch status {
+        case 400, 405, 413, 417: 31
+        case 401: 10
+        case 403: 20
+        case 404: 32
+        case 409: 35
+        case 429: 33
+        default: 2
+        }
+    }
+}

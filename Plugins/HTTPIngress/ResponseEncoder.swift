@@ -1,0 +1,164 @@
+import NIOCore
+import NodeKit
+
+/// Writes the heads of responses as bytes.
+///
+/// An encoder of our own instead of NIO's: a head is written straight into one buffer, without a dictionary of fields in
+/// between, and a small answer is one or two writes.
+struct ResponseEncoder {
+    /// What `100 Continue` looks like (RFC 9110 §15.2.1).
+    static let proceed: StaticString = "HTTP/1.1 100 Continue\r\n\r\n"
+    /// What a connection gets that is one too many.
+    static let busy: StaticString = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+    private var date = DateField()
+
+    /// Appends the head, and the body if it is JSON.
+    ///
+    /// - Parameters:
+    ///   - response: What to write.
+    ///   - isHead: Whether the body is left out.
+    ///   - connection: What `Connection` says, if anything.
+    ///   - timestamp: The present time, for `Date`.
+    ///   - buffer: Where to write.
+    mutating func write(
+        _ response: Response,
+        isHead: Bool,
+        connection: StaticString?,
+        at timestamp: Timestamp,
+        into buffer: inout ByteBuffer
+    ) {
+        buffer.writeStaticString(Self.statusLine(response.status))
+        buffer.writeImmutableBuffer(self.date.bytes(at: timestamp))
+        // RFC 9110 §8.6: 304 tells no length here, as its body would be another one.
+        if response.status != 304 {
+            buffer.writeStaticString("Content-Length: ")
+            Self.write(response.bodyLength, into: &buffer)
+            buffer.writeStaticString("\r\n")
+        }
+        switch response.body {
+        case .none: break
+        case .json: buffer.writeStaticString("Content-Type: application/json\r\n")
+        case .content(let reply, let range):
+            self.write(reply, range, of: response, into: &buffer)
+        }
+        if response.status == 416, let size = response.completeSize {
+            buffer.writeStaticString("Content-Range: bytes */")
+            Self.write(size, into: &buffer)
+            buffer.writeStaticString("\r\n")
+        }
+        if let allow = response.allow { buffer.writeString("Allow: \(allow)\r\n") }
+        if let connection { buffer.writeStaticString(connection) }
+        buffer.writeStaticString("\r\n")
+        if !isHead, case .json(let bytes) = response.body { buffer.writeImmutableBuffer(bytes) }
+    }
+
+    /// The strong entity tag of a package's bytes, if they have a fit one (RFC 9110 §8.8.3).
+    static func entityTag(_ reply: ContentReply) -> String? {
+        guard let tag = reply.entityTag, !tag.isEmpty,
+            tag.utf8.allSatisfy({ $0 == 0x21 || (0x23...0x7E).contains($0) })
+        else { return nil }
+        return "\"\(tag)\""
+    }
+
+    private func write(
+        _ reply: ContentReply,
+        _ range: Range<Int64>,
+        of response: Response,
+        into buffer: inout ByteBuffer
+    ) {
+        if let tag = reply.entityTag, Self.entityTag(reply) != nil {
+            buffer.writeStaticString("ETag: \"")
+            buffer.writeString(tag)
+            buffer.writeStaticString("\"\r\n")
+        }
+        guard response.status != 304 else { return }
+        buffer.writeStaticString("Content-Type: ")
+        if let type = reply.contentType, !type.isEmpty, type.utf8.allSatisfy({ (0x20...0x7E).contains($0) }) {
+            buffer.writeString(type)
+        } else {
+            buffer.writeStaticString("application/octet-stream")
+        }
+        buffer.writeStaticString("\r\n")
+        if let name = reply.fileName, !name.isEmpty { Self.write(fileName: name, into: &buffer) }
+        if let index = reply.chunkIndex {
+            buffer.writeStaticString("X-Chunk-Index: ")
+            Self.write(index, into: &buffer)
+            buffer.writeStaticString("\r\n")
+        }
+        if let count = reply.chunksCount {
+            buffer.writeStaticString("X-Chunks-Count: ")
+            Self.write(count, into: &buffer)
+            buffer.writeStaticString("\r\n")
+        }
+        if reply.chunkIndex == nil { buffer.writeStaticString("Accept-Ranges: bytes\r\n") }
+        if response.status == 206, let size = response.completeSize {
+            let base = reply.range.lowerBound
+            buffer.writeString(
+                "Content-Range: bytes \(range.lowerBound - base)-\(range.upperBound - base - 1)/\(size)\r\n"
+            )
+        }
+    }
+
+    /// Writes a file name that an uploader chose so that it stays inside its field.
+    ///
+    /// A plain name stands there as ThingsBoard writes it. Any other is quoted, with what a quoted text cannot hold
+    /// replaced, and given in full as RFC 6266 §4.3 says.
+    private static func write(fileName name: String, into buffer: inout ByteBuffer) {
+        if name.utf8.allSatisfy(PercentCoding.isAttributeCharacter) {
+            buffer.writeStaticString("Content-Disposition: attachment;filename=")
+            buffer.writeString(name)
+            buffer.writeStaticString("\r\nx-filename: ")
+            buffer.writeString(name)
+            buffer.writeStaticString("\r\n")
+            return
+        }
+        let encoded = PercentCoding.encode(name)
+        let plain = name.unicodeScalars.map { scalar -> UInt8 in
+            let isPlain = scalar.isASCII && scalar.value >= 0x20 && scalar.value != 0x7F
+            return isPlain && scalar != "\"" && scalar != "\\" ? UInt8(scalar.value) : UInt8(ascii: "_")
+        }
+        buffer.writeStaticString("Content-Disposition: attachment;filename=\"")
+        buffer.writeBytes(plain)
+        buffer.writeStaticString("\";filename*=UTF-8''")
+        buffer.writeBytes(encoded)
+        buffer.writeStaticString("\r\nx-filename: ")
+        buffer.writeBytes(encoded)
+        buffer.writeStaticString("\r\n")
+    }
+
+    /// Writes a number that is not negative in digits, without a text in between.
+    private static func write(_ number: Int64, into buffer: inout ByteBuffer) {
+        guard number > 9 else {
+            buffer.writeInteger(UInt8(ascii: "0") + UInt8(truncatingIfNeeded: max(0, number)))
+            return
+        }
+        buffer.writeString(String(number))
+    }
+
+    private static func statusLine(_ status: Int) -> StaticString {
+        switch status {
+        case 200: "HTTP/1.1 200 OK\r\n"
+        case 206: "HTTP/1.1 206 Partial Content\r\n"
+        case 304: "HTTP/1.1 304 Not Modified\r\n"
+        case 400: "HTTP/1.1 400 Bad Request\r\n"
+        case 401: "HTTP/1.1 401 Unauthorized\r\n"
+        case 403: "HTTP/1.1 403 Forbidden\r\n"
+        case 404: "HTTP/1.1 404 Not Found\r\n"
+        case 405: "HTTP/1.1 405 Method Not Allowed\r\n"
+        case 408: "HTTP/1.1 408 Request Timeout\r\n"
+        case 409: "HTTP/1.1 409 Conflict\r\n"
+        case 413: "HTTP/1.1 413 Content Too Large\r\n"
+        case 416: "HTTP/1.1 416 Range Not Satisfiable\r\n"
+        case 417: "HTTP/1.1 417 Expectation Failed\r\n"
+        case 429: "HTTP/1.1 429 Too Many Requests\r\n"
+        case 431: "HTTP/1.1 431 Request Header Fields Too Large\r\n"
+        case 501: "HTTP/1.1 501 Not Implemented\r\n"
+        case 503: "HTTP/1.1 503 Service Unavailable\r\n"
+        case 504: "HTTP/1.1 504 Gateway Timeout\r\n"
+        case 505: "HTTP/1.1 505 HTTP Version Not Supported\r\n"
+        case 507: "HTTP/1.1 507 Insufficient Storage\r\n"
+        default: "HTTP/1.1 500 Internal Server Error\r\n"
+        }
+    }
+}

@@ -1,0 +1,264 @@
+import NIOCore
+import NodeKit
+import NodeTesting
+import OTA
+import Testing
+
+@testable import HTTPIngress
+
+@Suite(.timeLimit(.minutes(2))) struct LimitTests {
+    private static func post(_ path: String, length: Int) -> String {
+        "POST /api/v1/A1/\(path) HTTP/1.1\r\nHost: h\r\nContent-Length: \(length)\r\n\r\n"
+    }
+
+    /// A JSON string of exactly this many bytes.
+    private static func json(_ length: Int) -> String {
+        "{\"a\":\"" + String(repeating: "x", count: length - 8) + "\"}"
+    }
+
+    @Test(
+        "a body may have the limit and not one byte more",
+        arguments: [("telemetry", 1000), ("attributes", 1000), ("rpc/1", 500)]
+    )
+    func body(path: String, limit: Int) async throws {
+        try await withServer(["body-bytes-max": "1000", "rpc-body-bytes-max": "500"]) { server in
+            #expect(try await server.post("/api/v1/A1/\(path)", Self.json(limit)).status == 200)
+            let refused = try await server.post("/api/v1/A1/\(path)", Self.json(limit + 1))
+            #expect(refused.status == 413)
+            #expect(refused.text == "\"Payload size exceeds the limit of \(limit) bytes\"")
+            #expect(refused["Connection"] == "close")
+            // The limit holds also where the length is not told beforehand.
+            let client = try await server.connect()
+            let chunk = String(limit + 1, radix: 16)
+            try await client.send(
+                "POST /api/v1/A1/\(path) HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n\(chunk)\r\n\(Self.json(limit + 1))"
+            )
+            #expect(try await client.response().status == 413)
+            #expect(await client.rest() == "")
+            #expect(server.messages.count == 1)
+        }
+    }
+
+    @Test("the limits of bodies are those of ThingsBoard unless told otherwise")
+    func defaults() async throws {
+        try await withServer { server in
+            let client = try await server.connect()
+            try await client.send(Self.post("telemetry", length: 52_428_801))
+            #expect(try await client.response().text.contains("52428800"))
+            #expect(try await server.exchange(Self.post("rpc", length: 65_537)).text.contains("65536"))
+        }
+    }
+
+    @Test("a client that goes on sending a body that was refused can still read why")
+    func lingering() async throws {
+        try await withServer(["body-bytes-max": "1000"]) { server in
+            let client = try await server.connect()
+            try await client.send(Self.post("telemetry", length: 10_000_000))
+            for _ in 0..<20 { await client.sendAnyway(String(repeating: "x", count: 100_000)) }
+            #expect(try await client.response().status == 413)
+            try await client.close()
+        }
+    }
+
+    @Test("a large body is parsed aside and counted as long as it is worked on")
+    func largeBody() async throws {
+        let length = 300_000
+        try await withServer(["buffered-bytes-max": "\(length)"]) { server in
+            let client = try await server.connect()
+            for _ in 0..<3 {
+                try await client.send(Self.post("telemetry", length: length) + Self.json(length))
+                #expect(try await client.response().status == 200)
+            }
+            try await client.send(Self.post("telemetry", length: length + 1) + Self.json(length + 1))
+            let refused = try await client.response()
+            #expect(refused.status == 503)
+            #expect(await client.rest() == "")
+            #expect(try await server.post("/api/v1/A1/telemetry", Self.json(length)).status == 200)
+        }
+    }
+
+    @Test("a head may have so many fields and bytes and no more")
+    func heads() async throws {
+        try await withServer(["header-fields-max": "5", "header-bytes-max": "1000"]) { server async throws in
+            let fields = (0..<4).map { "X\($0): y\r\n" }.joined()
+            #expect(try await server.get("/nothing", fields: fields).status == 404)
+            #expect(try await server.get("/nothing", fields: fields + "X4: y\r\n").status == 431)
+            // "/nothing", "Host" and "h", and the name "X" count too.
+            let rest = 1000 - 8 - 5 - 1
+            #expect(
+                try await server.get("/nothing", fields: "X: \(String(repeating: "y", count: rest))\r\n").status == 404
+            )
+            #expect(
+                try await server.get("/nothing", fields: "X: \(String(repeating: "y", count: rest + 1))\r\n").status
+                    == 431
+            )
+            #expect(try await server.get("/\(String(repeating: "n", count: 1000))").status == 431)
+        }
+    }
+
+    @Test("a head that does not come in time closes the connection", arguments: ["", "GET /api/v1/A1/attr"])
+    func slowHead(part: String) async throws {
+        try await withServer(["header-timeout-seconds": "1"]) { server in
+            let client = try await server.connect()
+            try await client.send(part)
+            #expect(await client.rest() == "")
+        }
+    }
+
+    @Test("a head that drips does not get more time")
+    func drippingHead() async throws {
+        try await withServer(["header-timeout-seconds": "1"]) { server in
+            let client = try await server.connect()
+            try await client.send("GET / HTTP/1.1\r\n")
+            let dripping = Task {
+                while !Task.isCancelled {
+                    await client.sendAnyway("X: y\r\n")
+                    try await Task.sleep(for: .milliseconds(50))
+                }
+            }
+            #expect(await client.rest() == "")
+            dripping.cancel()
+        }
+    }
+
+    @Test("a body that does not come in time gets 408")
+    func slowBody() async throws {
+        try await withServer(["body-timeout-seconds": "1"]) { server in
+            let client = try await server.connect()
+            try await client.send(Self.post("telemetry", length: 10) + "{")
+            let response = try await client.response()
+            #expect(response.status == 408)
+            #expect(response["Connection"] == "close")
+            #expect(await client.rest() == "")
+            #expect(server.messages.isEmpty)
+        }
+    }
+
+    @Test("a connection without requests is closed after the idle time-out, however long the chain took before")
+    func idle() async throws {
+        try await withServer(
+            ["idle-timeout-seconds": "1", "header-timeout-seconds": "1", "body-timeout-seconds": "1"],
+            answer: { _ in
+                try? await Task.sleep(for: .milliseconds(2500))
+                return .completed(.json(1))
+            }
+        ) { server in
+            let client = try await server.connect()
+            try await client.send("GET /api/v1/A1/attributes HTTP/1.1\r\nHost: h\r\n\r\n")
+            #expect(try await client.response().status == 200)
+            #expect(await client.rest() == "")
+        }
+    }
+
+    @Test("one connection too many gets 503, and its place is free when another leaves")
+    func connections() async throws {
+        try await withServer(["connections-max": "2"]) { server in
+            let first = try await server.connect()
+            let second = try await server.connect()
+            for client in [first, second] {
+                try await client.send("GET /nothing HTTP/1.1\r\nHost: h\r\n\r\n")
+                #expect(try await client.response().status == 404)
+            }
+            let third = try await server.connect()
+            #expect(try await third.response().status == 503)
+            #expect(await third.rest() == "")
+            try await first.close()
+            // The host learns of the end a moment later.
+            while true {
+                let fourth = try await server.connect()
+                await fourth.sendAnyway("GET /nothing HTTP/1.1\r\nHost: h\r\n\r\n")
+                let status = try? await fourth.response().status
+                try await fourth.close()
+                if status == 404 { break }
+            }
+        }
+    }
+
+    @Test("a client that asks without reading is not answered without end")
+    func unreadAnswers() async throws {
+        let body = JSON.string(String(repeating: "x", count: 10_000))
+        try await withServer(answer: { _ in .completed(.json(body)) }) { server in
+            let client = try await server.connect(autoRead: false)
+            let request = "GET /api/v1/A1/attributes HTTP/1.1\r\nHost: h\r\n\r\n"
+            let count = 4000
+            let sending = Task { await client.sendAnyway(String(repeating: request, count: count)) }
+            var seen = -1
+            while seen != server.messages.count {
+                seen = server.messages.count
+                try await Task.sleep(for: .milliseconds(200))
+            }
+            #expect(seen < count / 2)
+            try await client.startReading()
+            for _ in 0..<count { _ = try await client.response() }
+            await sending.value
+            #expect(server.messages.count == count)
+            try await client.close()
+        }
+    }
+
+    @Test("what runs when the node stops is finished, and then the connection ends")
+    func stopping() async throws {
+        let gate = AsyncStream.makeStream(of: Void.self)
+        let client = Holder()
+        try await withServer(answer: { _ in
+            for await _ in gate.stream { break }
+            return .completed(.json("done"))
+        }) { server in
+            let busy = try await server.connect()
+            let idle = try await server.connect()
+            try await busy.send("GET /api/v1/A1/attributes HTTP/1.1\r\nHost: h\r\n\r\n")
+            try await server.until { !server.messages.isEmpty }
+            await client.hold(busy)
+            Task {
+                // The idle connection ends because the node stops; only then the chain answers.
+                _ = await idle.rest()
+                gate.continuation.yield()
+            }
+        }
+        let response = try await #require(client.client).response()
+        #expect(response.text == "\"done\"")
+        #expect(response["Connection"] == "close")
+    }
+
+    private actor Holder {
+        var client: TestClient?
+        func hold(_ client: TestClient) { self.client = client }
+    }
+
+    @Test("a chain that does not come to an end does not keep the node from stopping")
+    func stuckChain() async throws {
+        let gate = AsyncStream.makeStream(of: Void.self)
+        let clock = ContinuousClock()
+        let begin = clock.now
+        try await withServer(answer: { _ in
+            for await _ in gate.stream { break }
+            return .completed(nil)
+        }) { server in
+            let client = try await server.connect()
+            try await client.send("GET /api/v1/A1/attributes HTTP/1.1\r\nHost: h\r\n\r\n")
+            try await server.until { !server.messages.isEmpty }
+        }
+        #expect(clock.now - begin >= .seconds(2.5))
+        #expect(clock.now - begin < .seconds(20))
+        gate.continuation.finish()
+    }
+
+    @Test("a port that is taken is said with the address and a way out")
+    func portTaken() async throws {
+        try await withServer { server in
+            let services = NodeServices.testing { registry in
+                registry.register(TestAuthenticator(), as: (any DeviceAuthenticator).self)
+                registry.register(DeviceSessions(), as: DeviceSessions.self)
+            }
+            let node = try HTTPIngress.make(["port": "\(server.port)", "host": "127.0.0.1"], services: services)
+            let error = await #expect(throws: NodeError.self) { try await node.run(TestOutlet()) }
+            #expect(error?.code == "cannot-listen")
+            #expect(error?.message.contains("127.0.0.1:\(server.port)") == true)
+        }
+    }
+
+    @Test("a node without an authenticator or sessions is not made")
+    func missingServices() {
+        #expect(throws: NodeError.self) { try HTTPIngress.make(["port": "0"]) }
+    }
+}

@@ -1,0 +1,165 @@
+import NIOCore
+import NIOPosix
+import Synchronization
+
+/// A response as it came off the wire.
+struct TestResponse {
+    var status: Int
+    var fields: [(name: String, value: String)]
+    var body: ByteBuffer
+
+    /// The text of the body.
+    var text: String { String(buffer: self.body) }
+
+    /// The value of a field, whose name is compared without case.
+    subscript(name: String) -> String? {
+        self.fields.first { $0.name.lowercased() == name.lowercased() }?.value
+    }
+}
+
+/// The other end closed before the response was complete.
+struct ConnectionEnded: Error {}
+
+/// A socket that sends what it is told, well-formed or not.
+final class TestClient: Sendable {
+    private let channel: any Channel
+    private let inbox: Inbox
+
+    private init(channel: any Channel, inbox: Inbox) {
+        self.channel = channel
+        self.inbox = inbox
+    }
+
+    static func connect(port: Int, autoRead: Bool = true) async throws -> TestClient {
+        let inbox = Inbox()
+        let channel = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+            .channelOption(.autoRead, value: autoRead)
+            .channelOption(.allowRemoteHalfClosure, value: true)
+            .channelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHandler(InboxHandler(inbox))
+                }
+            }
+            .connect(host: "127.0.0.1", port: port).get()
+        return TestClient(channel: channel, inbox: inbox)
+    }
+
+    func send(_ text: String) async throws { try await self.send(bytes: Array(text.utf8)) }
+
+    func send(bytes: [UInt8]) async throws {
+        try await self.channel.writeAndFlush(ByteBuffer(bytes: bytes)).get()
+    }
+
+    /// Sends what the other end may not want to have any more.
+    func sendAnyway(_ text: String) async { try? await self.send(text) }
+
+    /// Says that nothing more comes, and goes on reading.
+    func closeOutput() async throws { try await self.channel.close(mode: .output).get() }
+
+    func close() async throws {
+        self.channel.close(promise: nil)
+        try await self.channel.closeFuture.get()
+    }
+
+    /// Reads on by hand where the connection does not by itself.
+    func startReading() async throws { try await self.channel.setOption(.autoRead, value: true).get() }
+
+    /// The next response on the connection.
+    func response(isHead: Bool = false) async throws -> TestResponse {
+        while true {
+            if let response = self.inbox.takeResponse(isHead: isHead) { return response }
+            guard await self.inbox.more() else { throw ConnectionEnded() }
+        }
+    }
+
+    /// Waits for the other end to close, and returns what came before and was not taken.
+    func rest() async -> String {
+        while await self.inbox.more() {}
+        return self.inbox.takeAll()
+    }
+}
+
+private final class Inbox: Sendable {
+    private struct State {
+        var bytes = ByteBuffer()
+        var hasNews = false
+        var hasEnded = false
+        var waiter: CheckedContinuation<Void, Never>?
+    }
+
+    private let state = Mutex(State())
+
+    func add(_ bytes: ByteBuffer?) {
+        let waiter = self.state.withLock { state in
+            if let bytes { state.bytes.writeImmutableBuffer(bytes) } else { state.hasEnded = true }
+            state.hasNews = true
+            defer { state.waiter = nil }
+            return state.waiter
+        }
+        waiter?.resume()
+    }
+
+    /// Waits for bytes since the last call; `false` if none will come.
+    func more() async -> Bool {
+        await withCheckedContinuation { continuation in
+            let isReady = self.state.withLock { state in
+                if state.hasNews || state.hasEnded { return true }
+                state.waiter = continuation
+                return false
+            }
+            if isReady { continuation.resume() }
+        }
+        return self.state.withLock { state in
+            let hadEnded = state.hasEnded
+            defer { state.hasNews = false }
+            return state.hasNews || !hadEnded
+        }
+    }
+
+    func takeAll() -> String {
+        self.state.withLock { state in
+            defer { state.bytes.clear() }
+            return String(buffer: state.bytes)
+        }
+    }
+
+    func takeResponse(isHead: Bool) -> TestResponse? {
+        self.state.withLock { state in
+            let view = state.bytes.readableBytesView
+            guard let end = view.firstRange(of: Array("\r\n\r\n".utf8)) else { return nil }
+            let lines = String(decoding: view[..<end.lowerBound], as: UTF8.self).split(separator: "\r\n")
+            let fields = lines.dropFirst().map { line -> (name: String, value: String) in
+                let colon = line.firstIndex(of: ":") ?? line.endIndex
+                return (String(line[..<colon]), String(line[colon...].dropFirst(2)))
+            }
+            let status = Int(lines[0].split(separator: " ")[1]) ?? 0
+            var response = TestResponse(status: status, fields: fields, body: ByteBuffer())
+            let hasBody = !isHead && status != 304 && status != 100
+            let length = hasBody ? Int(response["Content-Length"] ?? "0") ?? 0 : 0
+            let headLength = view.distance(from: view.startIndex, to: end.upperBound)
+            guard view.count >= headLength + length else { return nil }
+            state.bytes.moveReaderIndex(forwardBy: headLength)
+            response.body = state.bytes.readSlice(length: length) ?? ByteBuffer()
+            if state.bytes.readableBytes == 0 { state.bytes = ByteBuffer() }
+            return response
+        }
+    }
+}
+
+private final class InboxHandler: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+
+    private let inbox: Inbox
+
+    init(_ inbox: Inbox) { self.inbox = inbox }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) { self.inbox.add(self.unwrapInboundIn(data)) }
+
+    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        if case .inputClosed? = event as? ChannelEvent { self.inbox.add(nil) }
+    }
+
+    func channelInactive(context: ChannelHandlerContext) { self.inbox.add(nil) }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
+}

@@ -1,0 +1,152 @@
+import FoundationEssentials
+import NIOCore
+import NodeKit
+import NodeTesting
+import OTA
+import Synchronization
+
+@testable import HTTPIngress
+
+/// Devices by their tokens.
+struct TestAuthenticator: DeviceAuthenticator {
+    static let device = Originator(id: UUID(), name: "d1", type: "default")
+    static let other = Originator(id: UUID(), name: "d2", type: "default")
+
+    func device(accessToken: String) async throws -> Originator? {
+        switch accessToken {
+        case "A1", "A 1ü": Self.device
+        case "B2": Self.other
+        default: nil
+        }
+    }
+
+    func device(clientId: String, userName: String?, password: String?) async throws -> Originator? { nil }
+}
+
+/// An ingress node that runs on a port of its own.
+struct TestServer: Sendable {
+    let port: Int
+    let outlet: TestOutlet
+    let sessions: DeviceSessions
+
+    /// What the chain was sent.
+    var messages: [Message] { self.outlet.sent.map(\.message) }
+
+    /// A connection that is closed when the test is done with it or the server stops.
+    func connect(autoRead: Bool = true) async throws -> TestClient {
+        try await TestClient.connect(port: self.port, autoRead: autoRead)
+    }
+
+    /// One request on a connection of its own.
+    func exchange(_ request: String, isHead: Bool = false) async throws -> TestResponse {
+        let client = try await self.connect()
+        try await client.send(request)
+        let response = try await client.response(isHead: isHead)
+        try await client.close()
+        return response
+    }
+
+    /// A `GET` of a path on a connection of its own.
+    func get(_ path: String, fields: String = "") async throws -> TestResponse {
+        try await self.exchange("GET \(path) HTTP/1.1\r\nHost: h\r\n\(fields)\r\n")
+    }
+
+    /// A `POST` to a path on a connection of its own.
+    func post(_ path: String, _ body: String) async throws -> TestResponse {
+        try await self.exchange(
+            "POST \(path) HTTP/1.1\r\nHost: h\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)"
+        )
+    }
+
+    /// Waits until the chain was sent a message or a device is listened for; looks again at every turn.
+    func until(_ condition: () -> Bool) async throws {
+        while !condition() {
+            try Task.checkCancellation()
+            await Task.yield()
+        }
+    }
+
+    /// Waits until a notification finds a listener, which tells it.
+    func notify(_ notification: DeviceNotification, device: Originator = TestAuthenticator.device) async throws {
+        try await self.until { self.sessions.notify(device.id, notification) > 0 }
+    }
+}
+
+/// Runs a server while a test uses it.
+func withServer(
+    _ attributes: [String: String] = [:],
+    answer: @escaping @Sendable (Message) async -> Outcome = { _ in .completed(nil) },
+    body: (TestServer) async throws -> Void
+) async throws {
+    let sessions = DeviceSessions()
+    let outlet = TestOutlet(answer)
+    let node = try HTTPIngress.make(
+        ["port": "0", "host": "127.0.0.1"].merging(attributes) { $1 },
+        services: .testing { registry in
+            registry.register(TestAuthenticator(), as: (any DeviceAuthenticator).self)
+            registry.register(sessions, as: DeviceSessions.self)
+        }
+    )
+    let running = Task { try await node.run(outlet) }
+    let listener = await outlet.listeners()[0]
+    let result: Result<Void, any Error>
+    do {
+        try await body(TestServer(port: listener.port, outlet: outlet, sessions: sessions))
+        result = .success(())
+    } catch {
+        result = .failure(error)
+    }
+    running.cancel()
+    try await running.value
+    try result.get()
+}
+
+/// Content in memory that counts how it is read.
+final class BufferContent: Content {
+    let size: Int64
+    private let bytes: ByteBuffer
+    private let reads = Mutex<[Range<Int64>]>([])
+    private let failsFrom: Int64
+
+    /// Bytes that repeat a pattern; reads fail from an offset on.
+    init(size: Int64, failsFrom: Int64 = .max) {
+        self.size = size
+        self.failsFrom = failsFrom
+        var bytes = ByteBuffer()
+        bytes.reserveCapacity(Int(size))
+        // 251 is prime, so that no two pieces of a power of two are alike.
+        let pattern = (0..<251 * 256).map { UInt8($0 % 251) }
+        while bytes.readableBytes < size { bytes.writeBytes(pattern.prefix(Int(size) - bytes.readableBytes)) }
+        self.bytes = bytes
+    }
+
+    /// The ranges that were read, in order.
+    var ranges: [Range<Int64>] { self.reads.withLock { $0 } }
+
+    func read(_ range: Range<Int64>) async throws -> ByteBuffer {
+        self.reads.withLock { $0.append(range) }
+        guard range.upperBound <= self.failsFrom else { throw NodeError(.unavailable, "the disk is away") }
+        return self.slice(range)
+    }
+
+    /// The bytes themselves.
+    func slice(_ range: Range<Int64>) -> ByteBuffer {
+        self.bytes.getSlice(at: Int(range.lowerBound), length: range.count) ?? ByteBuffer()
+    }
+}
+
+/// Answers requests for a package as `chunk-serve` does.
+func serve(_ content: any Content, fileName: String = "fw.bin") -> @Sendable (Message) async -> Outcome {
+    { message in
+        let size = message.metadata.integer(MessageKey.size) ?? 0
+        let chunk = message.metadata.integer(MessageKey.chunk) ?? 0
+        var reply = ContentReply(content: content, range: 0..<content.size, fileName: fileName, entityTag: "abc123")
+        if size > 0 {
+            let start = min(chunk * size, content.size)
+            reply.range = start..<min(start + size, content.size)
+            reply.chunkIndex = chunk
+            reply.chunksCount = (content.size + size - 1) / size
+        }
+        return .completed(.content(reply))
+    }
+}
