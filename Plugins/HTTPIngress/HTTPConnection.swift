@@ -313,6 +313,8 @@ final class HTTPConnection: ChannelInboundHandler {
 
     private func encode(_ response: Response, closes: Bool) {
         let keepsOld = self.head?.isOldVersion == true
+        // Used again for the next answer, unless a large one would be kept for as long as the connection lives.
+        if self.headBytes.storageCapacity > HTTPLimits.keptBytes { self.headBytes = ByteBuffer() }
         self.headBytes.clear(minimumCapacity: 512)
         self.encoder.write(
             response,
@@ -371,7 +373,7 @@ final class HTTPConnection: ChannelInboundHandler {
     }
 
     private func readMore() {
-        if self.queue.isEmpty, self.phase != .closed { self.context?.read() }
+        if self.queue.isEmpty, !self.inputHasEnded, self.phase != .closed { self.context?.read() }
     }
 
     private func untilWritable() async {

@@ -79,6 +79,10 @@ struct HTTPIngress: IngressNode {
             .childChannelOption(.autoRead, value: false)
             // One read for each turn of the loop, so that a connection that sends a lot waits for the others.
             .childChannelOption(.maxMessagesPerRead, value: 1)
+            .childChannelOption(
+                .recvAllocator,
+                value: AdaptiveRecvByteBufferAllocator(minimum: 512, initial: 2048, maximum: HTTPLimits.readBytes)
+            )
             .childChannelOption(.allowRemoteHalfClosure, value: true)
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture { try Self.initialize(channel, shared) }

@@ -11,6 +11,12 @@ struct HTTPLimits: Sendable {
     static let lingering = TimeAmount.seconds(2)
     /// The largest body that is read to its end only to be thrown away.
     static let discardedBody = 64 * 1024
+    /// How many bytes are read from a connection at once.
+    ///
+    /// Also bounds what requests that are sent before the last one is answered take up.
+    static let readBytes = 16 * 1024
+    /// How many bytes a connection keeps for its next answer.
+    static let keptBytes = 4096
     /// How many connections may wait to be accepted.
     static let backlog: Int32 = 4096
 
@@ -104,7 +110,7 @@ struct HTTPLimits: Sendable {
         .duration(
             "write-timeout-seconds",
             .seconds,
-            default: 60,
+            default: 120,
             in: 1...3600,
             summary: "How long a client may take none of the bytes that wait for it."
         ),

@@ -174,6 +174,22 @@ import Testing
         }
     }
 
+    @Test("that connections are refused is logged once")
+    func connectionsLogged() async throws {
+        let log = Log()
+        try await withServer(["connections-max": "1"], logger: log.logger) { server in
+            let first = try await server.connect()
+            for _ in 0..<3 {
+                let refused = try await server.connect()
+                let status = try await refused.response().status
+                #expect(status == 503)
+                try await refused.close()
+            }
+            try await first.close()
+        }
+        #expect(log.messages == ["too many connections; more are refused"])
+    }
+
     @Test("a client that asks without reading is not answered without end")
     func unreadAnswers() async throws {
         let body = JSON.string(String(repeating: "x", count: 10_000))
@@ -183,7 +199,7 @@ import Testing
             let count = 4000
             let sending = Task { await client.sendAnyway(String(repeating: request, count: count)) }
             var seen = -1
-            while seen != server.messages.count {
+            while seen < 1 || seen != server.messages.count {
                 seen = server.messages.count
                 try await Task.sleep(for: .milliseconds(200))
             }

@@ -136,6 +136,27 @@ import Testing
         }
     }
 
+    @Test("a store that is away while a device is authenticated gets 503")
+    func authenticatorFails() async throws {
+        try await withServer { server in
+            let response = try await server.get("/api/v1/away/attributes")
+            #expect(response.status == 503)
+        }
+    }
+
+    @Test("HEAD of attributes has the length of GET and no body")
+    func headOfAttributes() async throws {
+        try await withServer(answer: { _ in .completed(.json(["a": 1])) }) { server in
+            let client = try await server.connect()
+            for _ in 0..<2 {
+                try await client.send("HEAD /api/v1/A1/attributes HTTP/1.1\r\nHost: h\r\n\r\n")
+                let response = try await client.response(isHead: true)
+                #expect(response["Content-Length"] == "7")
+            }
+            try await client.close()
+        }
+    }
+
     @Test("a request that nothing in the chain answers gets 404")
     func unanswered() async throws {
         try await withServer { server in

@@ -1,4 +1,5 @@
 import FoundationEssentials
+import Logging
 import NIOCore
 import NodeKit
 import NodeTesting
@@ -16,6 +17,7 @@ struct TestAuthenticator: DeviceAuthenticator {
         switch accessToken {
         case "A1", "A 1ü": Self.device
         case "B2": Self.other
+        case "away": throw NodeError(.unavailable, "the store is away")
         default: nil
         }
     }
@@ -58,11 +60,12 @@ struct TestServer: Sendable {
         )
     }
 
-    /// Waits until the chain was sent a message or a device is listened for; looks again at every turn.
+    /// Waits until the chain was sent a message or a device is listened for; looks again every millisecond, as a loop
+    /// that only yields would take the processor from the server.
     func until(_ condition: () -> Bool) async throws {
         while !condition() {
             try Task.checkCancellation()
-            await Task.yield()
+            try await Task.sleep(for: .milliseconds(1))
         }
     }
 
@@ -75,18 +78,19 @@ struct TestServer: Sendable {
 /// Runs a server while a test uses it.
 func withServer(
     _ attributes: [String: String] = [:],
+    logger: Logger? = nil,
     answer: @escaping @Sendable (Message) async -> Outcome = { _ in .completed(nil) },
     body: (TestServer) async throws -> Void
 ) async throws {
     let sessions = DeviceSessions()
     let outlet = TestOutlet(answer)
-    let node = try HTTPIngress.make(
-        ["port": "0", "host": "127.0.0.1"].merging(attributes) { $1 },
-        services: .testing { registry in
-            registry.register(TestAuthenticator(), as: (any DeviceAuthenticator).self)
-            registry.register(sessions, as: DeviceSessions.self)
-        }
-    )
+    var services = NodeServices.testing { registry in
+        registry.register(TestAuthenticator(), as: (any DeviceAuthenticator).self)
+        registry.register(sessions, as: DeviceSessions.self)
+    }
+    if let logger { services.logger = logger }
+    let attributes = ["port": "0", "host": "127.0.0.1"].merging(attributes) { $1 }
+    let node = try HTTPIngress.make(attributes, services: services)
     let running = Task { try await node.run(outlet) }
     let listener = await outlet.listeners()[0]
     let result: Result<Void, any Error>
@@ -148,5 +152,29 @@ func serve(_ content: any Content, fileName: String = "fw.bin") -> @Sendable (Me
             reply.chunksCount = (content.size + size - 1) / size
         }
         return .completed(.content(reply))
+    }
+}
+
+/// Remembers what is logged.
+final class Log: Sendable {
+    private let entries = Mutex<[String]>([])
+
+    /// The messages so far.
+    var messages: [String] { self.entries.withLock { $0 } }
+
+    /// A logger that writes here.
+    var logger: Logger { Logger(label: "test") { _ in Handler(log: self) } }
+
+    private struct Handler: LogHandler {
+        let log: Log
+        var metadata: Logger.Metadata = [:]
+        var logLevel = Logger.Level.trace
+
+        subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+            get { self.metadata[key] }
+            set { self.metadata[key] = newValue }
+        }
+
+        func log(event: LogEvent) { self.log.entries.withLock { $0.append(event.message.description) } }
     }
 }
