@@ -1,0 +1,99 @@
+import FoundationEssentials
+import NIOCore
+import Synchronization
+
+/// The connections of a listener, and which device each belongs to.
+///
+/// A device has one session: a second connection replaces the first (wire rule of ThingsBoard).
+final class Connections: Sendable {
+    /// Tells a connection something, from any thread.
+    struct Handle: Sendable {
+        fileprivate let id: UInt64
+        let eventLoop: any EventLoop
+        let connection: NIOLoopBound<ConnectionHandler>
+
+        /// Runs on the connection's event loop.
+        func tell(_ body: @escaping @Sendable (ConnectionHandler) -> Void) {
+            self.eventLoop.execute { body(self.connection.value) }
+        }
+    }
+
+    private struct State {
+        var nextID: UInt64 = 0
+        var all: [UInt64: Handle] = [:]
+        var devices: [UUID: Handle] = [:]
+        var isFull = false
+        var isClosing = false
+        var waiters: [CheckedContinuation<Void, Never>] = []
+    }
+
+    /// What becomes of a new connection.
+    enum Admission {
+        case admitted(Handle)
+        /// Too many; `isFirst` if the one before was admitted, which is when to log it.
+        case full(isFirst: Bool)
+        case closing
+    }
+
+    private let countMax: Int
+    private let state = Mutex(State())
+
+    init(countMax: Int) { self.countMax = countMax }
+
+    /// How many connections there are.
+    var count: Int { self.state.withLock { $0.all.count } }
+
+    /// Takes in a connection; call on its event loop.
+    func admit(_ connection: ConnectionHandler, on eventLoop: any EventLoop) -> Admission {
+        let bound = NIOLoopBound(connection, eventLoop: eventLoop)
+        return self.state.withLock { state in
+            if state.isClosing { return .closing }
+            guard state.all.count < self.countMax else {
+                defer { state.isFull = true }
+                return .full(isFirst: !state.isFull)
+            }
+            state.isFull = false
+            state.nextID += 1
+            let handle = Handle(id: state.nextID, eventLoop: eventLoop, connection: bound)
+            state.all[handle.id] = handle
+            return .admitted(handle)
+        }
+    }
+
+    /// Makes a connection the one of a device, and returns the one that it replaces.
+    func claim(_ device: UUID, for handle: Handle) -> Handle? {
+        self.state.withLock { $0.devices.updateValue(handle, forKey: device) }
+    }
+
+    /// Forgets a connection that is gone.
+    func remove(_ handle: Handle, of device: UUID?) {
+        let waiters = self.state.withLock { state in
+            state.all[handle.id] = nil
+            if let device, state.devices[device]?.id == handle.id { state.devices[device] = nil }
+            guard state.all.isEmpty else { return [CheckedContinuation<Void, Never>]() }
+            defer { state.waiters = [] }
+            return state.waiters
+        }
+        for waiter in waiters { waiter.resume() }
+    }
+
+    /// Admits nobody any more, and tells each connection something.
+    func close(_ body: @escaping @Sendable (ConnectionHandler) -> Void) {
+        let all = self.state.withLock { state in
+            state.isClosing = true
+            return Array(state.all.values)
+        }
+        for handle in all { handle.tell(body) }
+    }
+
+    /// Returns when there are no connections.
+    func empty() async {
+        await withCheckedContinuation { continuation in
+            let isEmpty = self.state.withLock { state in
+                if !state.all.isEmpty { state.waiters.append(continuation) }
+                return state.all.isEmpty
+            }
+            if isEmpty { continuation.resume() }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+import OTA
+
+/// What a device wants, by the topic that it publishes to.
+///
+/// | Topic | Meaning |
+/// |---|---|
+/// | `v1/devices/me/telemetry`, `v2/t`, `v2/t/j` | time series |
+/// | `v1/devices/me/attributes`, `v2/a`, `v2/a/j` | client attributes |
+/// | `v1/devices/me/attributes/request/{id}`, `v2/a/req/{id}`, `v2/a/req/j/{id}` | asks for attributes |
+/// | `v1/devices/me/rpc/request/{id}`, `v2/r/req/{id}`, `v2/r/req/j/{id}` | calls the server |
+/// | `v1/devices/me/rpc/response/{id}`, `v2/r/res/{id}`, `v2/r/res/j/{id}` | answers a call |
+/// | `v2/fw/request/{id}/chunk/{n}`, `v2/sw/request/{id}/chunk/{n}` | asks for bytes of a package |
+///
+/// Identifiers of requests are digits, at most ``idMax``. Answers go out on the topic of the same family as the request.
+enum DeviceTopic: Hashable, Sendable {
+    case telemetry
+    case attributes
+    case attributesRequest(id: Int64, family: Family)
+    case rpcRequest(id: Int64, family: Family)
+    case rpcResponse(id: Int64)
+    /// Identifier and index of a chunk request are as written: a bad one gets an answer that says so.
+    case chunkRequest(type: OtaPackageType, id: String, chunk: String)
+    /// None of these.
+    case unknown
+
+    /// Whether the device reports something and expects no answer but an acknowledgement.
+    var isReport: Bool {
+        switch self {
+        case .telemetry, .attributes, .rpcResponse: true
+        case .attributesRequest, .rpcRequest, .chunkRequest, .unknown: false
+        }
+    }
+
+    /// The largest identifier of a request: what fits 32 bits.
+    static let idMax: Int64 = 2_147_483_647
+
+    /// The forms in which topics are written.
+    enum Family: String, Sendable, CaseIterable {
+        /// `v1/devices/me/…`.
+        case v1 = ""
+        /// `v2/…`, short.
+        case v2 = "v2"
+        /// `v2/…/j`, short and JSON by name.
+        case v2JSON = "v2 JSON"
+
+        /// Where attributes that changed are told.
+        var attributes: String {
+            switch self {
+            case .v1: "v1/devices/me/attributes"
+            case .v2: "v2/a"
+            case .v2JSON: "v2/a/j"
+            }
+        }
+
+        /// Where a request for attributes is answered.
+        func attributesResponse(_ id: Int64) -> String {
+            switch self {
+            case .v1: "v1/devices/me/attributes/response/\(id)"
+            case .v2: "v2/a/res/\(id)"
+            case .v2JSON: "v2/a/res/j/\(id)"
+            }
+        }
+
+        /// Where the server calls a device.
+        func rpcRequest(_ id: Int) -> String {
+            switch self {
+            case .v1: "v1/devices/me/rpc/request/\(id)"
+            case .v2: "v2/r/req/\(id)"
+            case .v2JSON: "v2/r/req/j/\(id)"
+            }
+        }
+
+        /// Where a call of the server is answered.
+        func rpcResponse(_ id: Int64) -> String {
+            switch self {
+            case .v1: "v1/devices/me/rpc/response/\(id)"
+            case .v2: "v2/r/res/\(id)"
+            case .v2JSON: "v2/r/res/j/\(id)"
+            }
+        }
+    }
+
+    init(_ topic: String) {
+        switch topic {
+        case "v1/devices/me/telemetry", "v2/t", "v2/t/j": self = .telemetry
+        case "v1/devices/me/attributes", "v2/a", "v2/a/j": self = .attributes
+        default: self = Self.chunkRequest(topic) ?? Self.request(topic) ?? .unknown
+        }
+    }
+
+    private static func chunkRequest(_ topic: String) -> DeviceTopic? {
+        for type in OtaPackageType.allCases {
+            let prefix = type == .firmware ? "v2/fw/request/" : "v2/sw/request/"
+            guard topic.hasPrefix(prefix) else { continue }
+            let parts = topic.dropFirst(prefix.count).split(separator: "/", omittingEmptySubsequences: false)
+            guard parts.count == 3, parts[1] == "chunk" else { return .unknown }
+            return .chunkRequest(type: type, id: String(parts[0]), chunk: String(parts[2]))
+        }
+        return nil
+    }
+
+    private static func request(_ topic: String) -> DeviceTopic? {
+        guard let slash = topic.utf8.lastIndex(of: UInt8(ascii: "/")) else { return nil }
+        guard let id = Self.number(topic[topic.utf8.index(after: slash)...]) else { return nil }
+        switch topic[..<slash] {
+        case "v1/devices/me/attributes/request": return .attributesRequest(id: id, family: .v1)
+        case "v2/a/req": return .attributesRequest(id: id, family: .v2)
+        case "v2/a/req/j": return .attributesRequest(id: id, family: .v2JSON)
+        case "v1/devices/me/rpc/request": return .rpcRequest(id: id, family: .v1)
+        case "v2/r/req": return .rpcRequest(id: id, family: .v2)
+        case "v2/r/req/j": return .rpcRequest(id: id, family: .v2JSON)
+        case "v1/devices/me/rpc/response", "v2/r/res", "v2/r/res/j": return .rpcResponse(id: id)
+        default: return nil
+        }
+    }
+
+    /// Reads digits, and nothing but digits, of a number up to ``idMax``.
+    static func number(_ text: some StringProtocol) -> Int64? {
+        guard text.utf8.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }) else { return nil }
+        guard let value = Int64(text), value <= Self.idMax else { return nil }
+        return value
+    }
+}
