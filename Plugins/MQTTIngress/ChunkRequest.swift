@@ -51,7 +51,8 @@ struct ChunkRequest: Hashable, Sendable {
         // An integer beyond 64 bits is a string to the JSON reader: digits that are no number are a number too large.
         case .string(let text):
             guard let value = Int64(text) else {
-                guard !text.isEmpty, text.utf8.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }) else {
+                guard !text.isEmpty, text.utf8.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) })
+                else {
                     throw wrong
                 }
                 throw Self.tooLarge(text, chunkBytesMax)
@@ -93,7 +94,9 @@ struct Downloads: Sendable {
         var size: Int64 = 0
     }
 
-    /// How many downloads are remembered. A device has one at a time, seldom two.
+    /// How many downloads are remembered.
+    ///
+    /// A device has one at a time, seldom two.
     static let countMax = 16
 
     /// The one used last comes last.

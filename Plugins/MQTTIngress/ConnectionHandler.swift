@@ -158,7 +158,9 @@ final class ConnectionHandler: ChannelDuplexHandler {
 
     /// Reads on if that was held back and is wanted again.
     private func resumeReading() {
-        guard self.isReadPending, self.session.isReadingWanted, !self.isShuttingDown, let context = self.context else { return }
+        guard self.isReadPending, self.session.isReadingWanted, !self.isShuttingDown, let context = self.context else {
+            return
+        }
         self.isReadPending = false
         // The client was not heard because it was not listened to.
         self.lastPacket = context.eventLoop.now
@@ -179,8 +181,9 @@ final class ConnectionHandler: ChannelDuplexHandler {
         }
     }
 
-    /// Starts a task on the connection's event loop. It ends with the work it is given, at the latest soon after the
-    /// connection; nothing waits for its result.
+    /// Starts a task on the connection's event loop.
+    ///
+    /// It ends with the work it is given, at the latest soon after the connection; nothing waits for its result.
     private func run(_ body: @escaping @Sendable (ConnectionHandler) async -> Void) {
         guard let handle = self.handle else { return }
         self.task = Task(executorPreference: self.services.executor(of: handle.eventLoop)) {
@@ -245,7 +248,10 @@ final class ConnectionHandler: ChannelDuplexHandler {
             if try await self.findDevice(connect) {
                 actions = self.accept()
             } else if connect.userName == nil, connect.password == nil {
-                actions = self.session.refused(.clientIdentifierNotValid, explanation: "no device has this client identifier")
+                actions = self.session.refused(
+                    .clientIdentifierNotValid,
+                    explanation: "no device has this client identifier"
+                )
             } else {
                 actions = self.session.refused(.badUserNameOrPassword, explanation: "no device has these credentials")
             }
@@ -274,11 +280,13 @@ final class ConnectionHandler: ChannelDuplexHandler {
             handle.tell { $0.notified(notification) }
         }
         // The credentials may have been revoked before there was a listener to tell.
-        return try await authenticator.device(clientId: clientId, userName: userName, password: password)?.id == device.id
+        return try await authenticator.device(clientId: clientId, userName: userName, password: password)?.id
+            == device.id
     }
 
     private func accept() -> [Session.Action] {
-        guard !self.session.isClosed, let context = self.context, let handle = self.handle, let device = self.device else {
+        guard !self.session.isClosed, let context = self.context, let handle = self.handle, let device = self.device
+        else {
             return []
         }
         self.connectTimer?.cancel()
@@ -303,7 +311,9 @@ final class ConnectionHandler: ChannelDuplexHandler {
         return actions
     }
 
-    /// Looks again when the silence could be too long. One timer for each connection, not moved with every packet.
+    /// Looks again when the silence could be too long.
+    ///
+    /// One timer for each connection, not moved with every packet.
     private func watchKeepAlive(_ silenceMax: TimeAmount) {
         guard let context = self.context, !self.session.isClosed else { return }
         self.keepAliveTimer = context.eventLoop.assumeIsolated().scheduleTask(deadline: self.lastPacket + silenceMax) {
@@ -378,7 +388,9 @@ final class ConnectionHandler: ChannelDuplexHandler {
         context.write(Self.wrapOutboundOut(buffer), promise: nil)
     }
 
-    /// Sends a message too large to hold in memory, piece by piece as the client reads. Nothing else is sent meanwhile.
+    /// Sends a message too large to hold in memory, piece by piece as the client reads.
+    ///
+    /// Nothing else is sent meanwhile.
     private func send(_ packet: PublishPacket, payload: ContentReply) async {
         self.held = ByteBuffer()
         let (offset, end) = (payload.range.lowerBound, payload.range.upperBound)
@@ -390,12 +402,15 @@ final class ConnectionHandler: ChannelDuplexHandler {
             while !self.session.isClosed, !self.isWritable { await self.wait() }
             if self.session.isClosed { return }
         }
-        if let held = self.held, held.readableBytes > 0 { self.context?.write(Self.wrapOutboundOut(held), promise: nil) }
+        if let held = self.held, held.readableBytes > 0 {
+            self.context?.write(Self.wrapOutboundOut(held), promise: nil)
+        }
         self.held = nil
     }
 
-    /// Reads a piece; `nil` if that failed or the connection ended. A message that has begun cannot be taken back, so a
-    /// failure ends the connection.
+    /// Reads a piece; `nil` if that failed or the connection ended.
+    ///
+    /// A message that has begun cannot be taken back, so a failure ends the connection.
     private func read(_ range: Range<Int64>, of content: any Content) async -> ByteBuffer? {
         do {
             let piece = try await content.read(range)

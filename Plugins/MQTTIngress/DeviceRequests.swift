@@ -70,7 +70,9 @@ final class DeviceRequests {
         self.limits = limits
     }
 
-    /// Carries a request out. Returns when the chain is done with it and what it stored is stored.
+    /// Carries a request out.
+    ///
+    /// Returns when the chain is done with it and what it stored is stored.
     func answer(_ request: Session.Request) async -> Answer {
         do throws(NodeError) {
             switch request.topic {
@@ -119,7 +121,9 @@ final class DeviceRequests {
         }
     }
 
-    private func post(_ type: MessageType, _ data: JSON, _ metadata: [(String, JSON)] = []) async throws(NodeError) -> Answer {
+    private func post(_ type: MessageType, _ data: JSON, _ metadata: [(String, JSON)] = []) async throws(NodeError)
+        -> Answer
+    {
         _ = try await self.send(self.message(type, .json(data), metadata))
         return .done
     }
@@ -142,7 +146,8 @@ final class DeviceRequests {
         switch try await self.send(self.message(.getAttributesRequest, .none, metadata)) {
         case .json(let values): return .response(topic, values.bytes)
         case nil, .empty: return .response(topic, JSON.object([:]).bytes)
-        case .content, .refused: throw NodeError(.internalError, "the chain answered a request for attributes with bytes")
+        case .content, .refused:
+            throw NodeError(.internalError, "the chain answered a request for attributes with bytes")
         }
     }
 
@@ -208,7 +213,8 @@ final class DeviceRequests {
         if download.packageId == nil {
             let deviceId = DeviceId(self.device.id)
             do {
-                download.packageId = try await self.packages.effectivePackage(for: deviceId, type: request.type)?.package.id
+                download.packageId = try await self.packages.effectivePackage(for: deviceId, type: request.type)?
+                    .package.id
             } catch {
                 throw NodeError(wrapping: error)
             }
@@ -220,7 +226,9 @@ final class DeviceRequests {
             (MessageKey.chunk, .integer(request.chunk)),
             (MessageKey.size, .integer(size)),
         ]
-        if let packageId = download.packageId { metadata.append((MessageKey.packageId, .string(packageId.description))) }
+        if let packageId = download.packageId {
+            metadata.append((MessageKey.packageId, .string(packageId.description)))
+        }
         guard case .content(let reply) = try await self.send(self.message(.packageChunkRequest, .none, metadata)) else {
             throw NodeError(.notFound, "the chain has no package for this device")
         }

@@ -13,8 +13,10 @@ struct Limits: Hashable, Sendable {
     var connectTimeout: TimeAmount
     /// The longest keep alive of a client of MQTT 5, in seconds; also for one that asks for none.
     var keepAliveSecondsMax: UInt16
-    /// Requests of one connection that wait for their turn. The client is told (Receive Maximum in MQTT 5,
-    /// `maxInflightMessages` of `getSessionLimits`), and reading stops when they are reached.
+    /// Requests of one connection that wait for their turn.
+    ///
+    /// The client is told (Receive Maximum in MQTT 5, `maxInflightMessages` of `getSessionLimits`), and reading stops
+    /// when they are reached.
     var requestsMax: Int
     /// Messages to one client that wait for its PUBACK.
     var inFlightMax: Int
@@ -22,7 +24,9 @@ struct Limits: Hashable, Sendable {
     var outboundBytesMax: Int
     /// How long a client may leave the bytes sent to it unread.
     var writeTimeout: TimeAmount
-    /// The largest chunk that a device may ask for, in bytes. The whole package is not limited.
+    /// The largest chunk that a device may ask for, in bytes.
+    ///
+    /// The whole package is not limited.
     var chunkBytesMax: Int64
 
     /// Filters that one connection subscribes to.

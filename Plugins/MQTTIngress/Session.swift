@@ -61,8 +61,10 @@ struct Session {
     /// Identifiers of QoS 2 messages for which PUBREL has not come (MQTT 5 §4.3.3).
     private var unreleased: Set<UInt16> = []
 
-    /// Identifiers of messages to the client for which PUBACK has not come. Messages are not kept: they are never sent again
-    /// within a session, because a client that appends what it gets would spoil its image with a repetition.
+    /// Identifiers of messages to the client for which PUBACK has not come.
+    ///
+    /// Messages are not kept: they are never sent again within a session, because a client that appends what it gets
+    /// would spoil its image with a repetition.
     private var inFlight: Set<UInt16> = []
     private var inFlightMax: Int
     private var lastPacketId: UInt16 = 0
@@ -76,7 +78,9 @@ struct Session {
         self.inFlightMax = limits.inFlightMax
     }
 
-    /// Whether more packets are to be read. While an answer waits for a PUBACK, reading goes on, or it would wait for ever.
+    /// Whether more packets are to be read.
+    ///
+    /// While an answer waits for a PUBACK, reading goes on, or it would wait for ever.
     var isReadingWanted: Bool {
         switch self.phase {
         case .awaitingConnect: true
@@ -169,6 +173,7 @@ struct Session {
     /// The credentials are those of a device.
     ///
     /// - Parameter assignedClientId: The identifier for a client that has none.
+    /// - Returns: The acceptance, and what the packets that waited lead to.
     mutating func authenticated(assignedClientId: @autoclosure () -> String) -> [Action] {
         guard case .authenticating(let connect, let early) = self.phase else { return [] }
         self.phase = .connected
@@ -178,7 +183,9 @@ struct Session {
         if connect.version == .v5 {
             self.takeLimits(of: connect.properties)
             connack.properties = self.offer(to: connect)
-            if connect.clientId.isEmpty { connack.properties.append(.assignedClientIdentifier, .text(assignedClientId())) }
+            if connect.clientId.isEmpty {
+                connack.properties.append(.assignedClientIdentifier, .text(assignedClientId()))
+            }
         }
         var actions: [Action] = [.send(.connack(connack))]
         for packet in early { actions += self.received(packet) }
@@ -190,8 +197,10 @@ struct Session {
         if let maximum = properties.number(.receiveMaximum) { self.inFlightMax = min(self.inFlightMax, maximum) }
     }
 
-    /// The properties of a CONNACK (MQTT 5 §3.2.2.3). Wildcards are available and topic aliases are not, which is what their
-    /// absence says. Retained messages and wills are announced as not available, but those that come are taken and ignored.
+    /// The properties of a CONNACK (MQTT 5 §3.2.2.3).
+    ///
+    /// Wildcards are available and topic aliases are not, which is what their absence says. Retained messages and wills
+    /// are announced as not available, but those that come are taken and ignored.
     private mutating func offer(to connect: ConnectPacket) -> Properties {
         var properties: Properties = [
             (.receiveMaximum, .twoBytes(UInt16(clamping: self.limits.requestsMax))),
@@ -229,7 +238,9 @@ struct Session {
 
     // MARK: Ending
 
-    /// Ends the session on the server's part. A client of MQTT 5 is told why.
+    /// Ends the session on the server's part.
+    ///
+    /// A client of MQTT 5 is told why.
     mutating func end(_ reason: ReasonCode, _ explanation: String?) -> [Action] {
         guard !self.isClosed else { return [] }
         let isTold = self.isConnected && self.version == .v5
@@ -240,7 +251,9 @@ struct Session {
         return isTold ? [.send(.disconnect(DisconnectPacket(reason: reason))), close] : [close]
     }
 
-    /// The connection is gone. What a device sent before it left is still carried out.
+    /// The connection is gone.
+    ///
+    /// What a device sent before it left is still carried out.
     mutating func closed() { self.phase = .closed }
 
     // MARK: Requests
@@ -343,7 +356,8 @@ struct Session {
     mutating func answer(to topic: String, payloadSize: Int) -> PublishPacket? {
         var packet = PublishPacket(qos: self.qos(for: topic), topic: topic, payload: ByteBuffer())
         packet.packetId = packet.qos == .atMostOnce ? nil : 1
-        guard let size = packet.size(version: self.version, payloadSize: payloadSize), size <= self.clientPacketBytesMax else {
+        guard let size = packet.size(version: self.version, payloadSize: payloadSize), size <= self.clientPacketBytesMax
+        else {
             return nil
         }
         if packet.qos != .atMostOnce { packet.packetId = self.takePacketId() }
@@ -405,7 +419,9 @@ struct Session {
 
     private mutating func takePacketId() -> UInt16 {
         // The window is smaller than the numbers there are, so a free one is found.
-        repeat { self.lastPacketId = self.lastPacketId == .max ? 1 : self.lastPacketId + 1 } while self.inFlight.contains(
+        repeat {
+            self.lastPacketId = self.lastPacketId == .max ? 1 : self.lastPacketId + 1
+        } while self.inFlight.contains(
             self.lastPacketId
         )
         self.inFlight.insert(self.lastPacketId)

@@ -9,7 +9,9 @@ struct TopicFilter: Hashable, Sendable {
         self.text = text
     }
 
-    /// Whether a topic name fits the filter. Looks at bytes, allocates nothing.
+    /// Whether a topic name fits the filter.
+    ///
+    /// Looks at bytes, allocates nothing.
     func matches(_ topic: String) -> Bool {
         var filter = self.text.utf8[...]
         var topic = topic.utf8[...]
@@ -19,7 +21,9 @@ struct TopicFilter: Hashable, Sendable {
             let level = filter.prefix { $0 != UInt8(ascii: "/") }
             if level.elementsEqual(CollectionOfOne(UInt8(ascii: "#"))) { return true }
             let name = topic.prefix { $0 != UInt8(ascii: "/") }
-            guard level.elementsEqual(CollectionOfOne(UInt8(ascii: "+"))) || level.elementsEqual(name) else { return false }
+            guard level.elementsEqual(CollectionOfOne(UInt8(ascii: "+"))) || level.elementsEqual(name) else {
+                return false
+            }
             filter = filter[level.endIndex...]
             topic = topic[name.endIndex...]
             switch (filter.isEmpty, topic.isEmpty) {

@@ -8,7 +8,8 @@ struct AcknowledgementPacket: Hashable, Sendable {
     var properties: Properties = []
 
     /// Reads the packet's body.
-    static func read(from body: inout ByteBuffer, version: ProtocolVersion) throws(PacketError) -> AcknowledgementPacket {
+    static func read(from body: inout ByteBuffer, version: ProtocolVersion) throws(PacketError) -> AcknowledgementPacket
+    {
         var packet = AcknowledgementPacket(packetId: try body.readPacketId())
         // MQTT 5 §3.4.2.1: without reason code it is success, without property length there are none.
         guard version == .v5, body.readableBytes > 0 else { return packet }

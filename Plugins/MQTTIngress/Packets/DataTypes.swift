@@ -10,7 +10,9 @@ extension ByteBuffer {
 
     /// Reads a number of fixed size.
     mutating func readNumber<Number: FixedWidthInteger>(_ name: StaticString) throws(PacketError) -> Number {
-        guard let number = self.readInteger(as: Number.self) else { throw .malformed("the packet ends before its \(name)") }
+        guard let number = self.readInteger(as: Number.self) else {
+            throw .malformed("the packet ends before its \(name)")
+        }
         return number
     }
 
@@ -49,7 +51,10 @@ extension ByteBuffer {
 
     /// Writes a variable byte integer.
     mutating func writeVariableByteInteger(_ value: Int) {
-        precondition((0...Self.variableByteIntegerMax).contains(value), "the number does not fit four bytes of seven bits")
+        precondition(
+            (0...Self.variableByteIntegerMax).contains(value),
+            "the number does not fit four bytes of seven bits"
+        )
         var value = value
         repeat {
             let byte = UInt8(value & 0x7F)

@@ -1,6 +1,8 @@
 import NIOCore
 
-/// A control packet of MQTT. What ``write(into:version:)`` writes, ``read(_:from:version:)`` reads.
+/// A control packet of MQTT.
+///
+/// What ``write(into:version:)`` writes, ``read(_:from:version:)`` reads.
 enum Packet: Hashable, Sendable {
     case connect(ConnectPacket)
     case connack(ConnackPacket)

@@ -85,6 +85,8 @@ extension Properties {
     /// - Parameters:
     ///   - buffer: The rest of the packet.
     ///   - owner: The packet, which decides what properties it may have.
+    /// - Returns: The properties, checked.
+    /// - Throws: ``PacketError`` if they are malformed, do not belong to the packet, or are there twice.
     static func read(from buffer: inout ByteBuffer, of owner: Owner) throws(PacketError) -> Properties {
         guard let length = try buffer.readVariableByteInteger(), var bytes = buffer.readSlice(length: length) else {
             throw .malformed("the packet ends before its properties")
@@ -92,7 +94,9 @@ extension Properties {
         var properties: Properties = []
         while bytes.readableBytes > 0 {
             let number: UInt8 = try bytes.readNumber("property")
-            guard let identifier = Identifier(rawValue: number) else { throw .malformed("there is no property \(number)") }
+            guard let identifier = Identifier(rawValue: number) else {
+                throw .malformed("there is no property \(number)")
+            }
             guard identifier.owners.contains(owner) else {
                 throw PacketError(.protocolError, "the property \(identifier) does not belong here")
             }
@@ -205,7 +209,8 @@ extension Properties.Identifier {
     /// Refuses values that MQTT 5 calls a protocol error wherever they stand.
     func check(_ value: Properties.Value) throws(PacketError) {
         switch (self, value) {
-        case (.receiveMaximum, .twoBytes(0)), (.maximumPacketSize, .fourBytes(0)), (.subscriptionIdentifier, .variable(0)):
+        case (.receiveMaximum, .twoBytes(0)), (.maximumPacketSize, .fourBytes(0)),
+            (.subscriptionIdentifier, .variable(0)):
             throw PacketError(.protocolError, "the property \(self) is 0")
         case (_, .byte(let byte)) where byte > 1:
             throw PacketError(.protocolError, "the property \(self) is neither 0 nor 1")

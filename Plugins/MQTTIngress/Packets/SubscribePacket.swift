@@ -26,7 +26,8 @@ struct SubscribePacket: Hashable, Sendable {
             let options: UInt8 = try body.readNumber("subscription options")
             guard let qos = QoS(rawValue: options & 0b11) else { throw .malformed("the QoS is 3") }
             // Bits 6 and 7 are reserved, bits 4 and 5 are not both set (MQTT 5 §3.8.3.1); in 3.1.1 all six are reserved.
-            guard options & 0b1100_0000 == 0, options & 0b0011_0000 != 0b0011_0000, version == .v5 || options <= 2 else {
+            guard options & 0b1100_0000 == 0, options & 0b0011_0000 != 0b0011_0000, version == .v5 || options <= 2
+            else {
                 throw .malformed("the subscription options have bits that are reserved")
             }
             subscriptions.append(Subscription(filter: filter, qos: qos, options: options >> 2))

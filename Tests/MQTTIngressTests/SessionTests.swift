@@ -1,0 +1,543 @@
+import NIOCore
+import NodeKit
+import NodeTesting
+import OTA
+import Testing
+
+@testable import MQTTIngress
+
+extension Limits {
+    static func testing(_ change: (inout Limits) -> Void = { _ in }) -> Limits {
+        var values: [String: ConfigurationValue] = [:]
+        for attribute in Limits.attributes {
+            values[attribute.name] = try? attribute.parse(attribute.defaultText ?? "")
+        }
+        var limits = Limits(Configuration(values))
+        change(&limits)
+        return limits
+    }
+}
+
+@Suite("Session") struct SessionTests {
+    /// A session whose client has connected.
+    static func connected(
+        _ version: ProtocolVersion = .v5,
+        properties: Properties = [],
+        limits: Limits = .testing()
+    ) -> Session {
+        var session = Session(limits: limits)
+        _ = session.received(
+            .connect(ConnectPacket(version: version, keepAlive: 60, clientId: "c", properties: properties))
+        )
+        _ = session.authenticated(assignedClientId: "a")
+        return session
+    }
+
+    static func publish(
+        _ qos: QoS = .atLeastOnce,
+        id: UInt16 = 1,
+        topic: String = "v1/devices/me/telemetry",
+        properties: Properties = []
+    ) -> Packet {
+        .publish(
+            PublishPacket(
+                qos: qos,
+                topic: topic,
+                packetId: qos == .atMostOnce ? nil : id,
+                properties: properties,
+                payload: ByteBuffer(string: "{}")
+            )
+        )
+    }
+
+    static func subscribe(_ filter: String, _ qos: QoS = .atLeastOnce) -> Packet {
+        .subscribe(SubscribePacket(packetId: 1, subscriptions: [.init(filter: filter, qos: qos)]))
+    }
+
+    /// The reason that the session was ended for.
+    static func endReason(_ actions: [Session.Action]) -> ReasonCode? {
+        guard actions.count == 2, case .send(.disconnect(let packet)) = actions[0], case .close = actions[1] else {
+            return nil
+        }
+        return packet.reason
+    }
+
+    static func isClosed(_ actions: [Session.Action]) -> Bool {
+        if actions.count == 1, case .close = actions[0] { true } else { false }
+    }
+
+    static func connack(_ actions: [Session.Action]) -> ConnackPacket? {
+        if case .send(.connack(let packet)) = actions.first { packet } else { nil }
+    }
+
+    /// The next request, which must be there.
+    static func take(_ session: inout Session) throws -> Session.Request {
+        let request = session.nextRequest()
+        return try #require(request)
+    }
+
+    /// An answer, which must be possible.
+    static func answer(_ session: inout Session, to topic: String, payloadSize: Int) throws -> PublishPacket {
+        let packet = session.answer(to: topic, payloadSize: payloadSize)
+        return try #require(packet)
+    }
+
+    // MARK: Connecting
+
+    @Test("a client of MQTT 5 is told the limits")
+    func offer() throws {
+        var session = Session(limits: .testing())
+        let connect = ConnectPacket(
+            version: .v5,
+            keepAlive: 0,
+            clientId: "",
+            properties: [(.sessionExpiryInterval, .fourBytes(100))]
+        )
+        #expect(session.received(.connect(connect)) == [.authenticate(connect)])
+        let connack = try #require(Self.connack(session.authenticated(assignedClientId: "assigned")))
+        #expect(connack.code == 0 && !connack.isSessionPresent)
+        let expected: Properties = [
+            (.receiveMaximum, .twoBytes(100)), (.retainAvailable, .byte(0)), (.maximumPacketSize, .fourBytes(65_536)),
+            (.subscriptionIdentifierAvailable, .byte(0)), (.sharedSubscriptionAvailable, .byte(0)),
+            (.sessionExpiryInterval, .fourBytes(0)), (.serverKeepAlive, .twoBytes(3600)),
+            (.assignedClientIdentifier, .text("assigned")),
+        ]
+        #expect(connack.properties == expected)
+        #expect(session.keepAliveSeconds == 3600)
+    }
+
+    @Test("a client of MQTT 3.1.1 is accepted with code 0 and keeps its keep alive, even none")
+    func accept311() {
+        var session = Session(limits: .testing())
+        _ = session.received(.connect(ConnectPacket(version: .v3_1_1, keepAlive: 0, clientId: "")))
+        #expect(session.authenticated(assignedClientId: "a") == [.send(.connack(ConnackPacket(code: 0)))])
+        #expect(session.keepAliveSeconds == 0)
+    }
+
+    @Test(
+        "a keep alive at the limit is kept, one past it is not",
+        arguments: [(3600, nil), (3601, 3600)] as [(UInt16, Int?)]
+    )
+    func keepAliveMax(asked: UInt16, told: Int?) throws {
+        var session = Session(limits: .testing())
+        _ = session.received(.connect(ConnectPacket(version: .v5, keepAlive: asked, clientId: "c")))
+        let connack = try #require(Self.connack(session.authenticated(assignedClientId: "a")))
+        #expect(connack.properties.number(.serverKeepAlive) == told)
+        #expect(session.keepAliveSeconds == 3600)
+    }
+
+    @Test(
+        "a refusal has the code of the client's version",
+        arguments: [
+            (ReasonCode.badUserNameOrPassword, UInt8(5)), (.clientIdentifierNotValid, 2), (.serverUnavailable, 3),
+            (.notAuthorized, 5),
+        ]
+    )
+    func refusals(reason: ReasonCode, code: UInt8) throws {
+        for (version, expected) in [(ProtocolVersion.v3_1, code), (.v3_1_1, code), (.v5, reason.rawValue)] {
+            var session = Session(limits: .testing())
+            _ = session.received(.connect(ConnectPacket(version: version, clientId: "c")))
+            let actions = session.refused(reason, explanation: "no")
+            #expect(try #require(Self.connack(actions)).code == expected)
+            #expect(actions.last == .close(explanation: "no"))
+            #expect(session.isClosed)
+        }
+    }
+
+    @Test(
+        "an empty client identifier needs a clean session, and in MQTT 3.1 is none",
+        arguments: [
+            (ProtocolVersion.v3_1, true, UInt8(2)), (.v3_1_1, false, 2), (.v3_1_1, true, nil), (.v5, false, nil),
+        ] as [(ProtocolVersion, Bool, UInt8?)]
+    )
+    func emptyClientId(version: ProtocolVersion, isClean: Bool, code: UInt8?) {
+        var session = Session(limits: .testing())
+        let connect = ConnectPacket(version: version, isClean: isClean, clientId: "")
+        let actions = session.received(.connect(connect))
+        #expect(Self.connack(actions)?.code == code)
+        if code == nil { #expect(actions == [.authenticate(connect)]) }
+    }
+
+    @Test("extended authentication is refused")
+    func authenticationMethod() {
+        var session = Session(limits: .testing())
+        let actions = session.received(
+            .connect(ConnectPacket(version: .v5, clientId: "c", properties: [(.authenticationMethod, .text("m"))]))
+        )
+        #expect(Self.connack(actions)?.code == 0x8C)
+    }
+
+    @Test(
+        "an unknown version is answered in a form that the client may know",
+        arguments: [(.v3_1_1, 1), (.v5, 0x84)] as [(ProtocolVersion, UInt8)]
+    )
+    func version(version: ProtocolVersion, code: UInt8) {
+        var session = Session(limits: .testing())
+        let actions = session.received(PacketError(.unsupportedProtocolVersion, "no", version: version))
+        #expect(Self.connack(actions)?.code == code)
+        #expect(session.version == version)
+    }
+
+    @Test("before CONNECT everything else closes the connection without a word")
+    func beforeConnect() {
+        for packet in [Packet.pingreq, Self.publish(), Self.subscribe("a"), .disconnect(DisconnectPacket())] {
+            var session = Session(limits: .testing())
+            #expect(Self.isClosed(session.received(packet)))
+        }
+        var session = Session(limits: .testing())
+        #expect(Self.isClosed(session.received(.malformed("no"))))
+    }
+
+    @Test("a second CONNECT is a protocol error")
+    func secondConnect() {
+        var session = Self.connected()
+        #expect(
+            Self.endReason(session.received(.connect(ConnectPacket(version: .v5, clientId: "c")))) == .protocolError
+        )
+        var old = Self.connected(.v3_1_1)
+        #expect(Self.isClosed(old.received(.connect(ConnectPacket(version: .v3_1_1, clientId: "c")))))
+    }
+
+    @Test("packets that come while credentials are checked wait, up to a limit")
+    func early() throws {
+        var session = Session(limits: .testing { $0.requestsMax = 2 })
+        _ = session.received(.connect(ConnectPacket(version: .v3_1_1, clientId: "c")))
+        #expect(!session.isReadingWanted)
+        #expect(session.received(.pingreq).isEmpty)
+        #expect(session.received(Self.publish()).isEmpty)
+        var flooded = session
+        #expect(Self.isClosed(flooded.received(.pingreq)))
+        let actions = session.authenticated(assignedClientId: "a")
+        #expect(actions == [.send(.connack(ConnackPacket(code: 0))), .send(.pingresp), .work])
+        #expect(session.isReadingWanted)
+    }
+
+    @Test("packets that only a server sends are protocol errors")
+    func serverPackets() {
+        let packets: [Packet] = [
+            .connack(ConnackPacket(code: 0)), .suback(SubscriptionAnswerPacket(packetId: 1, codes: [])), .pingresp,
+            .unsuback(SubscriptionAnswerPacket(packetId: 1, codes: [])), .auth(DisconnectPacket()),
+            .pubrec(AcknowledgementPacket(packetId: 1)), .pubcomp(AcknowledgementPacket(packetId: 1)),
+        ]
+        for packet in packets {
+            var session = Self.connected()
+            #expect(Self.endReason(session.received(packet)) == .protocolError)
+        }
+    }
+
+    @Test("bytes that are no packet end the session for their reason")
+    func malformed() {
+        var session = Self.connected()
+        #expect(Self.endReason(session.received(PacketError(.packetTooLarge, "large"))) == .packetTooLarge)
+        #expect(session.received(.pingreq).isEmpty)
+    }
+
+    // MARK: Requests
+
+    @Test("requests are taken in order, by one worker, and acknowledged when done")
+    func order() throws {
+        var session = Self.connected(.v3_1_1)
+        #expect(session.received(Self.publish(id: 1)) == [.work])
+        #expect(session.received(Self.publish(id: 2)).isEmpty)
+        let first = try Self.take(&session)
+        #expect(first.packetId == 1)
+        #expect(session.acknowledge(first, .success) == [.send(.puback(AcknowledgementPacket(packetId: 1)))])
+        let second = try Self.take(&session)
+        #expect(session.acknowledge(second, .success) == [.send(.puback(AcknowledgementPacket(packetId: 2)))])
+        #expect(session.nextRequest() == nil)
+        #expect(session.isIdle)
+        #expect(session.received(Self.publish(.atMostOnce)) == [.work])
+        let third = try Self.take(&session)
+        #expect(session.acknowledge(third, .success).isEmpty)
+    }
+
+    @Test(
+        "a failure is a reason in MQTT 5 and the end of a connection of 3.1.1",
+        arguments: [ReasonCode.payloadFormatInvalid, .unspecifiedError, .implementationSpecificError, .quotaExceeded]
+    )
+    func failures(reason: ReasonCode) throws {
+        var session = Self.connected(.v5)
+        _ = session.received(Self.publish(id: 9))
+        var request = try Self.take(&session)
+        let expected = AcknowledgementPacket(packetId: 9, reason: reason)
+        #expect(session.acknowledge(request, reason, explanation: "x") == [.note("x"), .send(.puback(expected))])
+        #expect(session.isConnected)
+        session = Self.connected(.v3_1_1)
+        _ = session.received(Self.publish(id: 9))
+        request = try Self.take(&session)
+        #expect(session.acknowledge(request, reason, explanation: "x") == [.close(explanation: "x")])
+        session = Self.connected(.v3_1_1)
+        _ = session.received(Self.publish(.atMostOnce))
+        request = try Self.take(&session)
+        #expect(session.acknowledge(request, reason, explanation: "x") == [.note("x")])
+        #expect(session.isConnected)
+    }
+
+    @Test(
+        "an unknown topic is 0x90 in MQTT 5 and acknowledged in 3.1.1",
+        arguments: [(.v5, 0x90), (.v3_1_1, 0)] as [(ProtocolVersion, UInt8)]
+    )
+    func unknownTopic(version: ProtocolVersion, reason: UInt8) throws {
+        var session = Self.connected(version)
+        _ = session.received(Self.publish(topic: "nowhere"))
+        let request = try Self.take(&session)
+        #expect(request.topic == .unknown)
+        let expected = AcknowledgementPacket(packetId: 1, reason: ReasonCode(rawValue: reason))
+        #expect(session.acknowledge(request, .topicNameInvalid) == [.send(.puback(expected))])
+    }
+
+    @Test("reading stops when the queue is full and goes on when it is not")
+    func queueFull() throws {
+        var session = Self.connected(.v3_1_1, limits: .testing { $0.requestsMax = 2 })
+        _ = session.received(Self.publish(id: 1))
+        #expect(session.isReadingWanted)
+        _ = session.received(Self.publish(id: 2))
+        #expect(!session.isReadingWanted)
+        _ = session.nextRequest()
+        #expect(session.isReadingWanted)
+    }
+
+    @Test(
+        "as many messages as Receive Maximum may be open, one more ends the session",
+        arguments: [QoS.atLeastOnce, .exactlyOnce]
+    )
+    func receiveMaximum(qos: QoS) throws {
+        var session = Self.connected(limits: .testing { $0.requestsMax = 2 })
+        _ = session.received(Self.publish(qos, id: 1))
+        _ = session.received(Self.publish(qos, id: 2))
+        #expect(session.isConnected)
+        var flooded = session
+        #expect(Self.endReason(flooded.received(Self.publish(qos, id: 3))) == .receiveMaximumExceeded)
+        let request = try Self.take(&session)
+        _ = session.acknowledge(request, .success)
+        if qos == .exactlyOnce { _ = session.received(.pubrel(AcknowledgementPacket(packetId: 1))) }
+        #expect(session.received(Self.publish(qos, id: 3)).isEmpty)
+        #expect(session.isConnected)
+    }
+
+    @Test("a message of QoS 2 is worked on once however often it comes before PUBREL")
+    func exactlyOnce() throws {
+        var session = Self.connected()
+        #expect(session.received(Self.publish(.exactlyOnce, id: 5)) == [.work])
+        #expect(session.received(Self.publish(.exactlyOnce, id: 5)).isEmpty)
+        let request = try Self.take(&session)
+        #expect(session.received(Self.publish(.exactlyOnce, id: 5)).isEmpty)
+        let pubrec = Session.Action.send(.pubrec(AcknowledgementPacket(packetId: 5)))
+        #expect(session.acknowledge(request, .success) == [pubrec])
+        #expect(session.received(Self.publish(.exactlyOnce, id: 5)) == [pubrec])
+        #expect(session.nextRequest() == nil)
+        let release = Packet.pubrel(AcknowledgementPacket(packetId: 5))
+        #expect(session.received(release) == [.send(.pubcomp(AcknowledgementPacket(packetId: 5)))])
+        let unknown = AcknowledgementPacket(packetId: 5, reason: .packetIdentifierNotFound)
+        #expect(session.received(release) == [.send(.pubcomp(unknown))])
+        #expect(session.received(Self.publish(.exactlyOnce, id: 5)) == [.work])
+    }
+
+    @Test("a QoS 2 message that failed may come again at once")
+    func exactlyOnceFailed() throws {
+        var session = Self.connected()
+        _ = session.received(Self.publish(.exactlyOnce, id: 5))
+        let request = try Self.take(&session)
+        let pubrec = AcknowledgementPacket(packetId: 5, reason: .quotaExceeded)
+        #expect(session.acknowledge(request, .quotaExceeded) == [.send(.pubrec(pubrec))])
+        _ = session.received(Self.publish(.exactlyOnce, id: 5))
+        #expect(session.nextRequest() != nil)
+    }
+
+    @Test("a topic alias ends the session, for none was allowed")
+    func topicAlias() {
+        var session = Self.connected()
+        let packet = Self.publish(topic: "", properties: [(.topicAlias, .twoBytes(1))])
+        #expect(Self.endReason(session.received(packet)) == .topicAliasInvalid)
+        session = Self.connected()
+        #expect(Self.endReason(session.received(Self.publish(topic: ""))) == .protocolError)
+    }
+
+    @Test("reports sent before DISCONNECT are carried out, questions are not, and nothing is answered")
+    func disconnect() throws {
+        var session = Self.connected()
+        _ = session.received(Self.publish(id: 1, topic: "v2/fw/request/1/chunk/0"))
+        _ = session.received(Self.publish(id: 2))
+        #expect(session.received(.disconnect(DisconnectPacket())) == [.close(explanation: nil)])
+        #expect(!session.isIdle)
+        let request = try Self.take(&session)
+        #expect(request.packetId == 2)
+        #expect(session.acknowledge(request, .success).isEmpty)
+        #expect(session.nextRequest() == nil)
+        #expect(session.isIdle)
+    }
+
+    // MARK: Subscriptions and messages to the client
+
+    @Test("any valid filter is granted at QoS 1 at most, others are refused")
+    func subscribe() {
+        let packet = SubscribePacket(
+            packetId: 3,
+            subscriptions: [
+                .init(filter: "v2/fw/response/+", qos: .exactlyOnce), .init(filter: "#", qos: .atMostOnce),
+                .init(filter: "a#", qos: .atLeastOnce),
+                .init(filter: "$share/g/a", qos: .atLeastOnce),
+            ]
+        )
+        var session = Self.connected(.v3_1_1)
+        #expect(session.received(.subscribe(packet)) == [.send(.suback(.init(packetId: 3, codes: [1, 0, 0x80, 1])))])
+        session = Self.connected(.v5)
+        #expect(
+            session.received(.subscribe(packet)) == [.send(.suback(.init(packetId: 3, codes: [1, 0, 0x8F, 0x9E])))]
+        )
+        var identified = packet
+        identified.properties = [(.subscriptionIdentifier, .variable(1))]
+        #expect(
+            session.received(.subscribe(identified)) == [
+                .send(.suback(.init(packetId: 3, codes: [0xA1, 0xA1, 0xA1, 0xA1])))
+            ]
+        )
+    }
+
+    @Test("as many subscriptions as the limit are granted, one more is not, and a repeated one is no more")
+    func subscriptionsMax() {
+        var session = Self.connected()
+        for index in 0..<Limits.subscriptionsMax {
+            #expect(session.received(Self.subscribe("a/\(index)")) == [.send(.suback(.init(packetId: 1, codes: [1])))])
+        }
+        #expect(session.received(Self.subscribe("b")) == [.send(.suback(.init(packetId: 1, codes: [0x97])))])
+        #expect(
+            session.received(Self.subscribe("a/0", .atMostOnce)) == [.send(.suback(.init(packetId: 1, codes: [0])))]
+        )
+    }
+
+    @Test("unsubscribing says what was there, in MQTT 5")
+    func unsubscribe() {
+        let packet = Packet.unsubscribe(UnsubscribePacket(packetId: 4, filters: ["a", "b", "c#"]))
+        for (version, codes) in [(ProtocolVersion.v5, [0, 0x11, 0x8F] as [UInt8]), (.v3_1_1, [])] {
+            var session = Self.connected(version)
+            _ = session.received(Self.subscribe("a"))
+            #expect(session.received(packet) == [.send(.unsuback(.init(packetId: 4, codes: codes)))])
+        }
+    }
+
+    @Test(
+        "attribute updates go to subscribers only, on the topic of their family",
+        arguments: [
+            ("v1/devices/me/attributes", "v1/devices/me/attributes"), ("v1/devices/me/+", "v1/devices/me/attributes"),
+            ("#", "v1/devices/me/attributes"), ("v2/a", "v2/a"), ("v2/a/j", "v2/a/j"), ("v2/fw/response/+", nil),
+            ("v1/devices/me/attributes/response/+", nil),
+        ] as [(String, String?)]
+    )
+    func attributes(filter: String, topic: String?) {
+        var session = Self.connected()
+        let notification = DeviceNotification.attributesUpdated(["k": 1])
+        #expect(session.notified(notification).isEmpty)
+        _ = session.received(Self.subscribe(filter, .atMostOnce))
+        let expected = topic.map {
+            Session.Action.send(
+                .publish(PublishPacket(qos: .atMostOnce, topic: $0, payload: ByteBuffer(string: #"{"k":1}"#)))
+            )
+        }
+        #expect(session.notified(notification) == [expected].compactMap(\.self))
+        _ = session.received(.unsubscribe(UnsubscribePacket(packetId: 1, filters: [filter])))
+        #expect(session.notified(notification).isEmpty)
+    }
+
+    @Test("removed attributes and calls are told")
+    func otherNotifications() {
+        var session = Self.connected()
+        _ = session.received(Self.subscribe("#", .atMostOnce))
+        func sent(_ topic: String, _ payload: String) -> [Session.Action] {
+            [.send(.publish(PublishPacket(qos: .atMostOnce, topic: topic, payload: ByteBuffer(string: payload))))]
+        }
+        #expect(
+            session.notified(.attributesDeleted(["a", "b"]))
+                == sent("v1/devices/me/attributes", #"{"deleted":["a","b"]}"#)
+        )
+        #expect(
+            session.notified(.rpcRequest(id: 4, method: "m", params: [1]))
+                == sent("v1/devices/me/rpc/request/4", #"{"method":"m","params":[1]}"#)
+        )
+        #expect(session.notified(.attributesUpdated([:])).isEmpty && session.notified(.attributesDeleted([])).isEmpty)
+    }
+
+    @Test("revoked credentials end the session, also while they are checked")
+    func revoked() {
+        var session = Self.connected()
+        #expect(Self.endReason(session.notified(.credentialsRevoked)) == .administrativeAction)
+        var connecting = Session(limits: .testing())
+        _ = connecting.received(.connect(ConnectPacket(version: .v5, clientId: "c")))
+        #expect(Self.connack(connecting.notified(.credentialsRevoked))?.code == 0x87)
+        #expect(connecting.authenticated(assignedClientId: "a").isEmpty)
+    }
+
+    @Test("messages beyond the client's Receive Maximum wait for PUBACK, and too many end the session")
+    func window() throws {
+        var session = Self.connected(properties: [(.receiveMaximum, .twoBytes(1))])
+        _ = session.received(Self.subscribe("#"))
+        let first = session.notified(.attributesUpdated(["k": 1]))
+        guard case .send(.publish(let packet)) = first.first else {
+            throw NodeError(.internalError, "nothing was sent")
+        }
+        #expect(packet.packetId == 1)
+        for _ in 0..<Limits.waitingMax { #expect(session.notified(.attributesUpdated(["k": 2])).isEmpty) }
+        var full = session
+        #expect(Self.endReason(full.notified(.attributesUpdated(["k": 2]))) == .quotaExceeded)
+        let next = session.received(.puback(AcknowledgementPacket(packetId: 1)))
+        guard case .send(.publish(let second)) = next.first else { throw NodeError(.internalError, "nothing was sent") }
+        #expect(next.count == 1 && second.packetId == 2)
+        #expect(session.received(.puback(AcknowledgementPacket(packetId: 1))).isEmpty)
+    }
+
+    @Test("while an answer waits for PUBACK reading goes on, but requests without end close the session")
+    func blockedByWindow() throws {
+        var session = Self.connected(.v3_1_1, limits: .testing { ($0.inFlightMax, $0.requestsMax) = (1, 2) })
+        let topic = "v2/fw/response/1/chunk/0"
+        _ = session.received(Self.publish(id: 1))
+        _ = session.nextRequest()
+        #expect(session.canPublish(to: topic) == true)
+        let packet = try Self.answer(&session, to: topic, payloadSize: 10)
+        #expect(packet.qos == .atLeastOnce && packet.packetId == 1)
+        #expect(session.canPublish(to: topic) == false)
+        _ = session.received(Self.publish(id: 2))
+        _ = session.received(Self.publish(id: 3))
+        #expect(session.isReadingWanted)
+        var flooded = session
+        #expect(Self.isClosed(flooded.received(Self.publish(id: 4))))
+        _ = session.received(.puback(AcknowledgementPacket(packetId: 1)))
+        #expect(session.canPublish(to: topic) == true)
+        #expect(!session.isReadingWanted)
+    }
+
+    @Test(
+        "an answer has QoS 1, or that of a subscription to its topic",
+        arguments: [(nil, 1), (.atMostOnce, 0), (.exactlyOnce, 1)] as [(QoS?, UInt8)]
+    )
+    func answerQoS(subscribed: QoS?, qos: UInt8) throws {
+        var session = Self.connected()
+        if let subscribed { _ = session.received(Self.subscribe("v2/fw/response/+/chunk/+", subscribed)) }
+        let packet = try Self.answer(&session, to: "v2/fw/response/1/chunk/0", payloadSize: 1)
+        #expect(packet.qos.rawValue == qos)
+        #expect((packet.packetId == nil) == (qos == 0))
+    }
+
+    @Test("an answer of the client's Maximum Packet Size is sent, a larger one is not")
+    func clientPacketBytesMax() {
+        var session = Self.connected(properties: [(.maximumPacketSize, .fourBytes(100))])
+        // Header 2, topic 2 + 1, packet identifier 2, properties 1.
+        #expect(session.answer(to: "t", payloadSize: 92) != nil)
+        #expect(session.answer(to: "t", payloadSize: 93) == nil)
+        _ = session.received(Self.subscribe("#"))
+        let large = DeviceNotification.attributesUpdated(["k": .string(String(repeating: "x", count: 100))])
+        #expect(session.notified(large) == [.note("a message to the client is larger than it accepts")])
+        #expect(session.isConnected)
+    }
+
+    @Test("packet identifiers go round and leave out those in flight")
+    func packetIds() throws {
+        var session = Self.connected(.v3_1_1)
+        _ = try Self.answer(&session, to: "t", payloadSize: 0)
+        for expected in 2...65_535 {
+            let packet = try Self.answer(&session, to: "t", payloadSize: 0)
+            #expect(packet.packetId == UInt16(expected))
+            _ = session.received(.puback(AcknowledgementPacket(packetId: UInt16(expected))))
+        }
+        #expect(try Self.answer(&session, to: "t", payloadSize: 0).packetId == 2)
+    }
+}

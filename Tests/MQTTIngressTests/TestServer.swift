@@ -1,0 +1,222 @@
+import FoundationEssentials
+import NIOCore
+import NIOPosix
+import NodeKit
+import NodeTesting
+import OTA
+import Synchronization
+
+@testable import MQTTIngress
+
+/// A listener on a free port of this machine, with a few devices.
+struct TestServer: Sendable {
+    static let device = Originator(id: UUID(), name: "device", type: "default")
+    static let token = "TOKEN"
+
+    var port: Int
+    var outlet: TestOutlet
+    var sessions: DeviceSessions
+    var devices: TestDevices
+    var packages: TestPackages
+
+    /// Runs a listener while the body runs.
+    static func run(
+        _ attributes: [String: String] = [:],
+        devices: TestDevices = TestDevices(),
+        packages: TestPackages = TestPackages(),
+        answer: @escaping @Sendable (Message) async -> Outcome = { _ in .completed(nil) },
+        _ body: @escaping @Sendable (TestServer) async throws -> Void
+    ) async throws {
+        let sessions = DeviceSessions()
+        let outlet = TestOutlet(answer)
+        let node = try MQTTIngressNode.make(
+            ["port": "0", "host": "127.0.0.1"].merging(attributes) { $1 },
+            services: .testing { registry in
+                registry.register(devices, as: (any DeviceAuthenticator).self)
+                registry.register(packages, as: (any OtaPackageService).self)
+                registry.register(sessions, as: DeviceSessions.self)
+            }
+        )
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { try await node.run(outlet) }
+            let listeners = await outlet.listeners()
+            try await body(
+                TestServer(
+                    port: listeners.first?.port ?? 0,
+                    outlet: outlet,
+                    sessions: sessions,
+                    devices: devices,
+                    packages: packages
+                )
+            )
+            group.cancelAll()
+            try await group.waitForAll()
+        }
+    }
+
+    /// Connects without saying anything yet.
+    func client(_ version: ProtocolVersion = .v5, reads: Bool = true) async throws -> TestClient {
+        try await TestClient(port: self.port, version: version, reads: reads)
+    }
+
+    /// Connects as the device.
+    func connected(
+        _ version: ProtocolVersion = .v5,
+        token: String = Self.token,
+        properties: Properties = []
+    ) async throws -> TestClient {
+        let client = try await self.client(version)
+        client.send(
+            .connect(
+                ConnectPacket(version: version, keepAlive: 60, clientId: "c", userName: token, properties: properties)
+            )
+        )
+        guard case .connack(let connack) = try await client.next(), connack.code == 0 else {
+            throw NodeError(.internalError, "the connection was refused")
+        }
+        return client
+    }
+}
+
+/// Devices by access token.
+final class TestDevices: DeviceAuthenticator {
+    private let state = Mutex([
+        TestServer.token: TestServer.device, "OTHER": Originator(id: UUID(), name: "other", type: "default"),
+    ])
+    private let failure: NodeError?
+
+    init(failure: NodeError? = nil) { self.failure = failure }
+
+    func remove(_ token: String) { self.state.withLock { $0[token] = nil } }
+
+    func device(accessToken: String) async throws -> Originator? { self.state.withLock { $0[accessToken] } }
+
+    func device(clientId: String, userName: String?, password: String?) async throws -> Originator? {
+        if let failure = self.failure { throw failure }
+        guard let userName else { return nil }
+        return self.state.withLock { $0[userName] }
+    }
+}
+
+/// One package for all devices, which can be exchanged.
+final class TestPackages: OtaPackageService {
+    private let effective = Mutex<EffectivePackage?>(nil)
+    private let lookups = Mutex(0)
+
+    /// How often the effective package was asked for.
+    var lookupCount: Int { self.lookups.withLock { $0 } }
+
+    /// Assigns a new package.
+    @discardableResult
+    func assign(_ content: any Content) -> OtaPackageId {
+        let package = OtaPackage(deviceProfileId: nil, type: .firmware, title: "t", version: "v")
+        self.effective.withLock { $0 = EffectivePackage(package: package, content: content) }
+        return package.id
+    }
+
+    func effectivePackage(for device: DeviceId, type: OtaPackageType) async throws -> EffectivePackage? {
+        self.lookups.withLock { $0 += 1 }
+        return self.effective.withLock { $0 }
+    }
+
+    private static let notUsed = NodeError(.internalError, "not used here")
+    func findOtaPackageById(_ id: OtaPackageId) async throws -> OtaPackage? { throw Self.notUsed }
+    func saveOtaPackage(_ package: OtaPackage) async throws -> OtaPackage { throw Self.notUsed }
+    func deleteOtaPackage(_ id: OtaPackageId) async throws { throw Self.notUsed }
+    func findOtaPackageByDeviceProfileIdAndType(
+        _ profileId: DeviceProfileId,
+        _ type: OtaPackageType
+    ) async throws -> OtaPackage? { throw Self.notUsed }
+    func findOtaPackages(
+        deviceProfileId: DeviceProfileId?,
+        type: OtaPackageType?,
+        hasData: Bool?,
+        page: PageLink
+    ) async throws -> Page<OtaPackage> { throw Self.notUsed }
+    func upload(to id: OtaPackageId) async throws -> any OtaPackageUpload { throw Self.notUsed }
+    func content(of id: OtaPackageId) async throws -> (any Content)? { throw Self.notUsed }
+    func package(_ id: OtaPackageId) async throws -> EffectivePackage? { throw Self.notUsed }
+}
+
+/// Bytes that are computed, so that there can be very many; remembers how large pieces are read.
+final class TestContent: Content {
+    let size: Int64
+    private let failsFrom: Int64
+    private let largest = Mutex<Int64>(0)
+    private let end = Mutex<Int64>(0)
+
+    init(size: Int64, failsFrom: Int64 = .max) {
+        self.size = size
+        self.failsFrom = failsFrom
+    }
+
+    private static let computedMax: Int64 = 2_000_000
+
+    /// The largest piece that was read.
+    var largestRead: Int64 { self.largest.withLock { $0 } }
+    /// The end of what was read so far.
+    var readEnd: Int64 { self.end.withLock { $0 } }
+
+    static func byte(at offset: Int64) -> UInt8 { UInt8(truncatingIfNeeded: offset &* 31 &+ offset >> 8) }
+
+    func read(_ range: Range<Int64>) async throws -> ByteBuffer {
+        guard range.upperBound <= self.failsFrom else { throw NodeError(.internalError, "the disk is broken") }
+        self.largest.withLock { $0 = max($0, Int64(range.count)) }
+        self.end.withLock { $0 = max($0, range.upperBound) }
+        // Of very many bytes it is how many that matters.
+        if self.size > Self.computedMax { return ByteBuffer(repeating: 0, count: range.count) }
+        return ByteBuffer(bytes: range.map(Self.byte))
+    }
+
+    /// Answers chunk requests as a chain would.
+    func outcome(_ message: Message) -> Outcome {
+        guard message.type == .packageChunkRequest else { return .completed(nil) }
+        let size = message.metadata.integer(MessageKey.size) ?? 0
+        let chunk = message.metadata.integer(MessageKey.chunk) ?? 0
+        let start = size == 0 ? 0 : min(chunk * size, self.size)
+        let end = size == 0 ? self.size : min(start + size, self.size)
+        return .completed(.content(ContentReply(content: self, range: start..<end)))
+    }
+}
+
+/// Holds callers until it is opened.
+final class Gate: Sendable {
+    private struct State {
+        var isOpen = false
+        var waiters: [CheckedContinuation<Void, Never>] = []
+        var watchers: [CheckedContinuation<Void, Never>] = []
+    }
+
+    private let state = Mutex(State())
+
+    func pass() async {
+        await withCheckedContinuation { continuation in
+            let ready = self.state.withLock { state in
+                if !state.isOpen { state.waiters.append(continuation) }
+                defer { state.watchers = [] }
+                return state.watchers + (state.isOpen ? [continuation] : [])
+            }
+            for continuation in ready { continuation.resume() }
+        }
+    }
+
+    /// Waits until someone is held.
+    func reached() async {
+        await withCheckedContinuation { continuation in
+            let isReached = self.state.withLock { state in
+                if state.waiters.isEmpty { state.watchers.append(continuation) }
+                return !state.waiters.isEmpty
+            }
+            if isReached { continuation.resume() }
+        }
+    }
+
+    func open() {
+        let waiters = self.state.withLock { state in
+            state.isOpen = true
+            defer { state.waiters = [] }
+            return state.waiters
+        }
+        for waiter in waiters { waiter.resume() }
+    }
+}
