@@ -1,0 +1,141 @@
+import Logging
+import NIOCore
+import NIOPosix
+public import NodeKit
+import OTA
+
+/// Serves devices over CoAP: telemetry, attributes, calls and packages.
+///
+/// It speaks ThingsBoard's device API over UDP: RFC 7252 with block-wise transfer (RFC 7959) and observation (RFC 7641).
+///
+/// | Request | Message |
+/// |---|---|
+/// | POST `/api/v1/{token}/telemetry` | `POST_TELEMETRY_REQUEST` |
+/// | POST `/api/v1/{token}/attributes` | `POST_ATTRIBUTES_REQUEST` |
+/// | GET `/api/v1/{token}/attributes?clientKeys=a,b&sharedKeys=c` | `GET_ATTRIBUTES_REQUEST` |
+/// | GET with Observe `/api/v1/{token}/attributes` | `GET_ATTRIBUTES_REQUEST`, then pushes of shared attributes |
+/// | POST `/api/v1/{token}/rpc` | `TO_SERVER_RPC_REQUEST` |
+/// | POST `/api/v1/{token}/rpc/{id}` | `TO_SERVER_RPC_RESPONSE` |
+/// | GET with Observe `/api/v1/{token}/rpc` | none; calls of the device follow |
+/// | GET `/api/v1/{token}/firmware`, `…/software` | `PACKAGE_INFO_REQUEST` |
+/// | GET `/fw/{token}`, `/sw/{token}`, `/api/v1/{token}/firmware/chunk`, `…/software/chunk`, each with `title`, `version`, `size`, `chunk` | `PACKAGE_CHUNK_REQUEST` for each block |
+public struct CoAPIngressNode: IngressNode {
+    /// Everything the host, the chain checker, `windlass nodes` and the reference page need to know.
+    public static let descriptor = NodeDescriptor(
+        type: "ingress",
+        summary: "Serves devices over CoAP: telemetry, attributes, calls and packages.",
+        relations: [RelationDescriptor(.success, "A device asks or reports something.")],
+        attributes: [
+            .integer("port", default: 5683, in: 0...65535, summary: "UDP port; 0 takes any that is free."),
+            .string("host", default: "0.0.0.0", summary: "Address to listen on, IPv4 or IPv6."),
+        ] + CoAPSettings.attributes
+    )
+
+    /// Datagrams that one system call may read.
+    static let datagramsPerRead = 16
+    /// Size of the socket's receive buffer that we ask for, in bytes; the system may allow less.
+    static let receiveBufferBytes: ChannelOptions.Types.SocketOption.Value = 4 << 20
+    /// Bytes that may wait to be sent; beyond them datagrams are dropped.
+    static let sendQueueBytesMax = 4 << 20
+
+    private let host: String
+    private let port: Int
+    private let settings: CoAPSettings
+    private let authenticator: any DeviceAuthenticator
+    private let sessions: DeviceSessions
+    private let services: NodeServices
+
+    /// Reads the configuration; opens nothing and starts nothing.
+    public init(configuration: Configuration, services: NodeServices) throws {
+        self.host = configuration.string("host")
+        self.port = Int(configuration.integer("port"))
+        self.settings = try CoAPSettings(configuration)
+        self.authenticator = try services.require((any DeviceAuthenticator).self)
+        self.sessions = try services.require(DeviceSessions.self)
+        self.services = services
+    }
+
+    /// Serves until the task is cancelled.
+    ///
+    /// A socket that the system closes, as Linux may when an answer cannot be sent, is opened again on the same port.
+    public func run(_ outlet: any Outlet) async throws {
+        let eventLoop = self.services.eventLoopGroup.next()
+        let handler = try await self.makeHandler(outlet, on: eventLoop)
+        defer { eventLoop.execute { handler.value.stop() } }
+        var port = self.port
+        var isReady = false
+        while !Task.isCancelled {
+            let channel = try await self.bind(port, handler, on: eventLoop)
+            port = channel.localAddress?.port ?? port
+            if !isReady {
+                isReady = true
+                outlet.ready([Listener(scheme: "coap", host: channel.localAddress?.ipAddress ?? self.host, port: port)])
+            }
+            try await withTaskCancellationHandler {
+                try await channel.closeFuture.get()
+            } onCancel: {
+                eventLoop.execute { handler.value.drain() }
+            }
+            guard !Task.isCancelled else { return }
+            self.services.logger.warning("socket closed; opening it again", metadata: ["coap.port": "\(port)"])
+        }
+    }
+
+    private func makeHandler(
+        _ outlet: any Outlet,
+        on eventLoop: any EventLoop
+    ) async throws -> NIOLoopBound<CoAPHandler> {
+        let responder = CoAPResponder(
+            authenticator: self.authenticator,
+            outlet: outlet,
+            now: self.services.now,
+            blockExponent: self.settings.blockExponent,
+            bodyBytesMax: self.settings.assemblies.bodyBytesMax,
+            observeMaxAge: self.settings.observers.maxAge
+        )
+        return try await eventLoop.submit { [settings, sessions, logger = self.services.logger] in
+            let handler = CoAPHandler(
+                settings: settings,
+                eventLoop: eventLoop,
+                responder: responder,
+                sessions: sessions,
+                logger: logger
+            )
+            return NIOLoopBound(handler, eventLoop: eventLoop)
+        }.get()
+    }
+
+    private func bind(
+        _ port: Int,
+        _ handler: NIOLoopBound<CoAPHandler>,
+        on eventLoop: any EventLoop
+    ) async throws -> any Channel {
+        // One byte more than allowed, to tell a datagram that is too long from one that just fits.
+        let datagramBytes = self.settings.datagramBytesMax + 1
+        let bootstrap = DatagramBootstrap(group: eventLoop)
+            .channelOption(.datagramVectorReadMessageCount, value: Self.datagramsPerRead)
+            .channelOption(
+                .recvAllocator,
+                value: FixedSizeRecvByteBufferAllocator(capacity: Self.datagramsPerRead * datagramBytes)
+            )
+            .channelOption(.socketOption(.so_rcvbuf), value: Self.receiveBufferBytes)
+            .channelOption(
+                .writeBufferWaterMark,
+                value: .init(low: Self.sendQueueBytesMax / 2, high: Self.sendQueueBytesMax)
+            )
+            .channelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHandler(handler.value)
+                }
+            }
+        do {
+            return try await bootstrap.bind(host: self.host, port: port).get()
+        } catch {
+            throw NodeError(
+                .unavailable,
+                "cannot listen for CoAP on '\(self.host)' port \(port): \(error); is another program using it?",
+                cause: error
+            )
+        }
+    }
+}

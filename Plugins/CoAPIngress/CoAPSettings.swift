@@ -1,0 +1,107 @@
+import NIOCore
+import NodeKit
+
+/// What an operator can set, with its defaults written once, in the descriptor.
+struct CoAPSettings: Sendable {
+    /// Attributes of the node, beside `port` and `host`.
+    static let attributes: [AttributeDescriptor] = [
+        .integer(
+            "block-size-bytes",
+            default: 1024,
+            in: 16...1024,
+            unit: "bytes",
+            summary: "Largest block of an answer: 16, 32, 64, 128, 256, 512 or 1024; a device may ask for smaller ones."
+        ),
+        .integer(
+            "max-datagram-bytes",
+            default: 1500,
+            in: 1152...8192,
+            unit: "bytes",
+            summary: "Longest datagram that is read; a longer request gets 4.13."
+        ),
+        .integer(
+            "max-body-bytes",
+            default: 65536,
+            in: 1024...1_048_576,
+            unit: "bytes",
+            summary: "Largest body of a request, put together from its blocks; a larger one gets 4.13."
+        ),
+        .integer(
+            "max-exchanges",
+            default: 4096,
+            in: 1...32768,
+            summary: "Requests carried out at the same time; further ones get 5.03."
+        ),
+        .integer(
+            "max-observers",
+            default: 20_000,
+            in: 1...1_000_000,
+            summary: "Observers of all devices; further ones are answered without being registered."
+        ),
+        .integer(
+            "max-observers-per-device",
+            default: 4,
+            in: 1...64,
+            summary: "Observers of one device; a further one ends the oldest."
+        ),
+        .duration(
+            "piggyback-milliseconds",
+            .milliseconds,
+            default: 500,
+            in: 1...60_000,
+            summary:
+                "How long an answer may take to go into the acknowledgement; after that it is a message of its own."
+        ),
+        .duration(
+            "ack-timeout-milliseconds",
+            .milliseconds,
+            default: 2000,
+            in: 10...60_000,
+            summary:
+                "How long a device may take to acknowledge, at least, before a message is sent again (ACK_TIMEOUT)."
+        ),
+        .integer(
+            "max-retransmit",
+            default: 4,
+            in: 0...10,
+            summary: "How often a message that is not acknowledged is sent again (MAX_RETRANSMIT)."
+        ),
+        .duration(
+            "observe-refresh-seconds",
+            .seconds,
+            default: 43_200,
+            in: 1...86_400,
+            summary: "How long an observer hears nothing, at most, before it is asked whether it is still there."
+        ),
+    ]
+
+    var blockExponent: UInt8
+    var datagramBytesMax: Int
+    var exchanges = Exchanges.Limits()
+    var transmissions = Transmissions<CoAPHandler.Owner>.Parameters()
+    var assemblies = BodyAssemblies.Limits()
+    var observers = Observers.Limits()
+
+    /// Reads what the operator wrote.
+    ///
+    /// - Throws: ``NodeError`` with code `bad-value` for a block size that CoAP does not have.
+    init(_ configuration: Configuration) throws(NodeError) {
+        let blockSize = configuration.integer("block-size-bytes")
+        guard let exponent = Block.exponent(ofSize: Int(blockSize)) else {
+            throw NodeError(
+                "bad-value",
+                "'block-size-bytes' cannot be \(blockSize); CoAP has blocks of 16, 32, 64, 128, 256, 512 and 1024 bytes"
+            )
+        }
+        self.blockExponent = exponent
+        self.datagramBytesMax = Int(configuration.integer("max-datagram-bytes"))
+        self.assemblies.bodyBytesMax = Int(configuration.integer("max-body-bytes"))
+        self.exchanges.activeMax = Int(configuration.integer("max-exchanges"))
+        self.exchanges.piggybackWindow = TimeAmount(configuration.duration("piggyback-milliseconds"))
+        self.transmissions.ackTimeout = TimeAmount(configuration.duration("ack-timeout-milliseconds"))
+        self.transmissions.maxRetransmit = Int(configuration.integer("max-retransmit"))
+        self.observers.countMax = Int(configuration.integer("max-observers"))
+        self.observers.perDeviceMax = Int(configuration.integer("max-observers-per-device"))
+        self.observers.refresh = TimeAmount(configuration.duration("observe-refresh-seconds"))
+    }
+}

@@ -1,0 +1,227 @@
+import NIOCore
+
+/// The requests of peers: which are new, which are repetitions, and how each is to be answered (RFC 7252 §4.2, §4.5, §5.2).
+///
+/// An answer that went out in an acknowledgement is kept, so that a repeated request gets it again and is not carried out
+/// again. What is kept is bounded in number and bytes, the oldest goes first. Requests that may safely be carried out twice
+/// have their own share of it, so that a download does not push out the answers to posts (RFC 7252 §4.5 allows to repeat
+/// idempotent requests).
+struct Exchanges {
+    /// How long a confirmable message may be repeated (RFC 7252 §4.8.2).
+    static let exchangeLifetime = TimeAmount.seconds(247)
+    /// How long a non-confirmable message may turn up again (RFC 7252 §4.8.2).
+    static let nonLifetime = TimeAmount.seconds(145)
+
+    /// How much may be under way and kept.
+    struct Limits: Hashable, Sendable {
+        /// Requests being carried out at the same time.
+        var activeMax = 4096
+        /// Requests remembered, for each of the two shares.
+        var entriesMax = 32768
+        /// Bytes of kept answers, for each of the two shares.
+        var bytesMax = 8 << 20
+        /// How long an answer may take to go into the acknowledgement (RFC 7252 §5.2.2 leaves it open).
+        var piggybackWindow = TimeAmount.milliseconds(500)
+    }
+
+    /// What identifies a message of a peer.
+    struct Key: Hashable, Sendable {
+        var peer: SocketAddress
+        var messageID: UInt16
+    }
+
+    /// Identifies one request for ever, also if its message ID is used again.
+    struct ID: Hashable, Sendable {
+        var key: Key
+        fileprivate var serial: UInt64
+    }
+
+    /// What to do about a request that came.
+    enum Arrival: Hashable, Sendable {
+        /// It is new: carry it out and ask ``Exchanges/answered(_:)`` how to answer.
+        case new(ID)
+        /// It is repeated and was answered with these bytes: send them again.
+        case replay(ByteBuffer)
+        /// It is repeated, and its answer comes, or came, in a message of its own: acknowledge it.
+        case acknowledge
+        /// It is repeated: there is nothing to send.
+        case ignore
+        /// Too many requests are being carried out.
+        case busy
+    }
+
+    /// How an answer is sent.
+    enum Form: Hashable, Sendable {
+        /// In the acknowledgement, with the message ID of the request.
+        case piggybacked
+        /// In a confirmable message of its own; the request has been acknowledged.
+        case separate
+        /// In a non-confirmable message of its own.
+        case nonConfirmable
+    }
+
+    private enum State {
+        case active
+        case activeAcknowledged
+        case answered(ByteBuffer?)
+
+        var isActive: Bool {
+            switch self {
+            case .active, .activeAcknowledged: true
+            case .answered: false
+            }
+        }
+    }
+
+    private struct Entry {
+        var serial: UInt64
+        var isConfirmable: Bool
+        var isIdempotent: Bool
+        var state: State
+        var expires: NIODeadline
+
+        var bytes: Int {
+            guard case .answered(let bytes?) = self.state else { return 0 }
+            return bytes.readableBytes
+        }
+    }
+
+    /// What is remembered of one share, in the order in which it came.
+    private struct Share {
+        var order = CircularBuffer<ID>()
+        var bytes = 0
+    }
+
+    private let limits: Limits
+    private var entries: [Key: Entry] = [:]
+    private var idempotent = Share()
+    private var others = Share()
+    /// Requests that may still be answered in the acknowledgement, in the order in which that ends.
+    private var windows = CircularBuffer<(end: NIODeadline, id: ID)>()
+    private var lastSerial: UInt64 = 0
+    /// How many requests are being carried out.
+    private(set) var activeCount = 0
+
+    init(limits: Limits) { self.limits = limits }
+
+    /// How many requests are remembered.
+    var count: Int { self.entries.count }
+    /// How many bytes of answers are kept.
+    var bytes: Int { self.idempotent.bytes + self.others.bytes }
+
+    /// A request came.
+    mutating func arrived(_ key: Key, isConfirmable: Bool, isIdempotent: Bool, now: NIODeadline) -> Arrival {
+        if let entry = self.entries[key] {
+            if entry.expires > now || entry.state.isActive { return Self.repetition(of: entry) }
+            self.forget(key, entry)
+        }
+        guard self.activeCount < self.limits.activeMax else { return .busy }
+        self.lastSerial += 1
+        let id = ID(key: key, serial: self.lastSerial)
+        self.entries[key] = Entry(
+            serial: self.lastSerial,
+            isConfirmable: isConfirmable,
+            isIdempotent: isIdempotent,
+            state: .active,
+            expires: now + (isConfirmable ? Self.exchangeLifetime : Self.nonLifetime)
+        )
+        self.activeCount += 1
+        if isConfirmable { self.windows.append((now + self.limits.piggybackWindow, id)) }
+        if isIdempotent {
+            self.idempotent.order.append(id)
+            self.shrink(\.idempotent, now: now)
+        } else {
+            self.others.order.append(id)
+            self.shrink(\.others, now: now)
+        }
+        return .new(id)
+    }
+
+    private static func repetition(of entry: Entry) -> Arrival {
+        // RFC 7252 §4.5: a repeated non-confirmable message is silently ignored.
+        guard entry.isConfirmable else { return .ignore }
+        switch entry.state {
+        case .active: return .ignore
+        case .activeAcknowledged, .answered(nil): return .acknowledge
+        case .answered(let bytes?): return .replay(bytes)
+        }
+    }
+
+    /// A request has been carried out.
+    ///
+    /// - Returns: How to answer it; `nil` if it has been answered before.
+    mutating func answered(_ id: ID) -> Form? {
+        guard let entry = self.entries[id.key], entry.serial == id.serial, entry.state.isActive else { return nil }
+        self.activeCount -= 1
+        self.entries[id.key]?.state = .answered(nil)
+        guard entry.isConfirmable else { return .nonConfirmable }
+        if case .active = entry.state { return .piggybacked }
+        return .separate
+    }
+
+    /// Keeps the bytes of an answer that went out in the acknowledgement.
+    mutating func keep(_ bytes: ByteBuffer, for id: ID, now: NIODeadline) {
+        guard let entry = self.entries[id.key], entry.serial == id.serial else { return }
+        self.entries[id.key]?.state = .answered(bytes)
+        if entry.isIdempotent {
+            self.idempotent.bytes += bytes.readableBytes
+            self.shrink(\.idempotent, now: now)
+        } else {
+            self.others.bytes += bytes.readableBytes
+            self.shrink(\.others, now: now)
+        }
+    }
+
+    /// When ``windowsEnded(_:)`` is to be asked next; `nil` if no request waits for its answer.
+    ///
+    /// May be too early, never too late.
+    var nextDeadline: NIODeadline? { self.windows.first?.end }
+
+    /// The requests that take too long to be answered in the acknowledgement: acknowledge them now.
+    mutating func windowsEnded(_ now: NIODeadline) -> [Key] {
+        var keys: [Key] = []
+        while let (end, id) = self.windows.first {
+            // Those that have been answered are dropped early, so that they do not wake us.
+            if let entry = self.entries[id.key], entry.serial == id.serial, case .active = entry.state {
+                guard end <= now else { break }
+                self.entries[id.key]?.state = .activeAcknowledged
+                keys.append(id.key)
+            }
+            self.windows.removeFirst()
+        }
+        return keys
+    }
+
+    /// Drops the oldest until a share is within its limits, and whatever at its front has expired.
+    ///
+    /// Requests that are being carried out stay: they are fewer than the limit.
+    private mutating func shrink(_ share: WritableKeyPath<Self, Share>, now: NIODeadline) {
+        var skipped = 0
+        while let id = self[keyPath: share].order.first, skipped < self[keyPath: share].order.count {
+            guard let entry = self.entries[id.key], entry.serial == id.serial else {
+                self[keyPath: share].order.removeFirst()
+                continue
+            }
+            let isOver =
+                self[keyPath: share].order.count > self.limits.entriesMax
+                || self[keyPath: share].bytes > self.limits.bytesMax
+            guard isOver || entry.expires <= now else { return }
+            self[keyPath: share].order.removeFirst()
+            if entry.state.isActive {
+                self[keyPath: share].order.append(id)
+                skipped += 1
+            } else {
+                self.forget(id.key, entry)
+            }
+        }
+    }
+
+    private mutating func forget(_ key: Key, _ entry: Entry) {
+        self.entries[key] = nil
+        if entry.isIdempotent {
+            self.idempotent.bytes -= entry.bytes
+        } else {
+            self.others.bytes -= entry.bytes
+        }
+    }
+}

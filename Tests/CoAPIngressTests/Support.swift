@@ -1,0 +1,335 @@
+import FoundationEssentials
+import NIOCore
+import NIOPosix
+import NodeKit
+import NodeTesting
+import OTA
+import Synchronization
+import Testing
+
+@testable import CoAPIngress
+
+/// A small generator of numbers, the same for the same seed.
+struct SplitMix: RandomNumberGenerator {
+    var state: UInt64
+
+    mutating func next() -> UInt64 {
+        self.state &+= 0x9E37_79B9_7F4A_7C15
+        var z = self.state
+        z = (z ^ z >> 30) &* 0xBF58_476D_1CE4_E5B9
+        z = (z ^ z >> 27) &* 0x94D0_49BB_1331_11EB
+        return z ^ z >> 31
+    }
+}
+
+extension ByteBuffer {
+    init(hex: String) {
+        var digits = hex[...]
+        self.init()
+        while digits.count >= 2 {
+            self.writeInteger(UInt8(digits.prefix(2), radix: 16) ?? 0)
+            digits = digits.dropFirst(2)
+        }
+    }
+
+    var text: String { String(buffer: self) }
+}
+
+/// Knows two devices by their access tokens.
+struct TestAuthenticator: DeviceAuthenticator {
+    static let first = Originator(id: UUID(), name: "first", type: "default")
+    static let second = Originator(id: UUID(), name: "second", type: "default")
+
+    func device(accessToken: String) async throws -> Originator? {
+        switch accessToken {
+        case "T1": Self.first
+        case "T2": Self.second
+        default: nil
+        }
+    }
+
+    func device(clientId: String, userName: String?, password: String?) async throws -> Originator? { nil }
+}
+
+/// Bytes in memory that remember what was read of them.
+final class TestContent: Content {
+    let bytes: [UInt8]
+    private let ranges = Mutex<[Range<Int64>]>([])
+
+    init(count: Int, seed: UInt64 = 1) {
+        var random = SplitMix(state: seed)
+        self.bytes = (0..<count).map { _ in UInt8.random(in: 0...255, using: &random) }
+    }
+
+    var size: Int64 { Int64(self.bytes.count) }
+    var reads: [Range<Int64>] { self.ranges.withLock { $0 } }
+
+    func read(_ range: Range<Int64>) async throws -> ByteBuffer {
+        self.ranges.withLock { $0.append(range) }
+        return ByteBuffer(bytes: self.bytes[Int(range.lowerBound)..<Int(range.upperBound)])
+    }
+}
+
+/// Something that is let through from outside.
+final class Gate: Sendable {
+    private struct State {
+        var isOpen = false
+        var waiting = 0
+        var waiters: [CheckedContinuation<Void, Never>] = []
+        var arrivals: [(count: Int, continuation: CheckedContinuation<Void, Never>)] = []
+    }
+
+    private let state = Mutex(State())
+
+    /// Waits until the gate is open.
+    func pass() async {
+        await withCheckedContinuation { continuation in
+            let (isOpen, arrived) = self.state.withLock { state in
+                state.waiting += 1
+                let arrived = state.arrivals.filter { $0.count <= state.waiting }
+                state.arrivals.removeAll { $0.count <= state.waiting }
+                if !state.isOpen { state.waiters.append(continuation) }
+                return (state.isOpen, arrived)
+            }
+            for arrival in arrived { arrival.continuation.resume() }
+            if isOpen { continuation.resume() }
+        }
+    }
+
+    /// Waits until as many as `count` have come to the gate.
+    func arrived(_ count: Int) async {
+        await withCheckedContinuation { continuation in
+            let isThere = self.state.withLock { state in
+                if state.waiting < count { state.arrivals.append((count, continuation)) }
+                return state.waiting >= count
+            }
+            if isThere { continuation.resume() }
+        }
+    }
+
+    func open() {
+        let waiters = self.state.withLock { state in
+            state.isOpen = true
+            defer { state.waiters = [] }
+            return state.waiters
+        }
+        for waiter in waiters { waiter.resume() }
+    }
+}
+
+/// A CoAP endpoint of the test, on a socket of its own.
+final class TestPeer: Sendable {
+    private struct Mailbox {
+        var messages: [CoAPMessage] = []
+        var waiters: [CheckedContinuation<CoAPMessage, Never>] = []
+    }
+
+    /// Puts what comes into the mailbox.
+    private final class Receiver: ChannelInboundHandler {
+        typealias InboundIn = AddressedEnvelope<ByteBuffer>
+        private let deliver: @Sendable (CoAPMessage) -> Void
+
+        init(_ deliver: @escaping @Sendable (CoAPMessage) -> Void) { self.deliver = deliver }
+
+        func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+            if let message = try? CoAPMessage(reading: self.unwrapInboundIn(data).data) { self.deliver(message) }
+        }
+    }
+
+    private let channel: any Channel
+    private let server: SocketAddress
+    private let mailbox: Mutex<Mailbox>
+    private let nextID = Atomic<UInt16>(1000)
+
+    init(_ listener: Listener) async throws {
+        let mailbox = Mutex(Mailbox())
+        self.mailbox = consume mailbox
+        self.server = try SocketAddress(ipAddress: listener.host, port: listener.port)
+        let inbox = Inbox()
+        self.channel = try await DatagramBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+            .channelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHandler(Receiver { inbox.peer?.deliver($0) })
+                }
+            }
+            .bind(host: listener.host, port: 0).get()
+        inbox.peer = self
+    }
+
+    /// Ties the socket, which is there first, to the peer.
+    private final class Inbox: Sendable {
+        private struct Weak { weak var peer: TestPeer? }
+        private let state = Mutex(Weak())
+
+        var peer: TestPeer? {
+            get { self.state.withLock { $0.peer } }
+            set { self.state.withLock { $0.peer = newValue } }
+        }
+    }
+
+    deinit { self.channel.close(promise: nil) }
+
+    private func deliver(_ message: CoAPMessage) {
+        let waiter = self.mailbox.withLock { mailbox -> CheckedContinuation<CoAPMessage, Never>? in
+            if !mailbox.waiters.isEmpty { return mailbox.waiters.removeFirst() }
+            mailbox.messages.append(message)
+            return nil
+        }
+        waiter?.resume(returning: message)
+    }
+
+    /// A message ID that was not used before.
+    func messageID() -> UInt16 { self.nextID.add(1, ordering: .relaxed).newValue }
+
+    func send(_ bytes: ByteBuffer) async throws {
+        try await self.channel.writeAndFlush(AddressedEnvelope(remoteAddress: self.server, data: bytes)).get()
+    }
+
+    func send(_ message: CoAPMessage) async throws { try await self.send(message.datagram) }
+
+    /// Waits for a message.
+    func receive() async -> CoAPMessage {
+        await withCheckedContinuation { continuation in
+            let message = self.mailbox.withLock { mailbox -> CoAPMessage? in
+                if !mailbox.messages.isEmpty { return mailbox.messages.removeFirst() }
+                mailbox.waiters.append(continuation)
+                return nil
+            }
+            if let message { continuation.resume(returning: message) }
+        }
+    }
+
+    /// Whether nothing has come before the answer to a ping that is sent now.
+    func hasNothing() async throws -> Bool {
+        let ping = CoAPMessage(.confirmable, .empty, messageID: self.messageID())
+        try await self.send(ping)
+        return await self.receive() == CoAPMessage(.reset, .empty, messageID: ping.messageID)
+    }
+
+    /// Sends a request and waits for what comes next.
+    func ask(_ message: CoAPMessage) async throws -> CoAPMessage {
+        try await self.send(message.datagram)
+        return await self.receive()
+    }
+
+    func ask(
+        _ code: CoAPCode,
+        _ uri: String,
+        _ payload: String? = nil,
+        _ kind: CoAPMessage.Kind = .confirmable,
+        token: UInt64 = 0x77,
+        options: [CoAPOption] = []
+    ) async throws -> CoAPMessage {
+        try await self.ask(
+            .request(code, uri, payload, kind: kind, messageID: self.messageID(), token: token, options: options)
+        )
+    }
+
+    func acknowledge(_ message: CoAPMessage) async throws {
+        try await self.send(CoAPMessage(.acknowledgement, .empty, messageID: message.messageID))
+    }
+}
+
+extension CoAPMessage {
+    /// A request for a path with a query, as in a URI.
+    static func request(
+        _ code: CoAPCode,
+        _ uri: String,
+        _ payload: String? = nil,
+        kind: Kind = .confirmable,
+        messageID: UInt16 = 1,
+        token: UInt64 = 0x77,
+        options: [CoAPOption] = []
+    ) -> CoAPMessage {
+        let parts = uri.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
+        var message = CoAPMessage(
+            kind,
+            code,
+            messageID: messageID,
+            token: Token(value: token, length: 2),
+            options: options,
+            payload: ByteBuffer(string: payload ?? "")
+        )
+        for segment in parts[0].split(separator: "/", omittingEmptySubsequences: false).dropFirst() {
+            message.add(CoAPOption(.uriPath, text: String(segment)))
+        }
+        if parts.count > 1 {
+            for argument in parts[1].split(separator: "&") {
+                message.add(CoAPOption(.uriQuery, text: String(argument)))
+            }
+        }
+        return message
+    }
+
+    var block1: Block? { self.option(.block1).flatMap(Block.init) }
+    var block2: Block? { self.option(.block2).flatMap(Block.init) }
+    var sequence: UInt32? { self.option(.observe)?.uint }
+}
+
+/// A node that serves, for the length of a test.
+struct TestNode: Sendable {
+    var outlet: TestOutlet
+    var sessions: DeviceSessions
+    var listener: Listener
+
+    /// A new endpoint.
+    func peer() async throws -> TestPeer { try await TestPeer(self.listener) }
+
+    /// Runs a node until the test is done, then stops it and waits for its end.
+    static func run(
+        _ attributes: [String: String] = [:],
+        answer: @escaping @Sendable (Message) async -> Outcome = { _ in .completed(nil) },
+        _ body: (TestNode) async throws -> Void
+    ) async throws {
+        let sessions = DeviceSessions()
+        let outlet = TestOutlet(answer)
+        let node = try CoAPIngressNode.make(
+            attributes.merging(["port": "0"]) { old, _ in old }.merging(["host": "127.0.0.1"]) { old, _ in old },
+            services: .testing { registry in
+                registry.register(TestAuthenticator(), as: (any DeviceAuthenticator).self)
+                registry.register(sessions, as: DeviceSessions.self)
+            }
+        )
+        let running = Task { try await node.run(outlet) }
+        let listener = try #require(await outlet.listeners().first)
+        let result: Result<Void, any Error>
+        do {
+            result = .success(try await body(TestNode(outlet: outlet, sessions: sessions, listener: listener)))
+        } catch {
+            result = .failure(error)
+        }
+        running.cancel()
+        try await running.value
+        try result.get()
+    }
+}
+
+/// A chain for tests: stores nothing, has a few attributes, and one package for the first device.
+func chain(_ content: TestContent = TestContent(count: 5000)) -> @Sendable (Message) async -> Outcome {
+    { message in
+        switch message.type {
+        case .getAttributesRequest:
+            if message.metadata.string("sharedKeys") == "none" { return .completed(.json([:])) }
+            return .completed(.json(["client": ["a": 1], "shared": ["fw_title": "T"]]))
+        case .packageInfoRequest:
+            return .completed(.json(["fw_title": "T", "fw_version": "1"]))
+        case .packageChunkRequest:
+            guard message.originator == TestAuthenticator.first else { return .completed(nil) }
+            if message.metadata.string("title").map({ $0 != "T" }) == true {
+                return .completed(.refused(NodeError(.badRequest, "another package is assigned")))
+            }
+            let size = message.metadata.integer("size") ?? 0
+            let chunk = message.metadata.integer("chunk") ?? 0
+            let lower = size == 0 ? 0 : min(chunk * size, content.size)
+            let upper = size == 0 ? content.size : min(lower + size, content.size)
+            return .completed(
+                .content(ContentReply(content: content, range: lower..<upper, entityTag: "00112233445566778899"))
+            )
+        case .toServerRPCRequest:
+            guard message.metadata.string("method") == "getTime" else { return .completed(nil) }
+            return .completed(.json(["time": 1]))
+        default:
+            return .completed(nil)
+        }
+    }
+}
