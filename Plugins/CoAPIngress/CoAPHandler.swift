@@ -39,7 +39,8 @@ final class CoAPHandler: ChannelInboundHandler {
     private var observers: Observers
     private var retained = RetainedBodies()
 
-    private var context: ChannelHandlerContext?
+    /// The socket's place in its channel; `nil` while there is no socket.
+    private(set) var context: ChannelHandlerContext?
     private var timer: (task: Scheduled<Void>, deadline: NIODeadline)?
     private var isFlushScheduled = false
     private var isDraining = false
@@ -416,11 +417,13 @@ final class CoAPHandler: ChannelInboundHandler {
     // MARK: Time
 
     private func updateTimer() {
-        let deadlines = [
-            self.exchanges.nextDeadline, self.transmissions.nextDeadline, self.assemblies.nextDeadline,
-            self.observers.nextDeadline,
-        ]
-        guard let next = deadlines.lazy.compactMap({ $0 }).min() else { return }
+        let next = min(
+            self.exchanges.nextDeadline ?? .distantFuture,
+            self.transmissions.nextDeadline ?? .distantFuture,
+            self.assemblies.nextDeadline ?? .distantFuture,
+            self.observers.nextDeadline ?? .distantFuture
+        )
+        guard next < .distantFuture else { return }
         if let timer = self.timer {
             if timer.deadline <= next { return }
             timer.task.cancel()

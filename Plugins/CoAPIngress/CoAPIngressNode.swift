@@ -56,12 +56,31 @@ public struct CoAPIngressNode: IngressNode {
     }
 
     /// Serves until the task is cancelled.
-    ///
-    /// A socket that the system closes, as Linux may when an answer cannot be sent, is opened again on the same port.
     public func run(_ outlet: any Outlet) async throws {
         let eventLoop = self.services.eventLoopGroup.next()
-        let handler = try await self.makeHandler(outlet, on: eventLoop)
-        defer { eventLoop.execute { handler.value.stop() } }
+        try await self.serve(outlet, by: try await self.makeHandler(outlet, on: eventLoop), on: eventLoop)
+    }
+
+    /// Serves, and lets go of everything at the end, also after an error.
+    func serve(_ outlet: any Outlet, by handler: NIOLoopBound<CoAPHandler>, on eventLoop: any EventLoop) async throws {
+        do {
+            try await self.keepOpen(outlet, by: handler, on: eventLoop)
+        } catch {
+            try await eventLoop.submit { handler.value.stop() }.get()
+            throw error
+        }
+        try await eventLoop.submit { handler.value.stop() }.get()
+    }
+
+    /// Opens the socket, and opens it again on the same port whenever it is closed although we did not ask for that.
+    ///
+    /// A datagram that cannot be sent, as to an address without a route, makes swift-nio close the socket. Observers and
+    /// kept answers stay.
+    private func keepOpen(
+        _ outlet: any Outlet,
+        by handler: NIOLoopBound<CoAPHandler>,
+        on eventLoop: any EventLoop
+    ) async throws {
         var port = self.port
         var isReady = false
         while !Task.isCancelled {
@@ -81,7 +100,8 @@ public struct CoAPIngressNode: IngressNode {
         }
     }
 
-    private func makeHandler(
+    /// Makes what serves.
+    func makeHandler(
         _ outlet: any Outlet,
         on eventLoop: any EventLoop
     ) async throws -> NIOLoopBound<CoAPHandler> {

@@ -6,9 +6,6 @@ import OTA
 ///
 /// Runs in the task of the request, on the event loop of the socket, where it may use the handler.
 struct CoAPResponder: Sendable {
-    /// The longest access token, in bytes: that of an option (RFC 7252 §5.10.1).
-    static let accessTokenBytesMax = 255
-
     let authenticator: any DeviceAuthenticator
     let outlet: any Outlet
     let now: @Sendable () -> Timestamp

@@ -287,6 +287,34 @@ struct NodeTests {
         try await runningAgain.value
     }
 
+    @Test("a socket that the system closes is opened again on the same port, and observers stay")
+    func reopening() async throws {
+        let sessions = DeviceSessions()
+        let outlet = TestOutlet { _ in .completed(.json(["shared": ["a": 1]])) }
+        let services = NodeServices.testing { registry in
+            registry.register(TestAuthenticator(), as: (any DeviceAuthenticator).self)
+            registry.register(sessions, as: DeviceSessions.self)
+        }
+        let node = try CoAPIngressNode.make(["port": "0", "host": "127.0.0.1"], services: services)
+        let eventLoop = services.eventLoopGroup.next()
+        let handler = try await node.makeHandler(outlet, on: eventLoop)
+        let running = Task { try await node.serve(outlet, by: handler, on: eventLoop) }
+        let peer = try await TestPeer(try #require(await outlet.listeners().first))
+        let observe = [CoAPOption(.observe, uint: 0)]
+        #expect(try await peer.ask(.get, "/api/v1/T1/attributes", options: observe).sequence == 0)
+        let closed = eventLoop.flatSubmit { handler.value.context?.close() ?? eventLoop.makeSucceededVoidFuture() }
+        try await closed.get()
+        while try await eventLoop.submit({ handler.value.context?.channel.isActive != true }).get() {
+            await Task.yield()
+        }
+        #expect(try await peer.hasNothing())
+        #expect(sessions.notify(TestAuthenticator.first.id, .attributesUpdated(["a": 2])) == 1)
+        #expect(await peer.receive().payload.text == #"{"a":2}"#)
+        running.cancel()
+        try await running.value
+        #expect(sessions.notify(TestAuthenticator.first.id, .attributesUpdated(["a": 3])) == 0)
+    }
+
     @Test("a block size that CoAP does not have is refused", arguments: ["17", "1000", "16", "1024"])
     func blockSizes(size: String) throws {
         let services = NodeServices.testing { registry in
