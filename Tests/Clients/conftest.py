@@ -1,0 +1,80 @@
+"""What the tests of real clients share: hosts that run, and logins at them.
+
+`WINDLASS_BIN` names the executable; its plugins lie beside it. `WINDLASS_THINGSBOARD_PYTHON` names the interpreter of the
+environment of `requirements-thingsboard.txt`. `Tests/Clients/run` sets both.
+"""
+
+import os
+import pathlib
+import shutil
+import sys
+
+import pytest
+
+from support.host import Host
+from support.management import Management
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def windlass():
+    """The executable."""
+    binary = pathlib.Path(os.environ.get("WINDLASS_BIN", ROOT / ".build/debug/windlass"))
+    if not binary.exists():
+        pytest.exit(f"there is no {binary}; build it with 'swift build' or name another with WINDLASS_BIN", returncode=2)
+    return binary.resolve()
+
+
+@pytest.fixture(scope="session")
+def chain_files():
+    """The folder of chain files that ships."""
+    return pathlib.Path(os.environ.get("WINDLASS_CHAINS", ROOT / "chains"))
+
+
+@pytest.fixture(scope="session")
+def thingsboard_python():
+    """The interpreter that has tb-mqtt-client and tb-rest-client 4.3."""
+    default = ROOT / ".build/clients/thingsboard/bin/python"
+    python = pathlib.Path(os.environ.get("WINDLASS_THINGSBOARD_PYTHON", default))
+    if not python.exists():
+        pytest.fail(f"there is no {python}; run Tests/Clients/run, which makes it")
+    return python
+
+
+@pytest.fixture(scope="session")
+def host(windlass, chain_files, tmp_path_factory):
+    """A host for all tests that leave it as it is."""
+    host = Host(windlass, tmp_path_factory.mktemp("host"), chain_files).start()
+    yield host
+    host.stop()
+
+
+@pytest.fixture(scope="session")
+def management(host):
+    return Management(host)
+
+
+@pytest.fixture
+def make_host(windlass, chain_files, tmp_path):
+    """Starts hosts of the test's own, with chain files that it may change."""
+    hosts = []
+
+    def make(**environment):
+        folder = tmp_path / f"host-{len(hosts)}"
+        folder.mkdir()
+        chains = folder / "chains"
+        shutil.copytree(chain_files, chains)
+        host = Host(windlass, folder, chains, environment)
+        hosts.append(host)
+        return host.start()
+
+    yield make
+    for host in hosts:
+        host.stop()
+
+
+@pytest.fixture(scope="session")
+def python():
+    """The interpreter that runs the tests."""
+    return pathlib.Path(sys.executable)

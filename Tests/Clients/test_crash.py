@@ -1,0 +1,162 @@
+"""What a device was told is safe survives `kill -9`."""
+
+import concurrent.futures
+import threading
+import time
+
+from support.data import sha256, some_bytes
+from support.http_device import HTTPDevice
+from support.management import Management
+from support.mqtt_device import Disconnected, MQTTDevice
+from support.transfers import CHUNK, TRANSFERS, persistent_download
+from support.waiting import wait_until
+
+DOWNLOADS = 50
+REPORTERS = 12
+QUEUED = 100
+SECONDS = 120
+FLOW = ["DOWNLOADING", "DOWNLOADED", "VERIFIED", "UPDATING", "UPDATED"]
+
+
+class Counter:
+    """Counts from several threads."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.value = 0
+
+    def add(self):
+        with self.lock:
+            self.value += 1
+
+
+def storm(host, device, over_mqtt, acknowledged, count, stop):
+    """Reports as fast as the host acknowledges, until told to stop or the connection breaks."""
+    # Time stamps of the device's own: two reports within a millisecond are two values all the same.
+    start = 1_700_000_000_000
+    client = MQTTDevice(host, device["token"]) if over_mqtt else HTTPDevice(host, device["token"])
+    try:
+        for number in range(1_000_000):
+            if stop.is_set():
+                return
+            body = {"ts": start + number, "values": {"number": number}}
+            if number % 20 == 10 and number // 20 < len(FLOW):
+                body["values"]["fw_state"] = FLOW[number // 20]
+            if over_mqtt:
+                client.telemetry(body)
+            else:
+                assert client.telemetry(body).status_code == 200
+            acknowledged.append(body["values"])
+            count.add()
+    except (Disconnected, OSError, ValueError, RuntimeError):
+        return
+    finally:
+        client.close()
+
+
+def test_kill_in_the_middle_of_downloads_reports_and_pushes_loses_nothing(make_host):
+    host = make_host(OTA_PUSH_INTERVAL_MS="50")
+    management = Management(host)
+
+    # Devices that download, and those that report; their package is assigned before.
+    data = some_bytes(200 * CHUNK + 1)
+    profile = management.profile()
+    package = management.package(profile, data)
+    loading = [management.device(profile, firmwareId=package["id"]) for _ in range(DOWNLOADS)]
+    reporting = [management.device(profile, firmwareId=package["id"]) for _ in range(REPORTERS)]
+    for device in [*loading, *reporting]:
+        wait_until(lambda: management.states(device) == ["QUEUED", "INITIATED"], "the devices to be told")
+    # Devices that wait to be told, at the chain's pace of 20 in a second.
+    waiting_profile = management.profile()
+    waiting_package = management.package(waiting_profile, some_bytes(10))
+    waiting = [management.device(waiting_profile) for _ in range(QUEUED)]
+
+    chunks, reports, stop = Counter(), Counter(), threading.Event()
+    acknowledged = [[] for _ in reporting]
+    deadline = time.monotonic() + SECONDS
+    with concurrent.futures.ThreadPoolExecutor(DOWNLOADS + REPORTERS) as pool:
+        downloads = [
+            pool.submit(
+                persistent_download, TRANSFERS[index % 3], host, device, package, len(data), chunks.add, deadline
+            )
+            for index, device in enumerate(loading)
+        ]
+        storms = [
+            pool.submit(storm, host, device, index % 2 == 1, acknowledged[index], reports, stop)
+            for index, device in enumerate(reporting)
+        ]
+        try:
+            management.assign_to_profile(waiting_profile, waiting_package)
+            # Well begun and far from done: some hundred chunks of ten thousand, some pushes of a hundred.
+            wait_until(lambda: chunks.value > DOWNLOADS * 10 and reports.value > REPORTERS * 20, "load", seconds=60)
+            told = sum(management.record(device)["state"] == "INITIATED" for device in waiting)
+            host.kill()
+            done = sum(download.done() for download in downloads)
+        finally:
+            stop.set()
+        for report in storms:
+            report.result(timeout=30)
+        assert done < DOWNLOADS, "the downloads were over before the host was killed"
+        assert told < QUEUED, "the pushes were over before the host was killed"
+
+        host.start()
+        results = [download.result(timeout=SECONDS) for download in downloads]
+    assert {sha256(result) for result in results} == {sha256(data)}
+
+    management = Management(host)
+    for device, values in zip(reporting, acknowledged):
+        assert values, "a reporter without an acknowledged report shows nothing"
+        kept = set(management.series(device, "number"))
+        missing = [value["number"] for value in values if value["number"] not in kept]
+        assert not missing, f"{len(missing)} acknowledged reports are gone, the first is {missing[0]} of {len(values)}"
+        states = [value["fw_state"] for value in values if "fw_state" in value]
+        history = management.states(device)
+        assert history[: 2 + len(states)] == ["QUEUED", "INITIATED", *states]
+    for device in waiting:
+        wait_until(
+            lambda: management.states(device) == ["QUEUED", "INITIATED"],
+            lambda: f"{device['name']} to be told after the restart, it has {management.states(device)}",
+        )
+        assert management.attributes(device)["fw_title"] == waiting_package["title"]
+
+
+def test_a_host_starts_again_and_again_on_the_same_data(make_host):
+    host = make_host()
+    management = Management(host)
+    profile = management.profile()
+    data = some_bytes(10_000)
+    package = management.package(profile, data)
+    device = management.device(profile, firmwareId=package["id"])
+    for round in range(3):
+        client = HTTPDevice(host, device["token"])
+        assert client.telemetry({"round": round}).status_code == 200
+        client.close()
+        host.kill()
+        host.start()
+        assert Management(host).latest(device, "round") == {"round": round}
+        reply = HTTPDevice(host, device["token"]).firmware(package["title"], package["version"])
+        assert sha256(reply.content) == sha256(data)
+
+
+def test_an_upload_that_is_cut_off_leaves_nothing(make_host):
+    import socket
+
+    host = make_host()
+    management = Management(host)
+    profile = management.profile()
+    body = {"deviceProfileId": profile["id"], "type": "FIRMWARE", "title": "cut", "version": "1", "usesUrl": False}
+    package = management.call("POST", "/api/otaPackage", json=body).json()
+    head = (
+        f"POST /api/otaPackage/{package['id']['id']}?checksumAlgorithm=SHA256 HTTP/1.1\r\nHost: x\r\n"
+        f"X-Authorization: Bearer {management.token}\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+        "Content-Length: 10000000\r\n\r\n"
+        '--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+    )
+    files = lambda: {path for path in host.data.rglob("*") if path.is_file() and path.stat().st_size >= 1_000_000}
+    before = files()
+    with socket.create_connection(host.addresses["management"], timeout=20) as connection:
+        connection.sendall(head.encode() + bytes(4_000_000))
+        wait_until(lambda: files() - before, "the host to begin to store the upload")
+    wait_until(lambda: not files() - before, "the half upload to be removed")
+    info = management.call("GET", f"/api/otaPackage/info/{package['id']['id']}").json()
+    assert (info["hasData"], info["dataSize"], info["checksum"]) == (False, None, None)

@@ -1,0 +1,106 @@
+"""The clients that ThingsBoard publishes work as they are."""
+
+import json
+import subprocess
+
+import pytest
+
+from support.data import sha256, some_bytes
+from support.host import ADMIN, PASSWORD
+from support.management import unique
+
+WHOLE_FLOW = ["QUEUED", "INITIATED", "DOWNLOADING", "DOWNLOADED", "VERIFIED", "UPDATING", "UPDATED"]
+
+# Algorithm, size in bytes, chunk size; 0 asks for the whole file at once.
+UPDATES = [
+    ("SHA256", 100_000, 4096),
+    ("SHA384", 100_000, 0),
+    ("SHA512", 4096, 4096),
+    ("MD5", 1, 16),
+    ("CRC32", 70_001, 65_536),
+    ("MURMUR3_32", 5_000, 1_000),
+    ("MURMUR3_128", 50_000, 7_777),
+]
+
+
+def upload(management, profile, algorithm, size):
+    """Uploads bytes whose checksum the client can write: it leaves out leading zeros of CRC32 and MurmurHash."""
+    for seed in range(100):
+        data = some_bytes(size, seed)
+        package = management.package(profile, data, algorithm=algorithm)
+        if not package["checksum"].endswith("00") or algorithm.startswith(("SHA", "MD")):
+            return package, data
+    raise AssertionError(f"100 files of {size} bytes with a zero in front of their {algorithm}")
+
+
+@pytest.fixture(scope="module")
+def updated_devices(host, management, thingsboard_python, tmp_path_factory):
+    """One device for each case, all updated at once: the client sleeps for seconds in each state."""
+    runs = {}
+    for algorithm, size, chunk_size in UPDATES:
+        profile = management.profile()
+        package, data = upload(management, profile, algorithm, size)
+        device = management.device(profile)
+        management.assign_to_device(device, package)
+        folder = tmp_path_factory.mktemp("tb-device")
+        script = f"{__file__.rsplit('/', 1)[0]}/support/tb_device.py"
+        command = [thingsboard_python, script, *map(str, host.addresses["mqtt"]), device["token"]]
+        process = subprocess.Popen(
+            [*command, str(chunk_size), package["title"]], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        runs[algorithm] = (process, device, package, data, folder)
+    for process, *_ in runs.values():
+        try:
+            output, _ = process.communicate(timeout=90)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            output, _ = process.communicate()
+        process.output = output.decode(errors="replace")
+    return runs
+
+
+@pytest.mark.parametrize("algorithm", [algorithm for algorithm, *_ in UPDATES])
+def test_tb_mqtt_client_updates_itself_through_all_states(management, updated_devices, algorithm):
+    process, device, package, data, folder = updated_devices[algorithm]
+    assert process.returncode == 0, process.output[-3000:]
+    assert sha256((folder / package["title"]).read_bytes()) == sha256(data)
+    assert management.states(device, package["title"]) == WHOLE_FLOW
+    assert management.record(device)["state"] == "UPDATED"
+    assert management.latest(device, "current_fw_title", "fw_state") == {
+        "current_fw_title": package["title"],
+        "fw_state": "UPDATED",
+    }
+
+
+@pytest.mark.parametrize("version", ["4.3", "4.4"])
+def test_tb_rest_client_drives_the_management_api(host, thingsboard_python, python, tmp_path, version):
+    file = tmp_path / f"{unique('upload')}.bin"
+    file.write_bytes(some_bytes(200_000))
+    script = f"{__file__.rsplit('/', 1)[0]}/support/tb_rest.py"
+    interpreter = thingsboard_python if version == "4.3" else python
+    run = subprocess.run(
+        [interpreter, script, host.url("management"), host.url("http"), ADMIN, PASSWORD, str(file)],
+        capture_output=True, text=True, timeout=60,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    name = f"tb-rest-{version}"
+    seen = json.loads(run.stdout.splitlines()[-1])
+    assert name in seen.pop("listed")
+    assert seen == {
+        "version": version,
+        "token": True,
+        "credentials_type": "ACCESS_TOKEN",
+        "credentials_id": f"{name}-token",
+        "checksum": sha256(file.read_bytes()),
+        "data_size": 200_000,
+        "listed_for_profile": [name],
+        "info": file.name,
+        "downloaded": True,
+        "devices_without_own": 1,
+        "assigned": True,
+        "telemetry_status": 200,
+        "latest": {"fw_state": "DOWNLOADING", "answer": "42"},
+        "attribute": 7,
+        "unassigned": True,
+        "left": [],
+    }
