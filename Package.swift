@@ -51,7 +51,8 @@ let package = Package(
             name: "windlass",
             dependencies: [platform, arguments],
             swiftSettings: settings
-        )
+        ),
+        .testTarget(name: "windlassTests", dependencies: ["windlass", platform], swiftSettings: settings),
     ]
         + plugin("OTANodes")
         + plugin("FlowNodes")

@@ -1,7 +1,7 @@
 """What the tests of real clients share: hosts that run, and logins at them.
 
-`WINDLASS_BIN` names the executable; its plugins lie beside it. `WINDLASS_THINGSBOARD_PYTHON` names the interpreter of the
-environment of `requirements-thingsboard.txt`. `Tests/Clients/run` sets both.
+`WINDLASS_BIN` names the executable; its plugins lie beside it. `WINDLASS_THINGSBOARD_PYTHON` names the interpreter of
+the environment of `requirements-thingsboard.txt`. `Tests/Clients/run` sets both.
 """
 
 import os
@@ -22,7 +22,7 @@ def windlass():
     """The executable."""
     binary = pathlib.Path(os.environ.get("WINDLASS_BIN", ROOT / ".build/debug/windlass"))
     if not binary.exists():
-        pytest.exit(f"there is no {binary}; build it with 'swift build' or name another with WINDLASS_BIN", returncode=2)
+        pytest.exit(f"there is no {binary}; run 'swift build', or name another with WINDLASS_BIN", returncode=2)
     return binary.resolve()
 
 

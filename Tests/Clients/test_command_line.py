@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from support.data import sha256, some_bytes
+
 FAULT = re.compile(r"^.*:(\d+):(\d+): error: .+ \[[a-z0-9-]+\]$")
 
 
@@ -49,9 +51,10 @@ def test_nodes_as_json_name_types_relations_and_attributes(windlass):
     result = run(windlass, "nodes", "--plugins", windlass.parent, "--format", "json")
     assert result.returncode == 0, result.stderr
     plugins = json.loads(result.stdout)
-    assert {plugin["name"] for plugin in plugins} == {"CoAPIngress", "FlowNodes", "HTTPIngress", "MQTTIngress", "OTANodes"}
+    names = {plugin["name"] for plugin in plugins}
+    assert names == {"CoAPIngress", "FlowNodes", "HTTPIngress", "MQTTIngress", "OTANodes"}
     types = {node["type"]: node for plugin in plugins for node in plugin["nodes"]}
-    assert {"ingress", "package-lookup", "attribute-push", "chunk-serve", "state-tracking", "throttle", "switch"} <= types.keys()
+    assert {"ingress", "package-lookup", "attribute-push", "chunk-serve", "state-tracking", "throttle"} <= types.keys()
     for plugin in plugins:
         assert plugin["namespace"].startswith("urn:")
         for node in plugin["nodes"]:
@@ -65,6 +68,27 @@ def test_serve_without_plugins_says_so_and_ends(windlass, chain_files, tmp_path)
     )
     assert result.returncode != 0
     assert str(tmp_path) in result.stderr
+
+
+def test_demo_updates_a_device_over_each_transport(windlass, chain_files, tmp_path):
+    file = tmp_path / "firmware.bin"
+    data = some_bytes(700_001)
+    file.write_bytes(data)
+    result = run(windlass, "demo", "--file", file, "--chains", chain_files, "--plugins", windlass.parent)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert sha256(data) in result.stdout
+    for transport in ["http", "mqtt", "coap"]:
+        [row] = [line.split() for line in result.stdout.splitlines() if line.split()[1:2] == [f"demo-{transport}"]]
+        assert row[:4] == [transport, f"demo-{transport}", "UPDATED", "700,001"]
+        assert row[6:] == [f"{sha256(data)[:12]}…", "verified"]
+    assert "\x1b" not in result.stdout, "no escape sequences when the output is no terminal"
+
+
+def test_demo_without_its_file_says_so(windlass, chain_files, tmp_path):
+    missing = tmp_path / "missing"
+    result = run(windlass, "demo", "--file", missing, "--chains", chain_files, "--plugins", windlass.parent)
+    assert result.returncode != 0
+    assert f"cannot open '{missing}'" in result.stderr
 
 
 def test_sigterm_ends_the_host_within_five_seconds(make_host):

@@ -201,7 +201,8 @@ def test_mqtt_chunk_request_in_the_form_of_the_requirement(host, small):
     client.publish("v2/fw/request/1/chunk/0", '{"chunkSize": 600}')
     assert client.receive() == ("v2/fw/response/1/chunk/0", data[:600])
     client.publish("v2/fw/request/1/chunk/1", "")
-    assert client.receive() == ("v2/fw/response/1/chunk/1", data[600:]), "an empty payload keeps the size asked for before"
+    # An empty payload keeps the size that was asked for before.
+    assert client.receive() == ("v2/fw/response/1/chunk/1", data[600:])
     client.close()
 
 

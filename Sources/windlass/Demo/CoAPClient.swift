@@ -6,11 +6,22 @@ struct CoAPClient: Sendable {
     private let channel: any Channel
 
     /// Binds a socket that talks to the server only.
-    init(_ endpoint: DemoEndpoint) async throws {
+    ///
+    /// - Parameters:
+    ///   - endpoint: Where the server is.
+    ///   - acknowledgementWait: How long a request waits before it is sent again for the first time; twice as long before
+    ///     each next time.
+    /// - Throws: Errors of the socket; that nobody listens shows only when a request is not answered.
+    init(
+        _ endpoint: DemoEndpoint,
+        acknowledgementWait: TimeAmount = CoAPClientHandler.acknowledgementWait
+    ) async throws {
         self.channel = try await DatagramBootstrap(group: MultiThreadedEventLoopGroup.singleton)
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
-                    try channel.pipeline.syncOperations.addHandler(CoAPClientHandler())
+                    try channel.pipeline.syncOperations.addHandler(
+                        CoAPClientHandler(acknowledgementWait: acknowledgementWait)
+                    )
                 }
             }
             .connect(host: endpoint.host, port: endpoint.port)
@@ -52,7 +63,7 @@ struct CoAPClient: Sendable {
 }
 
 /// Matches answers to requests, repeats what is lost and acknowledges what comes (RFC 7252 §4, §5).
-private final class CoAPClientHandler: ChannelDuplexHandler {
+final class CoAPClientHandler: ChannelDuplexHandler {
     typealias InboundIn = AddressedEnvelope<ByteBuffer>
     typealias InboundOut = Never
     typealias OutboundIn = Command
@@ -74,7 +85,7 @@ private final class CoAPClientHandler: ChannelDuplexHandler {
         }
     }
 
-    /// Wait for the first acknowledgement: ACK_TIMEOUT with the factor that spreads clients (RFC 7252 §4.8).
+    /// Wait for the first acknowledgement: ACK_TIMEOUT (RFC 7252 §4.8).
     static let acknowledgementWait = TimeAmount.milliseconds(2_000)
     /// How often a request is repeated: MAX_RETRANSMIT.
     static let repeatCountMax = 4
@@ -86,12 +97,15 @@ private final class CoAPClientHandler: ChannelDuplexHandler {
         var timer: Scheduled<Void>?
     }
 
+    private let acknowledgementWait: TimeAmount
     private var exchanges: [[UInt8]: Exchange] = [:]
     private var lastID = UInt16.random(in: 0...UInt16.max)
     private var lastToken = UInt32.random(in: 0...UInt32.max)
     private var observed: [UInt8]?
     private var lastNotification: UInt16?
     private var mailbox = Mailbox<CoAPMessage>()
+
+    init(acknowledgementWait: TimeAmount) { self.acknowledgementWait = acknowledgementWait }
 
     func handlerRemoved(context: ChannelHandlerContext) {
         for token in Array(self.exchanges.keys) { self.answer(token, .failure(DemoError("the socket is closed"))) }
@@ -166,7 +180,7 @@ private final class CoAPClientHandler: ChannelDuplexHandler {
         request.token = withUnsafeBytes(of: self.lastToken.bigEndian) { Array($0) }
         self.exchanges[request.token] = Exchange(request: request, promise: promise)
         self.transmit(request, context)
-        self.scheduleRepeat(request.token, after: Self.acknowledgementWait, context)
+        self.scheduleRepeat(request.token, after: self.acknowledgementWait, context)
         return request.token
     }
 

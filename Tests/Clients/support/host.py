@@ -59,7 +59,8 @@ class Host:
             lambda: f"'ready'; the log ends with:\n{self.log()[-2000:]}",
             seconds=30,
         )
-        assert ready.is_set(), f"windlass ended with {self.process.returncode}; the log ends with:\n{self.log()[-2000:]}"
+        log = self.log()[-2000:]
+        assert ready.is_set(), f"windlass ended with {self.process.returncode}; the log ends with:\n{log}"
         missing = {"http", "mqtt", "coap", "management"} - self.addresses.keys()
         assert not missing, f"windlass is ready but named no address for {sorted(missing)}"
         return self

@@ -92,8 +92,8 @@ class Management:
 
     def history(self, device, kind="FIRMWARE"):
         """All entries, oldest first."""
-        reply = self.call("GET", f"/api/device/{device['id']['id']}/update/{kind}/history", params={"pageSize": 1000, "page": 0})
-        entries = reply.json()
+        path = f"/api/device/{device['id']['id']}/update/{kind}/history"
+        entries = self.call("GET", path, params={"pageSize": 1000, "page": 0}).json()
         entries = entries["data"] if isinstance(entries, dict) else entries
         return sorted(entries, key=lambda entry: entry["id"])
 

@@ -28,9 +28,9 @@ class MQTTDevice:
         self.events = queue.Queue()
         self.disconnections = []
         self._requests = 0
-        self.client.on_connect = lambda client, data, flags, reason, properties: self.events.put(("connect", reason))
+        self.client.on_connect = lambda client, data, flags, reason, _: self.events.put(("connect", reason))
         self.client.on_disconnect = self._disconnected
-        self.client.on_subscribe = lambda client, data, mid, reasons, properties: self.events.put(("subscribe", reasons))
+        self.client.on_subscribe = lambda client, data, mid, reasons, _: self.events.put(("subscribe", reasons))
         self.client.on_message = lambda client, data, message: self.events.put((message.topic, message.payload))
         self.client.connect(*host.addresses["mqtt"], keepalive=60)
         self.client.loop_start()

@@ -1,7 +1,7 @@
 """Runs the unmodified tb-mqtt-client until its update is over: tb_device.py HOST PORT TOKEN CHUNK_SIZE TITLE.
 
-The client writes the firmware into a file of the package's title in the current folder. Prints nothing that matters; exits 0
-if the client says UPDATED, and 1 with what it knows otherwise.
+The client writes the firmware into a file of the package's title in the current folder. Exits with 0 if the client says
+UPDATED, and with what it knows otherwise.
 """
 
 import logging

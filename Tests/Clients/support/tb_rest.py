@@ -1,6 +1,6 @@
-"""Drives the management API with the unmodified tb-rest-client, 4.3 or 4.4: tb_rest.py MANAGEMENT_URL DEVICE_URL USER PASSWORD FILE.
+"""Drives the management API with the unmodified tb-rest-client, 4.3 or 4.4.
 
-Prints what it saw as one line of JSON.
+tb_rest.py MANAGEMENT_URL DEVICE_URL USER PASSWORD FILE prints what it saw as one line of JSON.
 """
 
 import json
@@ -56,7 +56,12 @@ def main():
     seen["credentials_id"] = token
 
     request = SaveOtaPackageInfoRequest(
-        device_profile_id=saved_profile.id, type="FIRMWARE", title=name, version="1.0", tag=f"{name} 1.0", uses_url=False
+        device_profile_id=saved_profile.id,
+        type="FIRMWARE",
+        title=name,
+        version="1.0",
+        tag=f"{name} 1.0",
+        uses_url=False,
     )
     package = client.save_ota_package_info(body=request)
     uploaded = client.save_ota_package_data(ota_package_id=package.id, checksum_algorithm="SHA256", file=file)

@@ -1,35 +1,39 @@
 """Downloads that go on through whatever happens to the host, one class for each transport."""
 
+import http.client
 import time
+import urllib.parse
 
 import paho.mqtt.client as paho
-import requests
 from aiocoap.numbers.codes import Code
 
 from .coap_device import CoAPDevice
-from .http_device import HTTPDevice
 from .mqtt_device import Disconnected, MQTTDevice
 
 CHUNK = 1024
 
 
 class HTTPTransfer:
-    """Fetches over HTTP; keeps its connection as long as the server does."""
+    """Fetches over HTTP in one connection: one that the server closes is a failure, not a reason to open another."""
 
-    failures = (requests.RequestException,)
+    failures = (OSError, http.client.HTTPException)
 
     def __init__(self, host, device, package):
-        self.package = package
-        self.client = HTTPDevice(host, device["token"])
+        self.query = {"title": package["title"], "version": package["version"], "size": CHUNK}
+        self.path = f"/api/v1/{device['token']}"
+        self.client = http.client.HTTPConnection(*host.addresses["http"], timeout=30)
+        self.client.connect()
+        self.client.auto_open = 0
+
+    def _request(self, method, path, body=None):
+        self.client.request(method, self.path + path, body=body)
+        reply = self.client.getresponse()
+        content = reply.read()
+        assert reply.status == 200, f"{method} {path}: {reply.status} {content[:200]}"
+        return content
 
     def chunk(self, index):
-        reply = self.client.firmware(self.package["title"], self.package["version"], size=CHUNK, chunk=index)
-        assert reply.status_code == 200, f"chunk {index}: {reply.status_code} {reply.text[:200]}"
-        return reply.content
-
-    def report(self, body):
-        reply = self.client.telemetry(body)
-        assert reply.status_code == 200, f"telemetry: {reply.status_code} {reply.text[:200]}"
+        return self._request("GET", "/firmware?" + urllib.parse.urlencode({**self.query, "chunk": index}))
 
     def close(self):
         self.client.close()
@@ -45,9 +49,6 @@ class MQTTTransfer:
 
     def chunk(self, index):
         return self.client.chunk(1, index, CHUNK)
-
-    def report(self, body):
-        self.client.telemetry(body)
 
     def close(self):
         self.client.close()
