@@ -8,6 +8,7 @@ import pytest
 from support.data import sha256, some_bytes
 from support.host import ADMIN, PASSWORD
 from support.management import unique
+from support.waiting import wait_until
 
 WHOLE_FLOW = ["QUEUED", "INITIATED", "DOWNLOADING", "DOWNLOADED", "VERIFIED", "UPDATING", "UPDATED"]
 
@@ -45,26 +46,35 @@ def updated_devices(host, management, thingsboard_python, tmp_path_factory):
         folder = tmp_path_factory.mktemp("tb-device")
         script = f"{__file__.rsplit('/', 1)[0]}/support/tb_device.py"
         command = [thingsboard_python, script, *map(str, host.addresses["mqtt"]), device["token"]]
-        process = subprocess.Popen(
-            [*command, str(chunk_size), package["title"]], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
+        log = folder / "client.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [*command, str(chunk_size), package["title"]],
+                cwd=folder, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT,
+            )
         runs[algorithm] = (process, device, package, data, folder)
+    yield runs
     for process, *_ in runs.values():
-        try:
-            output, _ = process.communicate(timeout=90)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            output, _ = process.communicate()
-        process.output = output.decode(errors="replace")
-    return runs
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.parametrize("algorithm", [algorithm for algorithm, *_ in UPDATES])
 def test_tb_mqtt_client_updates_itself_through_all_states(management, updated_devices, algorithm):
     process, device, package, data, folder = updated_devices[algorithm]
-    assert process.returncode == 0, process.output[-3000:]
-    assert sha256((folder / package["title"]).read_bytes()) == sha256(data)
+
+    def log():
+        return (folder / "client.log").read_text(errors="replace")[-3000:]
+
+    wait_until(
+        lambda: process.poll() is not None or "UPDATED" in management.states(device),
+        lambda: f"the update of {device['name']}: {management.states(device)}\n{log()}",
+        seconds=60,
+    )
+    process.stdin.close()
+    assert process.wait(timeout=70) == 0, log()
     assert management.states(device, package["title"]) == WHOLE_FLOW
+    assert sha256((folder / package["title"]).read_bytes()) == sha256(data)
     assert management.record(device)["state"] == "UPDATED"
     assert management.latest(device, "current_fw_title", "fw_state") == {
         "current_fw_title": package["title"],

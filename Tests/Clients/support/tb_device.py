@@ -1,7 +1,8 @@
 """Runs the unmodified tb-mqtt-client until its update is over: tb_device.py HOST PORT TOKEN CHUNK_SIZE TITLE.
 
-The client writes the firmware into a file of the package's title in the current folder. Exits with 0 if the client says
-UPDATED, and with what it knows otherwise.
+The client writes the firmware into a file of the package's title in the current folder. Stays connected until its input
+ends, since the client tells itself of UPDATED before it tells the server. Exits with 0 if the client says UPDATED, and with
+what it knows otherwise.
 """
 
 import logging
@@ -32,6 +33,7 @@ def main():
         sys.exit("not connected")
     client.get_firmware_update()
     done = wait(lambda: client.current_firmware_info["fw_state"] == "UPDATED" and pathlib.Path(title).exists())
+    sys.stdin.read()
     client.disconnect()
     client.stop()
     if not done:
