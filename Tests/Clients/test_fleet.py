@@ -5,6 +5,7 @@ import concurrent.futures
 import pytest
 
 from support.data import some_bytes
+from support.management import Management
 from support.mqtt_device import ATTRIBUTES, MQTTDevice
 from support.waiting import wait_until
 
@@ -80,8 +81,6 @@ def test_one_assignment_reaches_a_thousand_devices_and_skips_those_with_their_ow
 
 @pytest.mark.parametrize("pause_ms", [50])
 def test_the_chain_paces_the_pushes(make_host, pause_ms):
-    from support.management import Management
-
     management = Management(make_host(OTA_PUSH_INTERVAL_MS=str(pause_ms)))
     profile = management.profile()
     package = management.package(profile, some_bytes(100))
@@ -90,11 +89,9 @@ def test_the_chain_paces_the_pushes(make_host, pause_ms):
     for device in devices:
         wait_until(lambda: management.states(device) == ["QUEUED", "INITIATED"], "all devices to be told")
     times = sorted(
-        entry_time(entry) for device in devices for entry in management.history(device) if entry["state"] == "INITIATED"
+        entry["timestamp"]
+        for device in devices
+        for entry in management.history(device)
+        if entry["state"] == "INITIATED"
     )
     assert times[-1] - times[0] >= 0.9 * pause_ms * (len(devices) - 1), times
-
-
-def entry_time(entry):
-    """Milliseconds since 1970."""
-    return entry.get("timestamp", entry.get("ts"))

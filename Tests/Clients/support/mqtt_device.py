@@ -2,8 +2,9 @@
 
 import json
 import queue
-import struct
 import socket
+import struct
+import time
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
@@ -61,9 +62,12 @@ class MQTTDevice:
         if not isinstance(payload, (bytes, str)):
             payload = json.dumps(payload)
         info = self.client.publish(topic, payload, qos=qos)
-        info.wait_for_publish(timeout=TIMEOUT)
-        if not info.is_published():
-            raise Disconnected("no acknowledgement")
+        deadline = time.monotonic() + TIMEOUT
+        while not info.is_published():
+            # paho-mqtt waits on when the connection is gone, so look at both.
+            if self.disconnections or time.monotonic() > deadline:
+                raise Disconnected(f"no acknowledgement; {self.disconnections}")
+            info.wait_for_publish(timeout=0.1)
 
     def telemetry(self, body):
         self.publish(TELEMETRY, body)
