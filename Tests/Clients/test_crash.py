@@ -119,7 +119,7 @@ def test_kill_in_the_middle_of_downloads_reports_and_pushes_loses_nothing(make_h
             lambda: f"{device['name']} to be told after the restart, it has {management.states(device)}",
             seconds=60,
         )
-        told += [entry["timestamp"] for entry in management.history(device) if entry["state"] == "INITIATED"]
+        told += [entry["ts"] for entry in management.history(device) if entry["state"] == "INITIATED"]
         assert management.attributes(device)["fw_title"] == waiting_package["title"]
     assert min(told) < killed < max(told), "the host was not killed in the middle of the pushes"
 

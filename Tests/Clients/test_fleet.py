@@ -89,7 +89,7 @@ def test_the_chain_paces_the_pushes(make_host, pause_ms):
     for device in devices:
         wait_until(lambda: management.states(device) == ["QUEUED", "INITIATED"], "all devices to be told")
     times = sorted(
-        entry["timestamp"]
+        entry["ts"]
         for device in devices
         for entry in management.history(device)
         if entry["state"] == "INITIATED"

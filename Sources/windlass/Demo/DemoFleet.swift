@@ -112,13 +112,14 @@ struct DemoFleet: Sendable {
         _ = try await self.post("/api/deviceProfile", changed)
     }
 
-    /// The state of a device's firmware update as the host has it, such as `UPDATED`.
+    /// The state of a device's firmware update as the host has it, such as `UPDATED`; `NONE` if it knows of no update.
     func state(of member: Member) async throws -> String {
         let reply = try await self.client.send(
             .GET,
             "/api/device/\(member.id)/update/FIRMWARE",
             headers: self.authorization
         )
+        if reply.status == .notFound { return "NONE" }
         return try Self.json(reply, for: "reading the update record")["state"]?.text ?? "NONE"
     }
 

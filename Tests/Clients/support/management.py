@@ -34,14 +34,14 @@ class Management:
         assert reply.status_code == 200, f"login: {reply.status_code} {reply.text}"
         self.token = reply.json()["token"]
 
-    def call(self, method, path, status=200, **arguments):
-        """Sends a request and fails if the status is another one; returns the reply."""
+    def call(self, method, path, status=(200,), **arguments):
+        """Sends a request and fails if the status is none of these; returns the reply."""
         session = getattr(self._sessions, "session", None)
         if session is None:
             session = self._sessions.session = requests.Session()
             session.headers["X-Authorization"] = f"Bearer {self.token}"
         reply = session.request(method, self.host.url("management") + path, timeout=TIMEOUT, **arguments)
-        assert reply.status_code == status, f"{method} {path}: {reply.status_code} {reply.text[:500]}"
+        assert reply.status_code in status, f"{method} {path}: {reply.status_code} {reply.text[:500]}"
         return reply
 
     def profile(self, name=None):
@@ -88,14 +88,14 @@ class Management:
         return self.call("POST", "/api/device", json=now).json()
 
     def record(self, device, kind="FIRMWARE"):
-        return self.call("GET", f"/api/device/{device['id']['id']}/update/{kind}").json()
+        """Where the device is with its update; its state is `None` if it never had one."""
+        reply = self.call("GET", f"/api/device/{device['id']['id']}/update/{kind}", status=(200, 404))
+        return reply.json() if reply.status_code == 200 else {"state": None}
 
     def history(self, device, kind="FIRMWARE"):
         """All entries, oldest first."""
         path = f"/api/device/{device['id']['id']}/update/{kind}/history"
-        entries = self.call("GET", path, params={"pageSize": 1000, "page": 0}).json()
-        entries = entries["data"] if isinstance(entries, dict) else entries
-        return sorted(entries, key=lambda entry: entry["id"])
+        return sorted(self.call("GET", path).json(), key=lambda entry: entry["id"])
 
     def states(self, device, title=None, kind="FIRMWARE"):
         """The states of accepted entries, oldest first, of one package's update if a title is given."""
@@ -114,7 +114,7 @@ class Management:
         reply = self.call("GET", path, params={"keys": ",".join(keys), "useStrictDataTypes": "true"}).json()
         return {key: values[0]["value"] for key, values in reply.items() if values}
 
-    def series(self, device, key, limit=100_000):
+    def series(self, device, key, limit=50_000):
         """All values of one time series."""
         path = f"/api/plugins/telemetry/DEVICE/{device['id']['id']}/values/timeseries"
         query = {"keys": key, "startTs": 0, "endTs": 4_000_000_000_000, "limit": limit, "useStrictDataTypes": "true"}
