@@ -23,6 +23,7 @@ let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 let cryptoExtras = Target.Dependency.product(name: "CryptoExtras", package: "swift-crypto")
 let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let signals = Target.Dependency.product(name: "UnixSignals", package: "swift-service-lifecycle")
 
 let package = Package(
     name: "Platform",
@@ -70,7 +71,10 @@ let package = Package(
                 .product(name: "JWTKit", package: "jwt-kit"),
             ]
         ),
-        room("Host", knows: ["NodeKit", "OTA", "Chains", "Store", "Management", nio, nioPosix, logging, lifecycle]),
+        room(
+            "Host",
+            knows: ["NodeKit", "OTA", "Chains", "Store", "Management", nio, nioPosix, logging, lifecycle, signals]
+        ),
     ],
     swiftLanguageModes: [.v6]
 )

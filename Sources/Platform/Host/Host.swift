@@ -1,1 +1,215 @@
-import NIOCore
+import Chains
+import Glibc
+public import Logging
+import Management
+import NIOPosix
+public import NodeKit
+import OTA
+import ServiceLifecycle
+import Store
+import Synchronization
+
+/// One process: plugins, chains, store and management API, run together.
+public struct Host: Sendable {
+    /// What a host tells while it starts.
+    public enum Event: Sendable {
+        /// The first administrator was made, with a password that is shown only now.
+        case administrator(name: String, password: String)
+        /// A listener accepts connections or datagrams.
+        case listening(Listener)
+        /// Every listener is up.
+        case ready
+    }
+
+    /// How long requests under way may take to end when the host is told to stop; then they are cut off.
+    static let shutdownTimeMax = Duration.seconds(4)
+
+    private let options: HostOptions
+    private let logger: Logger
+
+    /// Prepares a host; opens nothing and starts nothing.
+    public init(options: HostOptions, logger: Logger) {
+        self.options = options
+        self.logger = logger
+    }
+
+    /// Checks chain files as ``run(onEvent:)`` would.
+    ///
+    /// - Parameters:
+    ///   - files: The chain files; empty for those of the options' folder.
+    ///   - options: Where plugins and chain files are.
+    /// - Returns: How many chain files there were.
+    /// - Throws: ``Chains/ChainFaults`` with every fault, or ``NodeKit/NodeError`` for a plugin that cannot be loaded.
+    public static func check(files: [String], options: HostOptions) throws -> Int {
+        let types = try PluginLoader().load(folders: options.plugins)
+        let sources = try files.isEmpty ? ChainSource.read(folder: options.chains) : ChainSource.read(files: files)
+        _ = try ChainChecker(types: types, environment: options.environment).check(sources)
+        return sources.count
+    }
+
+    /// Runs until the process is told to stop by SIGTERM or SIGINT, or the task is cancelled.
+    ///
+    /// - Parameter onEvent: Called in order, before and when the host becomes ready.
+    /// - Throws: ``Chains/ChainFaults`` or ``NodeKit/NodeError`` if the host cannot start; it then leaves nothing running.
+    public func run(onEvent: @escaping @Sendable (Event) -> Void) async throws {
+        Self.prepareProcess()
+        let types = try PluginLoader().load(folders: self.options.plugins)
+        let sources = try ChainSource.read(folder: self.options.chains)
+        _ = try ChainChecker(types: types, environment: self.options.environment).check(sources)
+
+        let sessions = DeviceSessions()
+        let store = try await SQLiteStore.open(directory: self.options.data, sessions: sessions)
+        do {
+            try await self.run(types: types, sources: sources, store: store, onEvent: onEvent)
+        } catch {
+            await store.close()
+            throw error
+        }
+        await store.close()
+    }
+
+    private func run(
+        types: NodeTypes,
+        sources: [ChainSource],
+        store: SQLiteStore,
+        onEvent: @escaping @Sendable (Event) -> Void
+    ) async throws {
+        var registry = ServiceRegistry()
+        store.register(in: &registry)
+        let services = registry
+        let eventLoops = MultiThreadedEventLoopGroup.singleton
+
+        let administrator = try await bootstrapAdministrator(
+            users: store,
+            name: self.options.environment["WINDLASS_ADMIN_USER"],
+            password: self.options.environment["WINDLASS_ADMIN_PASSWORD"]
+        )
+        if let administrator {
+            onEvent(.administrator(name: administrator.name, password: administrator.password))
+        }
+
+        let logger = self.logger
+        let runtime = ChainRuntime(
+            types: types,
+            environment: self.options.environment,
+            services: { chain, node in
+                var logger = logger
+                logger[metadataKey: "chain"] = "\(chain)"
+                logger[metadataKey: "node"] = "\(node)"
+                return NodeServices(
+                    chain: chain,
+                    node: node,
+                    logger: logger,
+                    eventLoopGroup: eventLoops,
+                    registry: services
+                )
+            },
+            logger: logger
+        )
+        let startup = Startup(onEvent: onEvent)
+        var managementOptions = ManagementServer.Options()
+        managementOptions.host = self.options.managementHost
+        managementOptions.port = self.options.managementPort
+        let management = try ManagementServer(
+            options: managementOptions,
+            services: services,
+            eventLoopGroup: eventLoops,
+            logger: logger,
+            health: { ["chains": startup.isReady] },
+            onListening: { listener in
+                // Devices and administrators are told apart by what the address is for.
+                startup.finished(
+                    .management,
+                    [Listener(scheme: "management", host: listener.host, port: listener.port)]
+                )
+            }
+        )
+        let chains = ClosureService("chains") {
+            try await runtime.run(sources) { startup.finished(.chains, $0) }
+        }
+        let reloader = ChainReloader(
+            runtime: runtime,
+            folder: self.options.chains,
+            watch: self.options.watch,
+            logger: logger
+        )
+
+        // Started in this order and stopped in the reverse one: devices first, the store last.
+        var configuration = ServiceGroupConfiguration(
+            services: [
+                .init(service: ClosureService("store") { try await store.run() }),
+                .init(service: management),
+                .init(service: chains),
+                .init(service: reloader),
+            ],
+            gracefulShutdownSignals: [.sigterm, .sigint],
+            logger: logger
+        )
+        configuration.maximumGracefulShutdownDuration = Self.shutdownTimeMax
+        try await ServiceGroup(configuration: configuration).run()
+    }
+
+    /// What a server needs of its process: a peer that went away is an error, not a signal, and as many connections as the
+    /// system allows.
+    private static func prepareProcess() {
+        signal(SIGPIPE, SIG_IGN)
+        var limit = rlimit()
+        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
+        limit.rlim_cur = limit.rlim_max
+        setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+    }
+}
+
+/// Knows when every part that listens is up, and then tells so once.
+private final class Startup: Sendable {
+    enum Part { case chains, management }
+
+    private struct State {
+        var chains: [Listener]?
+        var management: [Listener]?
+        var isReady = false
+    }
+
+    private let state = Mutex(State())
+    private let onEvent: @Sendable (Host.Event) -> Void
+
+    init(onEvent: @escaping @Sendable (Host.Event) -> Void) { self.onEvent = onEvent }
+
+    var isReady: Bool { self.state.withLock { $0.isReady } }
+
+    func finished(_ part: Part, _ listeners: [Listener]) {
+        let all: [Listener]? = self.state.withLock { state in
+            switch part {
+            case .chains: state.chains = listeners
+            case .management: state.management = listeners
+            }
+            guard !state.isReady, let chains = state.chains, let management = state.management else { return nil }
+            state.isReady = true
+            return chains + management
+        }
+        guard let all else { return }
+        for listener in all { self.onEvent(.listening(listener)) }
+        self.onEvent(.ready)
+    }
+}
+
+/// A part that works until its task is cancelled, as a service that is stopped gracefully by cancelling it.
+struct ClosureService: Service, CustomStringConvertible {
+    let description: String
+    private let body: @Sendable () async throws -> Void
+
+    init(_ description: String, _ body: @escaping @Sendable () async throws -> Void) {
+        self.description = description
+        self.body = body
+    }
+
+    func run() async throws {
+        try await cancelWhenGracefulShutdown { [body] in
+            do {
+                try await body()
+            } catch is CancellationError {
+                // The expected end of a part that is told to stop.
+            }
+        }
+    }
+}

@@ -54,7 +54,7 @@ extension Outlet {
 }
 
 /// An address that a node accepts connections or datagrams on.
-public struct Listener: Sendable, Hashable {
+public struct Listener: Sendable, Hashable, CustomStringConvertible {
     /// The scheme, such as `http`, `mqtt` or `coap`.
     public var scheme: String
     /// The address it is bound to.
@@ -67,6 +67,11 @@ public struct Listener: Sendable, Hashable {
         self.scheme = scheme
         self.host = host
         self.port = port
+    }
+
+    /// The address as a URL without path, such as `http://127.0.0.1:8080`.
+    public var description: String {
+        "\(self.scheme)://\(self.host.contains(":") ? "[\(self.host)]" : self.host):\(self.port)"
     }
 }
 
