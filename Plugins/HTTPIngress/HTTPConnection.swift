@@ -69,8 +69,7 @@ final class HTTPConnection: ChannelInboundHandler {
 
     private var deadline = NIODeadline.distantFuture
     private var timer: Scheduled<Void>?
-    /// How many bytes waited for the client when the write deadline was set; fewer or more mean that it reads.
-    private var bytesWaiting = 0
+    private var writing = WriteWatch()
 
     init(shared: HTTPShared, eventLoop: any EventLoop) {
         self.shared = shared
@@ -414,16 +413,18 @@ final class HTTPConnection: ChannelInboundHandler {
         case .awaitingHead, .lingering: self.close()
         case .receivingBody: self.refuse(.tooSlow)
         case .responding, .flushing, .closing:
-            let waiting = self.countWaiting()
-            guard waiting != self.bytesWaiting else { return self.close() }
-            self.watchWriting()
+            let timeout = self.shared.limits.writeTimeout
+            guard let next = self.writing.check(waiting: self.countWaiting(), at: now, timeout: timeout) else {
+                return self.close()
+            }
+            self.deadline = next
         case .closed: break
         }
     }
 
     private func watchWriting() {
-        self.bytesWaiting = self.countWaiting()
-        self.deadline = .now() + self.shared.limits.writeTimeout
+        let timeout = self.shared.limits.writeTimeout
+        self.deadline = self.writing.begin(waiting: self.countWaiting(), at: .now(), timeout: timeout)
     }
 
     private func countWaiting() -> Int {

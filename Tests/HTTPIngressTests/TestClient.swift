@@ -61,14 +61,8 @@ final class TestClient: Sendable {
         try await self.channel.closeFuture.get()
     }
 
-    /// How many bytes came in so far.
-    var receivedBytes: Int { self.inbox.received }
-
     /// Reads on by hand where the connection does not by itself.
     func startReading() async throws { try await self.channel.setOption(.autoRead, value: true).get() }
-
-    /// Leaves what comes in the socket's buffer.
-    func stopReading() async throws { try await self.channel.setOption(.autoRead, value: false).get() }
 
     /// The next response on the connection.
     func response(isHead: Bool = false) async throws -> TestResponse {
@@ -88,7 +82,6 @@ final class TestClient: Sendable {
 private final class Inbox: Sendable {
     private struct State {
         var bytes = ByteBuffer()
-        var received = 0
         var hasNews = false
         var hasEnded = false
         var waiter: CheckedContinuation<Void, Never>?
@@ -99,15 +92,12 @@ private final class Inbox: Sendable {
     func add(_ bytes: ByteBuffer?) {
         let waiter = self.state.withLock { state in
             if let bytes { state.bytes.writeImmutableBuffer(bytes) } else { state.hasEnded = true }
-            state.received += bytes?.readableBytes ?? 0
             state.hasNews = true
             defer { state.waiter = nil }
             return state.waiter
         }
         waiter?.resume()
     }
-
-    var received: Int { self.state.withLock { $0.received } }
 
     /// Waits for bytes since the last call; `false` if none will come.
     func more() async -> Bool {
