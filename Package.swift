@@ -15,7 +15,9 @@ let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swif
 ///
 /// The modules of swift-nio, swift-log and whatever else the platform is made of come with it and are imported without being
 /// named here: naming one would link a second copy of it, and of all it needs, into the plugin.
-func plugin(_ name: String, needs dependencies: [Target.Dependency] = []) -> [Target] {
+///
+/// - Parameter testData: Folders of data files beside the tests, which read them where they are.
+func plugin(_ name: String, needs dependencies: [Target.Dependency] = [], testData: [String] = []) -> [Target] {
     [
         .target(
             name: name,
@@ -26,14 +28,15 @@ func plugin(_ name: String, needs dependencies: [Target.Dependency] = []) -> [Ta
         .testTarget(
             name: "\(name)Tests",
             dependencies: [.target(name: name), platform] + dependencies,
+            exclude: testData,
             swiftSettings: settings
         ),
     ]
 }
 
 /// The tests of one room of the platform.
-func tests(_ room: String) -> Target {
-    .testTarget(name: "\(room)Tests", dependencies: [platform], swiftSettings: settings)
+func tests(_ room: String, testData: [String] = []) -> Target {
+    .testTarget(name: "\(room)Tests", dependencies: [platform], exclude: testData, swiftSettings: settings)
 }
 
 let plugins = ["OTANodes", "FlowNodes", "HTTPIngress", "MQTTIngress", "CoAPIngress"]
@@ -56,9 +59,10 @@ let package = Package(
     ]
         + plugin("OTANodes")
         + plugin("FlowNodes")
-        + plugin("HTTPIngress")
-        + plugin("MQTTIngress")
-        + plugin("CoAPIngress")
-        + ["NodeKit", "OTA", "Chains", "Store", "Management", "Host"].map(tests),
+        + plugin("HTTPIngress", testData: ["Vectors"])
+        + plugin("MQTTIngress", testData: ["Vectors"])
+        + plugin("CoAPIngress", testData: ["Vectors"])
+        + ["NodeKit", "OTA", "Store", "Management", "Host"].map { tests($0) }
+        + [tests("Chains", testData: ["Golden"])],
     swiftLanguageModes: [.v6]
 )

@@ -259,7 +259,7 @@ extension Outcome {
     @Test("Nodes run on the executor of the task that sends")
     func executor() async throws {
         let loop = MultiThreadedEventLoopGroup.singleton.next()
-        let executor = LoopExecutor(loop: loop)
+        let executor = EventLoopTaskExecutor(loop)
         let onLoop = Counter()
         let bench = Bench { _, _ in
             if loop.inEventLoop { onLoop.increment() }
@@ -313,17 +313,5 @@ extension Outcome {
         }
         #expect(error?.code == "address-in-use")
         #expect(bench.stopped == ["in"])
-    }
-}
-
-/// Runs tasks on an event loop, as ingress nodes do.
-final class LoopExecutor: TaskExecutor {
-    let loop: any EventLoop
-
-    init(loop: any EventLoop) { self.loop = loop }
-
-    func enqueue(_ job: consuming ExecutorJob) {
-        let job = UnownedJob(job)
-        self.loop.execute { job.runSynchronously(on: self.asUnownedTaskExecutor()) }
     }
 }

@@ -40,8 +40,7 @@ import Testing
     }
 
     static let vectors: [Vector] = {
-        let file = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-            .appending(path: "Vectors/HTTPIngress/framing.txt")
+        let file = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "Vectors/framing.txt")
         let text = (try? String(contentsOf: file, encoding: .utf8)) ?? ""
         return text.split(separator: "\n").filter { !$0.hasPrefix("#") }.compactMap(Vector.init)
     }()

@@ -87,7 +87,7 @@ public struct PluginLoader: Sendable {
         }
         let symbol = "windlass_plugin_\(name)"
         guard let address = dlsym(library, symbol) else {
-            dlclose(library)
+            // The library stays: the Swift runtime knows its types by now and cannot forget them.
             throw NodeError(
                 "plugin-symbol",
                 "the plugin '\(path)' does not export '\(symbol)'; declare it with @c(\(symbol)), and name the file after it"
@@ -141,7 +141,14 @@ public struct PluginLoader: Sendable {
             throw Self.unreadable(path)
         }
         defer { munmap(base, size) }
-        guard let stamp = Self.stampText(in: UnsafeRawBufferPointer(start: base, count: size)) else { return nil }
+        let bytes = UnsafeRawBufferPointer(start: base, count: size)
+        guard let stamp = Self.stampText(in: bytes) else { return nil }
+        guard Self.isWhole(bytes) else {
+            throw NodeError(
+                "plugin-unloadable",
+                "cannot load the plugin '\(path)': the file is cut off or is no library for this system; copy it again"
+            )
+        }
         var values: [Substring: Substring] = [:]
         for part in stamp.split(separator: ";") {
             let pair = part.split(separator: "=", maxSplits: 1)
@@ -165,6 +172,23 @@ public struct PluginLoader: Sendable {
             rest = rest.dropFirst()
         }
         return nil
+    }
+
+    /// Whether all segments that the loader would map are within the file. It maps them without looking, and the first
+    /// access past the end of a cut-off file would end the process (`man 5 elf`, `man 2 mmap`: SIGBUS).
+    private static func isWhole(_ bytes: UnsafeRawBufferPointer) -> Bool {
+        guard bytes.count >= MemoryLayout<Elf64_Ehdr>.size, bytes.starts(with: [0x7F, 0x45, 0x4C, 0x46, 2]) else {
+            return false
+        }
+        let header = bytes.loadUnaligned(as: Elf64_Ehdr.self)
+        let size = UInt64(bytes.count)
+        let entrySize = UInt64(MemoryLayout<Elf64_Phdr>.size)
+        guard header.e_phoff <= size, UInt64(header.e_phnum) * entrySize <= size - header.e_phoff else { return false }
+        return (0..<UInt64(header.e_phnum)).allSatisfy { index in
+            let offset = Int(header.e_phoff + index * entrySize)
+            let segment = bytes.loadUnaligned(fromByteOffset: offset, as: Elf64_Phdr.self)
+            return segment.p_offset <= size && segment.p_filesz <= size - segment.p_offset
+        }
     }
 
     private static func unreadable(_ path: String) -> NodeError {

@@ -35,7 +35,8 @@ struct DemoCommand: AsyncParsableCommand {
         options.environment.merge(
             [
                 "HTTP_PORT": "0", "MQTT_PORT": "0", "COAP_PORT": "0", "DEVICE_HOST": "127.0.0.1",
-                "OTA_PUSH_INTERVAL_MS": "0", "WINDLASS_ADMIN_USER": admin.user, "WINDLASS_ADMIN_PASSWORD": admin.password,
+                "OTA_PUSH_INTERVAL_MS": "0", "WINDLASS_ADMIN_USER": admin.user,
+                "WINDLASS_ADMIN_PASSWORD": admin.password,
             ]
         ) { $1 }
 
