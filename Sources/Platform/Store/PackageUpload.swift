@@ -125,7 +125,8 @@ final class PackageUpload: OtaPackageUpload {
         }
     }
 
-    private static func name(_ package: OtaPackage) -> String { "the package '\(package.title) \(package.version)'" }
+    /// The package as errors name it.
+    static func name(_ package: OtaPackage) -> String { "the package '\(package.title) \(package.version)'" }
 
     private static func ended(_ package: OtaPackage) -> NodeError {
         NodeError(.conflict, "the upload of \(Self.name(package)) has ended; begin another")

@@ -221,7 +221,11 @@ extension SQLiteStore: OtaPackageService {
             if old.sha256 != nil { return saved }
             effects.files = [sha256]
             effects.packages = [id]
-            try files.place(upload.part, as: sha256)
+            do {
+                try files.place(upload.part, as: sha256)
+            } catch {
+                throw NodeError(file: error, "could not store \(PackageUpload.name(old))")
+            }
             try db.run(
                 """
                 UPDATE ota_package SET file_name = ?, content_type = ?, checksum_algorithm = ?, checksum = ?, sha256 = ?,

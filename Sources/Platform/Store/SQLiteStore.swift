@@ -105,10 +105,10 @@ public final class SQLiteStore: Sendable {
     ///
     /// Run it beside everything that uses the store.
     public func run() async throws {
-        while !Task.isCancelled {
+        repeat {
             try? await Task.sleep(for: Self.progressInterval)
             try await self.storeProgress()
-        }
+        } while !Task.isCancelled
     }
 
     /// Waits for writes under way, refuses others, and lets go of the folder.

@@ -1,0 +1,72 @@
+import NodeKit
+import OTA
+import Testing
+
+@testable import Store
+
+@Suite struct CacheTests {
+    @Test("a cache holds its limit and no more, and keeps what is used")
+    func limit() {
+        var cache = BoundedCache<Int, Int>(limit: 10)
+        for number in 0..<1000 {
+            cache.insert(number, forKey: number)
+            #expect(cache.count <= 10)
+            #expect(cache.value(forKey: 0) == 0)
+            #expect(cache.value(forKey: number) == number)
+        }
+        #expect(cache.value(forKey: 1) == nil)
+        cache.insert(5, forKey: 999)
+        #expect(cache.value(forKey: 999) == 5)
+        cache.remove(999)
+        #expect(cache.value(forKey: 999) == nil)
+        cache.removeAll()
+        #expect(cache.count == 0)
+    }
+
+    @Test("what was read before something was forgotten is not kept")
+    func staleRead() {
+        let caches = StoreCaches()
+        let key = StoreCaches.DevicePackage(device: .random(), type: .firmware)
+        let version = caches.version
+        var effects = Effects()
+        effects.devices = [key.device]
+        caches.forget(effects)
+        caches.keep(.random(), for: key, readAt: version)
+        #expect(caches.effectivePackage(key) == nil)
+        caches.keep(nil, for: key, readAt: caches.version)
+        #expect(caches.effectivePackage(key) == .some(nil))
+        caches.forget(effects)
+        #expect(caches.effectivePackage(key) == nil)
+    }
+
+    @Test("readers never see an old package once a save has returned")
+    func noStaleWindow() async throws {
+        try await StoreFixture.with { fixture in
+            let store = fixture.store
+            let profile = try await fixture.profile()
+            let packages = [
+                try await fixture.package("fw", "1", in: profile.id),
+                try await fixture.package("fw", "2", in: profile.id),
+            ]
+            let device = try await fixture.device(in: profile.id)
+            try await withThrowingTaskGroup { group in
+                for _ in 0..<4 {
+                    group.addTask {
+                        while !Task.isCancelled {
+                            _ = try await store.effectivePackage(for: device.id, type: .firmware)
+                            // What is in memory is returned without a pause, and there are few threads.
+                            await Task.yield()
+                        }
+                    }
+                }
+                for round in 0..<100 {
+                    let package = packages[round % 2]
+                    try await fixture.assign(package.id, to: device.id)
+                    #expect(try await store.effectivePackage(for: device.id, type: .firmware)?.package.id == package.id)
+                }
+                group.cancelAll()
+                try await group.waitForAll()
+            }
+        }
+    }
+}
