@@ -15,8 +15,7 @@ let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swif
 ///
 /// The modules of swift-nio, swift-log and whatever else the platform is made of come with it and are imported without being
 /// named here: naming one would link a second copy of it, and of all it needs, into the plugin.
-///
-/// - Parameter testData: Folders of data files beside the tests, which read them where they are.
+/// `testData` names folders beside the tests, which read them where they are.
 func plugin(_ name: String, needs dependencies: [Target.Dependency] = [], testData: [String] = []) -> [Target] {
     [
         .target(

@@ -174,8 +174,10 @@ public struct PluginLoader: Sendable {
         return nil
     }
 
-    /// Whether all segments that the loader would map are within the file. It maps them without looking, and the first
-    /// access past the end of a cut-off file would end the process (`man 5 elf`, `man 2 mmap`: SIGBUS).
+    /// Whether all segments that the loader would map are within the file.
+    ///
+    /// It maps them without looking, and the first access past the end of a cut-off file would end the process (`man 5
+    /// elf`, `man 2 mmap`: SIGBUS).
     private static func isWhole(_ bytes: UnsafeRawBufferPointer) -> Bool {
         guard bytes.count >= MemoryLayout<Elf64_Ehdr>.size, bytes.starts(with: [0x7F, 0x45, 0x4C, 0x46, 2]) else {
             return false
