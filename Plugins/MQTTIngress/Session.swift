@@ -248,7 +248,8 @@ struct Session {
         self.requests.removeAll()
         self.waiting.removeAll()
         let close = Action.close(explanation: explanation)
-        return isTold ? [.send(.disconnect(DisconnectPacket(reason: reason))), close] : [close]
+        guard isTold else { return [close] }
+        return [.send(.disconnect(.farewell(reason, explanation, bytesMax: self.clientPacketBytesMax))), close]
     }
 
     /// The connection is gone.

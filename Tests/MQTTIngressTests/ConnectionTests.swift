@@ -113,7 +113,8 @@ import Testing
             let first = try await server.connected(version)
             let other = try await server.connected(version, token: "OTHER")
             let second = try await server.connected(version)
-            let expected: [Packet] = version == .v5 ? [.disconnect(DisconnectPacket(reason: .sessionTakenOver))] : []
+            let farewell = DisconnectPacket(reason: .sessionTakenOver, explanation: "the device connected again")
+            let expected: [Packet] = version == .v5 ? [.disconnect(farewell)] : []
             #expect(await first.rest() == expected)
             for client in [other, second] {
                 client.send(.pingreq)
@@ -128,8 +129,11 @@ import Testing
             let client = try await server.connected(version)
             server.devices.remove(TestServer.token)
             #expect(server.sessions.notify(TestServer.device.id, .credentialsRevoked) == 1)
-            let expected: [Packet] =
-                version == .v5 ? [.disconnect(DisconnectPacket(reason: .administrativeAction))] : []
+            let farewell = DisconnectPacket(
+                reason: .administrativeAction,
+                explanation: "the device was removed or its credentials changed"
+            )
+            let expected: [Packet] = version == .v5 ? [.disconnect(farewell)] : []
             #expect(await client.rest() == expected)
         }
     }
@@ -153,7 +157,8 @@ import Testing
             let good = try await server.connected(token: "OTHER")
             let bad = try await server.connected()
             bad.send(bytes: [0x00, 0x00])
-            #expect(await bad.rest() == [.disconnect(DisconnectPacket(reason: .malformedPacket))])
+            let farewell = DisconnectPacket(reason: .malformedPacket, explanation: "packets of type 0 do not exist")
+            #expect(await bad.rest() == [.disconnect(farewell)])
             let rude = try await server.client()
             rude.send(bytes: Array("GET / HTTP/1.1\r\n\r\n".utf8))
             #expect(await rude.rest().isEmpty)
@@ -167,7 +172,9 @@ import Testing
         try await TestServer.run(["packet-bytes-max": "1024"]) { server in
             let client = try await server.connected()
             client.send(bytes: [0x30, 0x80, 0x08])
-            #expect(await client.rest() == [.disconnect(DisconnectPacket(reason: .packetTooLarge))])
+            let explanation = "a packet of 1027 bytes is over the limit of 1024"
+            let farewell = DisconnectPacket(reason: .packetTooLarge, explanation: explanation)
+            #expect(await client.rest() == [.disconnect(farewell)])
         }
     }
 

@@ -353,6 +353,25 @@ extension Limits {
         #expect(Self.endReason(session.received(Self.publish(topic: ""))) == .protocolError)
     }
 
+    @Test("a client of MQTT 5 is told in words why its session ends, unless that is over its Maximum Packet Size")
+    func farewell() {
+        let explanation = "a topic alias came, though none was allowed"
+        let long = DisconnectPacket(reason: .topicAliasInvalid, explanation: explanation)
+        #expect(long.properties == [(.reasonString, .text(explanation))])
+        // Type, length, reason code, length of the properties, identifier, length of the text.
+        let size = UInt32(explanation.utf8.count) + 7
+        for (maximum, packet) in [(size, long), (size - 1, DisconnectPacket(reason: .topicAliasInvalid))] {
+            var session = Self.connected(properties: [(.maximumPacketSize, .fourBytes(maximum))])
+            let actions = session.received(Self.publish(properties: [(.topicAlias, .twoBytes(1))]))
+            #expect(actions == [.send(.disconnect(packet)), .close(explanation: explanation)])
+        }
+        let bytesMax = DisconnectPacket.explanationBytesMax
+        for count in [bytesMax, bytesMax + 1] {
+            let packet = DisconnectPacket(reason: .protocolError, explanation: String(repeating: "a", count: count))
+            #expect(packet.properties == [(.reasonString, .text(String(repeating: "a", count: bytesMax)))])
+        }
+    }
+
     @Test("reports sent before DISCONNECT are carried out, questions are not, and nothing is answered")
     func disconnect() throws {
         var session = Self.connected()
