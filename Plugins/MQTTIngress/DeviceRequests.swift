@@ -247,14 +247,16 @@ final class DeviceRequests {
 
     /// Tells on the error topic what is wrong with a chunk request; the session goes on, so that a device does not connect
     /// again and again.
+    ///
+    /// `NOT_FOUND` and `PAYLOAD_TOO_LARGE` are ThingsBoard's words, which devices compare. Where ThingsBoard has no word and
+    /// closes the connection, `FAILURE` comes with a sentence.
     static func chunkFailure(_ type: OtaPackageType, _ error: NodeError) -> Answer {
-        let word =
+        let text =
             switch error.code {
             case .notFound: "NOT_FOUND"
             case .tooLarge: "PAYLOAD_TOO_LARGE"
-            default: "FAILURE"
+            default: "FAILURE: \(error.message)"
             }
-        let text = ByteBuffer(string: "\(word): \(error.message)")
-        return .response("v2/\(type.prefix)/error", text, explanation: error.description)
+        return .response("v2/\(type.prefix)/error", ByteBuffer(string: text), explanation: error.description)
     }
 }

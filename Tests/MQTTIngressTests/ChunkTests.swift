@@ -114,8 +114,8 @@ import Testing
             ("v2/sw/request/1/chunk/-1", "5", "v2/sw/error FAILURE: "),
             ("v2/fw/request/1/chunk/99999999999", "5", "v2/fw/error FAILURE: "),
             ("v2/fw/request/x/chunk/0", "5", "v2/fw/error FAILURE: "),
-            ("v2/fw/request/1/chunk/0", "99999999999999999999", "v2/fw/error PAYLOAD_TOO_LARGE: "),
-            ("v2/fw/request/1/chunk/0", "16777217", "v2/fw/error PAYLOAD_TOO_LARGE: "),
+            ("v2/fw/request/1/chunk/0", "99999999999999999999", "v2/fw/error PAYLOAD_TOO_LARGE"),
+            ("v2/fw/request/1/chunk/0", "16777217", "v2/fw/error PAYLOAD_TOO_LARGE"),
         ]
     )
     func badRequest(topic: String, payload: String, error: String) async throws {
@@ -124,7 +124,9 @@ import Testing
                 let client = try await server.connected(version)
                 client.publish(topic, payload)
                 #expect(try await client.next() == .puback(AcknowledgementPacket(packetId: 1)))
-                #expect(try await client.text().hasPrefix(error))
+                let text = try await client.text()
+                // A sentence follows the word FAILURE, and no other.
+                #expect(error.hasSuffix(" ") ? text.hasPrefix(error) : text == error)
                 client.publish("v2/fw/request/1/chunk/0", "10")
                 #expect(try await client.next() == .puback(AcknowledgementPacket(packetId: 2)))
                 #expect(try await client.message().payload.readableBytes == 10)
@@ -135,8 +137,8 @@ import Testing
     @Test(
         "what the chain cannot serve is told on the error topic",
         arguments: [
-            (Outcome.completed(nil), "NOT_FOUND: "),
-            (.failed(NodeError(.notFound, "nothing is assigned")), "NOT_FOUND: nothing is assigned"),
+            (Outcome.completed(nil), "NOT_FOUND"),
+            (.failed(NodeError(.notFound, "nothing is assigned")), "NOT_FOUND"),
             (.completed(.refused(NodeError(.badRequest, "no"))), "FAILURE: no"),
             (.failed(NodeError(.unavailable, "later")), "FAILURE: later"),
         ]
@@ -147,7 +149,7 @@ import Testing
                 let client = try await server.connected(version)
                 for type in ["fw", "sw"] {
                     client.publish("v2/\(type)/request/1/chunk/0", "10", qos: .atMostOnce)
-                    #expect(try await client.text().hasPrefix("v2/\(type)/error \(text)"))
+                    #expect(try await client.text() == "v2/\(type)/error \(text)")
                 }
             }
         }
@@ -223,10 +225,10 @@ import Testing
         try await Self.run(TestContent(size: 300_000_000)) { server in
             let client = try await server.connected(.v3_1_1)
             client.publish("v2/fw/request/1/chunk/0", "0", qos: .atMostOnce)
-            #expect(try await client.text().hasPrefix("v2/fw/error PAYLOAD_TOO_LARGE: "))
+            #expect(try await client.text() == "v2/fw/error PAYLOAD_TOO_LARGE")
             let small = try await server.connected(.v5, properties: [(.maximumPacketSize, .fourBytes(1000))])
             small.publish("v2/fw/request/1/chunk/0", "1000", qos: .atMostOnce)
-            #expect(try await small.text().hasPrefix("v2/fw/error PAYLOAD_TOO_LARGE: "))
+            #expect(try await small.text() == "v2/fw/error PAYLOAD_TOO_LARGE")
             small.publish("v2/fw/request/1/chunk/0", "900", qos: .atMostOnce)
             #expect(try await small.message().payload.readableBytes == 900)
         }
