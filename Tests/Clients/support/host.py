@@ -51,9 +51,10 @@ class Host:
         ]
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=environment, text=True)
-        self.addresses = {}
+        # The addresses of before stay known until the new ones are: devices go on trying them meanwhile.
+        addresses = {}
         ready = threading.Event()
-        threading.Thread(target=self._read, args=(self.process, ready), daemon=True).start()
+        threading.Thread(target=self._read, args=(self.process, addresses, ready), daemon=True).start()
         wait_until(
             lambda: ready.is_set() or self.process.poll() is not None,
             lambda: f"'ready'; the log ends with:\n{self.log()[-2000:]}",
@@ -61,11 +62,12 @@ class Host:
         )
         log = self.log()[-2000:]
         assert ready.is_set(), f"windlass ended with {self.process.returncode}; the log ends with:\n{log}"
-        missing = {"http", "mqtt", "coap", "management"} - self.addresses.keys()
+        missing = {"http", "mqtt", "coap", "management"} - addresses.keys()
         assert not missing, f"windlass is ready but named no address for {sorted(missing)}"
+        self.addresses = addresses
         return self
 
-    def _read(self, process, ready):
+    def _read(self, process, addresses, ready):
         # Read to the end, so that the process never waits for a full pipe.
         with self.log_file.open("a") as log:
             for line in process.stdout:
@@ -73,7 +75,7 @@ class Host:
                 log.flush()
                 match = LISTENING.match(line.strip())
                 if match:
-                    self.addresses[match[1]] = (match[2].strip("[]"), int(match[3]))
+                    addresses[match[1]] = (match[2].strip("[]"), int(match[3]))
                 elif line.strip() == "ready":
                     ready.set()
 

@@ -33,6 +33,10 @@ class MQTTDevice:
         self.client.on_disconnect = self._disconnected
         self.client.on_subscribe = lambda client, data, mid, reasons, _: self.events.put(("subscribe", reasons))
         self.client.on_message = lambda client, data, message: self.events.put((message.topic, message.payload))
+        # Without this, the system holds a request back while the acknowledgement before it is not acknowledged: 40 ms.
+        self.client.on_socket_open = lambda client, data, opened: opened.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+        )
         self.client.connect(*host.addresses["mqtt"], keepalive=60)
         self.client.loop_start()
         self.reason = self._next("connect")
@@ -51,7 +55,10 @@ class MQTTDevice:
                 return content
 
     def _take(self, timeout=TIMEOUT):
-        topic, content = self.events.get(timeout=timeout)
+        try:
+            topic, content = self.events.get(timeout=timeout)
+        except queue.Empty:
+            raise TimeoutError(f"nothing came within {timeout} s") from None
         if topic == "disconnect":
             self.events.put((topic, content))
             raise Disconnected(str(content))
@@ -63,11 +70,15 @@ class MQTTDevice:
             payload = json.dumps(payload)
         info = self.client.publish(topic, payload, qos=qos)
         deadline = time.monotonic() + TIMEOUT
-        while not info.is_published():
-            # paho-mqtt waits on when the connection is gone, so look at both.
-            if self.disconnections or time.monotonic() > deadline:
-                raise Disconnected(f"no acknowledgement; {self.disconnections}")
-            info.wait_for_publish(timeout=0.1)
+        try:
+            while not info.is_published():
+                # paho-mqtt waits on when the connection is gone, so look at both.
+                if self.disconnections or time.monotonic() > deadline:
+                    raise Disconnected(f"no acknowledgement; {self.disconnections}")
+                info.wait_for_publish(timeout=0.1)
+        except RuntimeError as error:
+            # The connection was gone already.
+            raise Disconnected(str(error)) from None
 
     def telemetry(self, body):
         self.publish(TELEMETRY, body)
