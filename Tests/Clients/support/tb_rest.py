@@ -6,6 +6,7 @@ tb_rest.py MANAGEMENT_URL DEVICE_URL USER PASSWORD FILE prints what it saw as on
 import json
 import pathlib
 import sys
+from time import monotonic, sleep
 
 import requests
 
@@ -37,6 +38,21 @@ def download(client, package_id):
     headers = {"X-Authorization": f"Bearer {client.get_token()}"}
     url = f"{client.base_url}/api/otaPackage/{package_id.id}/download"
     return requests.get(url, headers=headers, timeout=30).content
+
+
+def latest(client, device, keys):
+    found = client.get_latest_timeseries(device.id, keys=keys)
+    return {
+        key: (values[0]["value"] if isinstance(values[0], dict) else values[0].value) for key, values in found.items()
+    }
+
+
+def wait_for(condition):
+    deadline = monotonic() + 30
+    while not condition():
+        if monotonic() > deadline:
+            raise SystemExit("the host took more than 30 s to tell the device")
+        sleep(0.02)
 
 
 def main():
@@ -80,15 +96,14 @@ def main():
     device = client.get_device_by_id(device.id)
     device.firmware_id = package.id
     seen["assigned"] = client.save_device(body=device).firmware_id.id == package.id.id
+    # A device downloads when it was told to, and not before.
+    wait_for(lambda: latest(client, device, "fw_state") == {"fw_state": "INITIATED"})
 
     posted = requests.post(
         f"{device_url}/api/v1/{token}/telemetry", json={"fw_state": "DOWNLOADING", "answer": 42}, timeout=30
     )
     seen["telemetry_status"] = posted.status_code
-    latest = client.get_latest_timeseries(device.id, keys="fw_state,answer")
-    seen["latest"] = {
-        key: (values[0]["value"] if isinstance(values[0], dict) else values[0].value) for key, values in latest.items()
-    }
+    seen["latest"] = latest(client, device, "fw_state,answer")
 
     client.save_device_attributes(device.id, "SHARED_SCOPE", body={"limit": 7})
     shared = client.get_attributes_by_scope(device.id, "SHARED_SCOPE", keys="limit")
