@@ -187,7 +187,7 @@ def test_mqtt_in_chunks(host, small, protocol, size):
 
 
 @pytest.mark.parametrize("protocol", [paho.MQTTv311, paho.MQTTv5])
-@pytest.mark.parametrize("size", [0, 16_384, 65_536])
+@pytest.mark.parametrize("size", [0, 16_384, 65_536, 100_000])
 def test_mqtt_of_a_file_larger_than_a_packet(host, large, protocol, size):
     device, _, data = large
     client = MQTTDevice(host, device["token"], protocol)

@@ -1,5 +1,7 @@
 """What a device is told when it asks for what it may not have or cannot be."""
 
+import re
+
 import aiocoap
 import paho.mqtt.client as paho
 import pytest
@@ -157,10 +159,13 @@ def test_coap_refuses_bad_numbers(host, assigned, number):
 def test_mqtt_answers_bad_sizes_on_the_error_topic_and_keeps_the_connection(host, assigned, protocol):
     device, _ = assigned
     client = MQTTDevice(host, device["token"], protocol)
-    for request, payload in enumerate([b"-1", b"one", b"1.5", b"99999999999999999999", b"{", b"\xff\xfe", b"70000"], 1):
+    wrong = [(payload, rb"FAILURE: .+") for payload in [b"-1", b"one", b"1.5", b"{", b"\xff\xfe"]]
+    # One byte more than the attribute chunk-bytes-max of the ingress allows.
+    large = [(payload, rb"PAYLOAD_TOO_LARGE") for payload in [b"16777217", b"99999999999999999999"]]
+    for request, (payload, text) in enumerate([*wrong, *large], 1):
         client.publish(f"v2/fw/request/{request}/chunk/0", payload)
-        topic, _ = client.receive()
-        assert topic == "v2/fw/error", payload
+        topic, told = client.receive()
+        assert topic == "v2/fw/error" and re.fullmatch(text, told), (payload, topic, told)
     assert client.chunk(99, 1, 1000) == DATA[1000:2000]
     assert client.disconnections == []
     client.close()
