@@ -1,8 +1,11 @@
 """What a device was told is safe survives `kill -9`."""
 
 import concurrent.futures
+import socket
 import threading
 import time
+
+import pytest
 
 from support.data import sha256, some_bytes
 from support.http_device import HTTPDevice
@@ -142,25 +145,42 @@ def test_a_host_starts_again_and_again_on_the_same_data(make_host):
         assert sha256(reply.content) == sha256(data)
 
 
-def test_an_upload_that_is_cut_off_leaves_nothing(make_host):
-    import socket
-
+@pytest.mark.parametrize("ends", ["the connection", "the host"])
+def test_an_upload_that_is_cut_off_leaves_nothing(make_host, ends):
     host = make_host()
     management = Management(host)
     profile = management.profile()
     body = {"deviceProfileId": profile["id"], "type": "FIRMWARE", "title": "cut", "version": "1", "usesUrl": False}
     package = management.call("POST", "/api/otaPackage", json=body).json()
+    path = f"/api/otaPackage/{package['id']['id']}"
     head = (
-        f"POST /api/otaPackage/{package['id']['id']}?checksumAlgorithm=SHA256 HTTP/1.1\r\nHost: x\r\n"
+        f"POST {path}?checksumAlgorithm=SHA256 HTTP/1.1\r\nHost: x\r\n"
         f"X-Authorization: Bearer {management.token}\r\nContent-Type: multipart/form-data; boundary=b\r\n"
         "Content-Length: 10000000\r\n\r\n"
         '--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
     )
-    files = lambda: {path for path in host.data.rglob("*") if path.is_file() and path.stat().st_size >= 1_000_000}
+
+    def files():
+        """The files but for those of the database, which come and go."""
+        return {file for file in host.data.rglob("*") if file.is_file() and ".sqlite" not in file.name}
+
     before = files()
     with socket.create_connection(host.addresses["management"], timeout=20) as connection:
         connection.sendall(head.encode() + bytes(4_000_000))
-        wait_until(lambda: files() - before, "the host to begin to store the upload")
-    wait_until(lambda: not files() - before, "the half upload to be removed")
-    info = management.call("GET", f"/api/otaPackage/info/{package['id']['id']}").json()
+        wait_until(
+            lambda: any(file.stat().st_size >= 1_000_000 for file in files() - before),
+            "the host to begin to store the upload",
+        )
+        if ends == "the host":
+            host.kill()
+    if ends == "the host":
+        host.start()
+        management = Management(host)
+    wait_until(lambda: files() == before, lambda: f"the half upload to be removed, there is {files() - before}")
+    info = management.call("GET", path.replace("otaPackage", "otaPackage/info")).json()
     assert (info["hasData"], info["dataSize"], info["checksum"]) == (False, None, None)
+    # The package is as it was before, so its bytes can still be uploaded.
+    data = some_bytes(100_000)
+    upload = {"file": ("a", data, "application/octet-stream")}
+    info = management.call("POST", path, params={"checksumAlgorithm": "SHA256"}, files=upload).json()
+    assert (info["hasData"], info["checksum"]) == (True, sha256(data))
