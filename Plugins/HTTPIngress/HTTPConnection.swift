@@ -342,7 +342,6 @@ final class HTTPConnection: ChannelInboundHandler {
             return self.next()
         }
         self.phase = .closing
-        self.watchWriting()
         let written = context.eventLoop.makePromise(of: Void.self)
         written.futureResult.assumeIsolated().whenComplete { _ in
             guard self.phase == .closing else { return }
@@ -355,6 +354,7 @@ final class HTTPConnection: ChannelInboundHandler {
             self.readMore()
         }
         context.writeAndFlush(self.wrapOutboundOut(bytes), promise: written)
+        if self.phase == .closing { self.watchWriting() }
     }
 
     private func next() {
@@ -427,8 +427,5 @@ final class HTTPConnection: ChannelInboundHandler {
         self.deadline = self.writing.begin(waiting: self.countWaiting(), at: .now(), timeout: timeout)
     }
 
-    private func countWaiting() -> Int {
-        // The option is one of every socket channel; without it the deadline is a plain one.
-        (try? self.context?.channel.syncOptions?.getOption(.bufferedWritableBytes)) ?? 0
-    }
+    private func countWaiting() -> Int { self.context.map { WriteWatch.waiting(in: $0.channel) } ?? 0 }
 }
