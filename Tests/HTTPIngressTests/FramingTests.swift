@@ -3,7 +3,7 @@ import NIOCore
 import NodeKit
 import Testing
 
-@Suite(.timeLimit(.minutes(2))) struct FramingTests {
+@Suite(.timeLimit(.minutes(5))) struct FramingTests {
     struct Vector: Sendable, CustomTestStringConvertible {
         var status: Int
         var staysOpen: Bool

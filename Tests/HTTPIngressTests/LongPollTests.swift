@@ -2,7 +2,7 @@ import NodeKit
 import OTA
 import Testing
 
-@Suite(.timeLimit(.minutes(2))) struct LongPollTests {
+@Suite(.timeLimit(.minutes(5))) struct LongPollTests {
     private static let updates = "GET /api/v1/A1/attributes/updates?timeout=60000 HTTP/1.1\r\nHost: h\r\n\r\n"
     private static let calls = "GET /api/v1/A1/rpc?timeout=60000 HTTP/1.1\r\nHost: h\r\n\r\n"
 

@@ -2,7 +2,7 @@ import NodeKit
 import OTA
 import Testing
 
-@Suite(.timeLimit(.minutes(2))) struct RequestTests {
+@Suite(.timeLimit(.minutes(5))) struct RequestTests {
     @Test("attributes are read through the chain, with the names that were asked for")
     func readAttributes() async throws {
         try await withServer(answer: { _ in .completed(.json(["shared": ["fw_title": "t"]])) }) { server in
