@@ -6,7 +6,7 @@ import Testing
 
 @testable import CoAPIngress
 
-@Suite("Messages over a real socket", .timeLimit(.minutes(1)))
+@Suite("Messages over a real socket", .timeLimit(.minutes(5)))
 struct ExchangeNodeTests {
     @Test("a ping is answered with a reset, so is a response that nobody asked for; in kind NON they are ignored")
     func pings() async throws {
@@ -89,7 +89,8 @@ struct ExchangeNodeTests {
             #expect(await peer.receive() == answer)
             #expect(await peer.receive() == answer)
             try await peer.acknowledge(answer)
-            #expect(try await peer.hasNothing())
+            // More copies may have been sent before the acknowledgement was there, but none after it.
+            #expect(try await peer.hasNothing(but: answer))
             #expect(try await peer.ask(request) == CoAPMessage(.acknowledgement, .empty, messageID: 5))
             #expect(node.outlet.sent.count == 1)
         }
@@ -102,7 +103,7 @@ struct ExchangeNodeTests {
             await gate.pass()
             return .completed(nil)
         }
-        try await TestNode.run(["max-exchanges": "2", "piggyback-milliseconds": "60000"], answer: slow) { node in
+        try await TestNode.run(["max-exchanges": "2"], answer: slow) { node in
             let peer = try await node.peer()
             for messageID in 1...2 as ClosedRange<UInt16> {
                 try await peer.send(CoAPMessage.request(.post, "/api/v1/T1/telemetry", "{}", messageID: messageID))

@@ -6,7 +6,7 @@ import Testing
 
 @testable import CoAPIngress
 
-@Suite("A device over CoAP", .timeLimit(.minutes(1)))
+@Suite("A device over CoAP", .timeLimit(.minutes(5)))
 struct NodeTests {
     @Test("telemetry goes to the chain as it is and is answered with 2.01")
     func telemetry() async throws {
@@ -265,7 +265,7 @@ struct NodeTests {
             registry.register(TestAuthenticator(), as: (any DeviceAuthenticator).self)
             registry.register(sessions, as: DeviceSessions.self)
         }
-        let node = try CoAPIngressNode.make(["port": "0", "host": "127.0.0.1"], services: services)
+        let node = try CoAPIngressNode.make(TestNode.patience, services: services)
         let running = Task { try await node.run(outlet) }
         let listener = try #require(await outlet.listeners().first)
         let peer = try await TestPeer(listener)
@@ -295,7 +295,7 @@ struct NodeTests {
             registry.register(TestAuthenticator(), as: (any DeviceAuthenticator).self)
             registry.register(sessions, as: DeviceSessions.self)
         }
-        let node = try CoAPIngressNode.make(["port": "0", "host": "127.0.0.1"], services: services)
+        let node = try CoAPIngressNode.make(TestNode.patience, services: services)
         let eventLoop = services.eventLoopGroup.next()
         let handler = try await node.makeHandler(outlet, on: eventLoop)
         let running = Task { try await node.serve(outlet, by: handler, on: eventLoop) }

@@ -6,7 +6,7 @@ import Testing
 
 @testable import CoAPIngress
 
-@Suite("Observing over a real socket", .timeLimit(.minutes(1)))
+@Suite("Observing over a real socket", .timeLimit(.minutes(5)))
 struct ObserveNodeTests {
     private static let device = TestAuthenticator.first.id
     private static let register = [CoAPOption(.observe, uint: 0)]
@@ -61,7 +61,7 @@ struct ObserveNodeTests {
             await gate.pass()
             return .completed(.json(["shared": ["a": 1]]))
         }
-        try await TestNode.run(["piggyback-milliseconds": "60000"], answer: slow) { node in
+        try await TestNode.run(answer: slow) { node in
             let peer = try await node.peer()
             try await peer.send(CoAPMessage.request(.get, Self.path, options: Self.register))
             await gate.arrived(1)

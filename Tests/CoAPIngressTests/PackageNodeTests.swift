@@ -6,7 +6,7 @@ import Testing
 
 @testable import CoAPIngress
 
-@Suite("Packages over CoAP", .timeLimit(.minutes(1)))
+@Suite("Packages over CoAP", .timeLimit(.minutes(5)))
 struct PackageTests {
     @Test(
         "every path of a package asks the chain for its type",
