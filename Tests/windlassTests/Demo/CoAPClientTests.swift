@@ -1,43 +1,66 @@
 import NIOCore
+import NIOEmbedded
 import NIOPosix
 import Synchronization
 import Testing
 
 @testable import windlass
 
-@Suite("The CoAP client of the demo's device", .timeLimit(.minutes(1)))
+@Suite("The CoAP client of the demo's device", .timeLimit(.minutes(5)))
 struct CoAPClientTests {
+    /// A client on a channel whose time is the test's, and what its one request gets.
+    private static func asking(
+        _ acknowledgementWait: TimeAmount
+    ) async throws -> (NIOAsyncTestingChannel, EventLoopFuture<CoAPMessage>) {
+        let channel = try await NIOAsyncTestingChannel { channel in
+            try channel.pipeline.syncOperations.addHandler(CoAPClientHandler(acknowledgementWait: acknowledgementWait))
+        }
+        let answer = channel.eventLoop.makePromise(of: CoAPMessage.self)
+        try await channel.writeAndFlush(CoAPClientHandler.Command.ask(.request(.get, path: ["a"]), answer))
+        return (channel, answer.futureResult)
+    }
+
+    /// The messages that were sent since the last look.
+    private static func sent(_ channel: NIOAsyncTestingChannel) async throws -> [CoAPMessage] {
+        var messages: [CoAPMessage] = []
+        while let bytes = try await channel.readOutbound(as: ByteBuffer.self) {
+            messages.append(try #require(CoAPMessage(bytes)))
+        }
+        return messages
+    }
+
     @Test("A request that is lost is sent again, as the same message", arguments: [0, 1, 4])
     func repeats(lostCount: Int) async throws {
-        let seen = Mutex<[UInt16]>([])
-        let server = try await FakeCoAPServer { request in
-            let count = seen.withLock { seen in
-                seen.append(request.id)
-                return seen.count
-            }
-            guard count > lostCount else { return [] }
-            return [CoAPMessage(kind: .acknowledgement, code: .content, id: request.id, token: request.token)]
+        let (channel, answer) = try await Self.asking(.seconds(2))
+        for repetition in 0..<lostCount {
+            // Twice as long before each next time (RFC 7252 §4.2).
+            await channel.testingEventLoop.advanceTime(by: .seconds(2 << Int64(repetition)))
         }
-        let client = try await CoAPClient(server.endpoint, acknowledgementWait: .milliseconds(5))
-        #expect(try await client.ask(.request(.get, path: ["a"])).code == .content)
-        let ids = seen.withLock { $0 }
-        #expect(ids.count == lostCount + 1 && Set(ids).count == 1)
-        await client.close()
-        await server.close()
+        let requests = try await Self.sent(channel)
+        #expect(requests.count == lostCount + 1 && Set(requests.map(\.bytes)).count == 1)
+        let request = try #require(requests.last)
+        let content = CoAPMessage(kind: .acknowledgement, code: .content, id: request.id, token: request.token)
+        let server = try SocketAddress(ipAddress: "127.0.0.1", port: 5683)
+        try await channel.writeInbound(AddressedEnvelope(remoteAddress: server, data: content.bytes))
+        #expect(try await answer.get().code == .content)
+        // An answered request is not sent again.
+        await channel.testingEventLoop.advanceTime(by: .seconds(100))
+        #expect(try await Self.sent(channel).isEmpty)
+        _ = try await channel.finish()
     }
 
     @Test("A server that never answers is given up after five requests")
     func givesUp() async throws {
-        let count = Mutex(0)
-        let server = try await FakeCoAPServer { _ in
-            count.withLock { $0 += 1 }
-            return []
-        }
-        let client = try await CoAPClient(server.endpoint, acknowledgementWait: .milliseconds(2))
-        await #expect(throws: DemoError.self) { try await client.ask(.request(.get, path: ["a"])) }
-        #expect(count.withLock { $0 } == 5)
-        await client.close()
-        await server.close()
+        let (channel, answer) = try await Self.asking(.seconds(2))
+        let isOver = Mutex(false)
+        answer.whenComplete { _ in isOver.withLock { $0 = true } }
+        await channel.testingEventLoop.advanceTime(by: .milliseconds(61_999))
+        #expect(try await Self.sent(channel).count == 5)
+        #expect(!isOver.withLock { $0 })
+        await channel.testingEventLoop.advanceTime(by: .milliseconds(1))
+        await #expect(throws: DemoError.self) { try await answer.get() }
+        #expect(try await Self.sent(channel).isEmpty)
+        _ = try await channel.finish()
     }
 
     @Test("A separate answer is taken after an empty acknowledgement, and acknowledged")
@@ -48,12 +71,13 @@ struct CoAPClientTests {
                 acknowledged.withLock { $0.append(message.id) }
                 return []
             }
+            guard message.kind == .confirmable else { return [] }
             return [
                 CoAPMessage(kind: .acknowledgement, code: .empty, id: message.id),
                 CoAPMessage(kind: .confirmable, code: .content, id: 77, token: message.token),
             ]
         }
-        let client = try await CoAPClient(server.endpoint, acknowledgementWait: .milliseconds(50))
+        let client = try await CoAPClient(server.endpoint, acknowledgementWait: .seconds(60))
         #expect(try await client.ask(.request(.get, path: ["a"])).id == 77)
         // The next exchange is answered after the acknowledgement of this one has come.
         _ = try await client.ask(.request(.get, path: ["b"]))
@@ -77,9 +101,9 @@ struct CoAPClientTests {
                 return state
             }
         }
-        let client = try await CoAPClient(server.endpoint)
+        let client = try await CoAPClient(server.endpoint, acknowledgementWait: .seconds(60))
         var states = [try await client.observe(.request(.get, path: ["a"]))]
-        for _ in 0..<2 { states.append(try await client.receive(within: .seconds(20))) }
+        for _ in 0..<2 { states.append(try await client.receive(within: .seconds(60))) }
         #expect(states.map { $0.option(CoAPMessage.Option.observe) } == [[0], [1], [2]])
         await client.close()
         await server.close()
