@@ -56,6 +56,7 @@ struct TestServer: Sendable {
     /// Runs a server while the body runs.
     static func run(
         _ configure: (inout ManagementServer.Options) -> Void = { _ in },
+        logsIn: Bool = true,
         _ body: (TestServer) async throws -> Void
     ) async throws {
         let parts = Parts()
@@ -69,8 +70,10 @@ struct TestServer: Sendable {
             var iterator = listeners.makeAsyncIterator()
             if let listener = await iterator.next() {
                 let test = TestServer(parts: parts, port: listener.port)
-                let login = try await test.logIn()
-                test.parts.token.withLock { $0 = login["token"]?.string ?? "" }
+                if logsIn {
+                    let login = try await test.logIn()
+                    test.parts.token.withLock { $0 = login["token"]?.string ?? "" }
+                }
                 try await body(test)
             }
             group.cancelAll()
