@@ -7,7 +7,7 @@ import Testing
 
 @testable import MQTTIngress
 
-@Suite("Chunks", .timeLimit(.minutes(1))) struct ChunkTests {
+@Suite("Chunks", .timeLimit(.minutes(5))) struct ChunkTests {
     static let versions: [ProtocolVersion] = [.v3_1_1, .v5]
 
     /// Runs a server with one package.

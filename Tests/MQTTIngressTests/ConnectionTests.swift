@@ -8,7 +8,7 @@ import Testing
 
 @testable import MQTTIngress
 
-@Suite("Connections", .timeLimit(.minutes(1))) struct ConnectionTests {
+@Suite("Connections", .timeLimit(.minutes(5))) struct ConnectionTests {
     static let versions: [ProtocolVersion] = [.v3_1_1, .v5]
 
     @Test(

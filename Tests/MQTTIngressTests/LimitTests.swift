@@ -10,7 +10,7 @@ import Testing
 
 @testable import MQTTIngress
 
-@Suite("Limits", .timeLimit(.minutes(1))) struct LimitTests {
+@Suite("Limits", .timeLimit(.minutes(5))) struct LimitTests {
     /// A connection on a channel whose time is the test's.
     static func channel(
         _ limits: Limits = .testing(),
@@ -177,8 +177,8 @@ import Testing
                     PublishPacket(qos: .atMostOnce, topic: "v2/fw/request/1/chunk/0", payload: ByteBuffer(string: "0"))
                 )
             )
-            while content.readEnd == 0 { await Task.yield() }
-            while server.sessions.notify(TestServer.device.id, .attributesDeleted([])) > 0 { await Task.yield() }
+            try await server.until { content.readEnd > 0 }
+            try await server.until { server.sessions.notify(TestServer.device.id, .attributesDeleted([])) == 0 }
             #expect(content.readEnd < content.size)
         }
     }

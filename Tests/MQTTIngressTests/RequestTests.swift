@@ -7,7 +7,7 @@ import Testing
 
 @testable import MQTTIngress
 
-@Suite("Requests", .timeLimit(.minutes(1))) struct RequestTests {
+@Suite("Requests", .timeLimit(.minutes(5))) struct RequestTests {
     static let versions: [ProtocolVersion] = [.v3_1_1, .v5]
 
     @Test(

@@ -54,6 +54,12 @@ struct TestServer: Sendable {
         }
     }
 
+    /// Waits until something is so; looks again every few milliseconds, as a loop that only yields would take the
+    /// processor from the server.
+    func until(_ condition: () -> Bool) async throws {
+        while !condition() { try await Task.sleep(for: .milliseconds(5)) }
+    }
+
     /// Connects without saying anything yet.
     func client(_ version: ProtocolVersion = .v5, reads: Bool = true) async throws -> TestClient {
         try await TestClient(port: self.port, version: version, reads: reads)

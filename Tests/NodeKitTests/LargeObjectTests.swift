@@ -1,7 +1,7 @@
 import NodeKit
 import Testing
 
-@Suite(.timeLimit(.minutes(1))) struct LargeObjectTests {
+@Suite(.timeLimit(.minutes(5))) struct LargeObjectTests {
     @Test("an object of very many members is read in reasonable time")
     func manyMembers() throws {
         let count = 100_000
