@@ -11,7 +11,7 @@ import Synchronization
 /// | Relation     | When                                                                              |
 /// |--------------|-----------------------------------------------------------------------------------|
 /// | `Success`    | The attributes are stored, and pushed if the device is connected.                 |
-/// | `Superseded` | The device should have another package by now; nothing was changed.               |
+/// | `Superseded` | The device should have another package by now, or is gone; nothing was changed.   |
 /// | `Failure`    | The message is no assignment, or the store could not answer.                      |
 public struct AttributePushNode: Node {
     /// Everything the host, the chain checker and the reference page need to know.
@@ -21,7 +21,10 @@ public struct AttributePushNode: Node {
             "Tells the device about its new package, or that it has none any more, by shared attributes in one push.",
         relations: [
             RelationDescriptor(.success, "The attributes are stored, and pushed if the device is connected."),
-            RelationDescriptor("Superseded", "The device should have another package by now; nothing was changed."),
+            RelationDescriptor(
+                "Superseded",
+                "The device should have another package by now, or is gone; nothing was changed."
+            ),
             RelationDescriptor(.failure, "The message is no assignment, or the store could not answer."),
         ],
         attributes: [
@@ -59,11 +62,16 @@ public struct AttributePushNode: Node {
     public func process(_ message: Message) async throws -> Emission {
         let type = try message.packageType()
         let isCurrent: Bool
-        switch message.type {
-        case .packageAssigned: isCurrent = try await self.push(message, type: type)
-        case .packageUnassigned: isCurrent = try await self.clear(message, type: type)
-        default:
-            throw NodeError(.badRequest, "attribute-push takes no '\(message.type)'; link only assignments to it")
+        do {
+            switch message.type {
+            case .packageAssigned: isCurrent = try await self.push(message, type: type)
+            case .packageUnassigned: isCurrent = try await self.clear(message, type: type)
+            default:
+                throw NodeError(.badRequest, "attribute-push takes no '\(message.type)'; link only assignments to it")
+            }
+        } catch let error as NodeError where error.code == .notFound {
+            // The device was removed while its message waited for its turn, so there is nobody to tell.
+            isCurrent = false
         }
         return .route(message, to: isCurrent ? .success : "Superseded")
     }

@@ -116,6 +116,15 @@ import Testing
         #expect(self.steps.isEmpty)
     }
 
+    @Test func `a device that was removed while its message waited is nobody to tell`() async throws {
+        let package = self.store.add(.firmware(), bytes: [1]).package
+        self.store.look { $0.failure = NodeError(.notFound, "the device is not found") }
+        #expect(try await self.push(package) == "Superseded")
+        #expect(try await self.clear() == "Superseded")
+        self.store.look { $0.failure = NodeError(.unavailable, "the store is busy") }
+        await #expect(throws: NodeError.self) { try await self.clear() }
+    }
+
     @Test(arguments: [
         Message.of(.postTelemetryRequest, ["packageType": "FIRMWARE"]), .of(.packageAssigned, [:]),
         .of(.packageAssigned, ["packageType": "FIRMWARE"]),
