@@ -25,7 +25,8 @@ struct APIRequest: Sendable {
         let tooLong = APIError(.contentTooLarge, 31, "The body is longer than \(self.bodyBytesMax) bytes")
         if let declared, declared > self.bodyBytesMax { throw tooLong }
         var body = ByteBuffer()
-        for try await var part in self.request.body {
+        var parts = self.request.body.makeAsyncIterator()
+        while var part = try await parts.nextPiece() {
             guard body.readableBytes + part.readableBytes <= self.bodyBytesMax else { throw tooLong }
             body.writeBuffer(&part)
         }
@@ -186,6 +187,19 @@ extension JSON {
         case .string: "a string"
         case .array: "an array"
         case .object: "an object"
+        }
+    }
+}
+
+extension RequestBody.AsyncIterator {
+    /// The next piece of a body.
+    ///
+    /// - Throws: ``APIError`` if the peer left in the middle, which is no fault of the host.
+    @concurrent mutating func nextPiece() async throws -> ByteBuffer? {
+        do {
+            return try await self.next()
+        } catch let error where !(error is CancellationError) {
+            throw APIError.badRequest("The body was cut off")
         }
     }
 }

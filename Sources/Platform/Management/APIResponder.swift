@@ -22,7 +22,6 @@ struct APIResponder: HTTPResponder {
             return request.method == .head ? response.createHeadResponse() : response
         } catch let error {
             guard let known = APIError(error) else {
-                // Reading a body that the peer cut off fails like this too, so it is no alarm by itself.
                 self.logger.error(
                     "management request failed",
                     metadata: ["http.method": "\(request.method)", "error": "\(error)"]

@@ -49,7 +49,8 @@ struct PackageUpload: Sendable {
         var form = Form()
         do {
             var received: Int64 = 0
-            for try await bytes in request.body {
+            var pieces = request.body.makeAsyncIterator()
+            while let bytes = try await pieces.nextPiece() {
                 received += Int64(bytes.readableBytes)
                 guard received <= self.bytesMax else { throw tooLong }
                 parser.feed(bytes)
