@@ -6,6 +6,7 @@ the environment of `requirements-thingsboard.txt`. `Tests/Clients/run` sets both
 
 import os
 import pathlib
+import re
 import shutil
 import sys
 
@@ -14,6 +15,7 @@ import pytest
 from support.host import Host
 from support.management import Management
 
+ERROR = re.compile(r"\b(error|critical) windlass:")
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
@@ -48,6 +50,9 @@ def host(windlass, chain_files, tmp_path_factory):
     host = Host(windlass, tmp_path_factory.mktemp("host"), chain_files).start()
     yield host
     host.stop()
+    # What devices and administrators do wrong is no error of the host's.
+    errors = [line for line in host.log().splitlines() if ERROR.search(line)]
+    assert not errors, "\n".join(errors[:20])
 
 
 @pytest.fixture(scope="session")

@@ -43,8 +43,8 @@ def storm(host, device, over_mqtt, acknowledged, count, stop):
             if stop.is_set():
                 return
             body = {"ts": start + number, "values": {"number": number}}
-            if number % 20 == 10 and number // 20 < len(FLOW):
-                body["values"]["fw_state"] = FLOW[number // 20]
+            if number % 8 == 4 and number // 8 < len(FLOW):
+                body["values"]["fw_state"] = FLOW[number // 8]
             if over_mqtt:
                 client.telemetry(body)
             else:
@@ -107,6 +107,7 @@ def test_kill_in_the_middle_of_downloads_reports_and_pushes_loses_nothing(make_h
     assert {sha256(result) for result in results} == {sha256(data)}
 
     management = Management(host)
+    told_states = 0
     for device, values in zip(reporting, acknowledged):
         assert values, "a reporter without an acknowledged report shows nothing"
         kept = set(management.series(device, "number"))
@@ -114,7 +115,10 @@ def test_kill_in_the_middle_of_downloads_reports_and_pushes_loses_nothing(make_h
         assert not missing, f"{len(missing)} acknowledged reports are gone, the first is {missing[0]} of {len(values)}"
         states = [value["fw_state"] for value in values if "fw_state" in value]
         history = management.states(device)
-        assert history[: 2 + len(states)] == ["QUEUED", "INITIATED", *states]
+        # The report under way when the host was killed may be there as well, though nobody was told.
+        assert history in (["QUEUED", "INITIATED", *FLOW[:count]] for count in (len(states), len(states) + 1))
+        told_states += len(states)
+    assert told_states >= REPORTERS, "the host was killed before the reporters told of their updates"
     told = []
     for device in waiting:
         wait_until(
@@ -179,6 +183,7 @@ def test_an_upload_that_is_cut_off_leaves_nothing(make_host, ends):
     wait_until(lambda: files() == before, lambda: f"the half upload to be removed, there is {files() - before}")
     info = management.call("GET", path.replace("otaPackage", "otaPackage/info")).json()
     assert (info["hasData"], info["dataSize"], info["checksum"]) == (False, None, None)
+    assert " error windlass: " not in host.log(), "a client that leaves is no error of the host's"
     # The package is as it was before, so its bytes can still be uploaded.
     data = some_bytes(100_000)
     upload = {"file": ("a", data, "application/octet-stream")}
