@@ -29,6 +29,8 @@ struct HTTPIngress: IngressNode {
         ]
     )
 
+    /// How long requests under way may take when the node stops.
+    var stopping = HTTPLimits.stopping
     private let host: String
     private let port: Int
     private let limits: HTTPLimits
@@ -65,7 +67,7 @@ struct HTTPIngress: IngressNode {
         } onCancel: {
             listener.close(promise: nil)
         }
-        await connections.stop(within: HTTPLimits.stopping, on: listener.eventLoop)
+        await connections.stop(within: self.stopping, on: listener.eventLoop)
         guard Task.isCancelled else {
             throw NodeError("listener-closed", "the listener on '\(self.host):\(self.port)' was closed by the system")
         }

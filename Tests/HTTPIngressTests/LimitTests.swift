@@ -1,5 +1,4 @@
 import NIOCore
-import NIOPosix
 import NodeKit
 import NodeTesting
 import OTA
@@ -220,17 +219,17 @@ import Testing
     func stopping() async throws {
         let gate = AsyncStream.makeStream(of: Void.self)
         let client = Holder()
-        try await withServer(answer: { _ in
+        let answer: @Sendable (Message) async -> Outcome = { _ in
             for await _ in gate.stream { break }
             return .completed(.json("done"))
-        }) { server in
+        }
+        try await withServer(stopping: .minutes(5), answer: answer) { server in
             let busy = try await server.connect()
             let idle = try await server.connect()
             try await busy.send("GET /api/v1/A1/attributes HTTP/1.1\r\nHost: h\r\n\r\n")
             try await server.until { !server.messages.isEmpty }
             await client.hold(busy)
-            // On an event loop, because the node waits for 3 s and other tests may keep all other threads longer.
-            Task(executorPreference: EventLoopTaskExecutor(MultiThreadedEventLoopGroup.singleton.next())) {
+            Task {
                 // The idle connection ends because the node stops; only then the chain answers.
                 _ = await idle.rest()
                 gate.continuation.yield()

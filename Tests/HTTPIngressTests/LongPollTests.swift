@@ -102,7 +102,7 @@ import Testing
     @Test("when the node stops, whoever waits gets 408 and the connection ends")
     func stopping() async throws {
         var waiting: TestClient?
-        try await withServer { server in
+        try await withServer(stopping: .minutes(5)) { server in
             let client = try await server.connect()
             try await client.send(Self.updates)
             try await server.notify(.rpcRequest(id: 1, method: "x", params: .null))

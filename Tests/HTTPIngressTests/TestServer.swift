@@ -78,6 +78,7 @@ struct TestServer: Sendable {
 /// Runs a server while a test uses it.
 func withServer(
     _ attributes: [String: String] = [:],
+    stopping: TimeAmount = HTTPLimits.stopping,
     logger: Logger? = nil,
     answer: @escaping @Sendable (Message) async -> Outcome = { _ in .completed(nil) },
     body: (TestServer) async throws -> Void
@@ -90,8 +91,9 @@ func withServer(
     }
     if let logger { services.logger = logger }
     let attributes = ["port": "0", "host": "127.0.0.1"].merging(attributes) { $1 }
-    let node = try HTTPIngress.make(attributes, services: services)
-    let running = Task { try await node.run(outlet) }
+    var node = try HTTPIngress.make(attributes, services: services)
+    node.stopping = stopping
+    let running = Task { [node] in try await node.run(outlet) }
     let listener = await outlet.listeners()[0]
     let result: Result<Void, any Error>
     do {
