@@ -39,6 +39,8 @@ public struct MQTTIngressNode: IngressNode {
         ]
     )
 
+    /// How long requests under way may take when the node stops.
+    var shutdownGrace = Limits.shutdownGrace
     private let port: Int
     private let host: String
     private let limits: Limits
@@ -72,7 +74,7 @@ public struct MQTTIngressNode: IngressNode {
             server.close(promise: nil)
         }
         connections.close { $0.shutDown() }
-        let deadline = self.services.eventLoopGroup.next().scheduleTask(in: Limits.shutdownGrace) {
+        let deadline = self.services.eventLoopGroup.next().scheduleTask(in: self.shutdownGrace) {
             connections.close { $0.abort() }
         }
         await connections.empty()

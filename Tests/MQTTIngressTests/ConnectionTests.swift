@@ -215,15 +215,16 @@ import Testing
             await gate.pass()
             return .completed(nil)
         }
-        let node = try MQTTIngressNode.make(
-            ["port": "0", "host": "127.0.0.1"],
+        var node = try MQTTIngressNode.make(
+            TestServer.patience,
             services: .testing { registry in
                 registry.register(TestDevices(), as: (any DeviceAuthenticator).self)
                 registry.register(TestPackages(), as: (any OtaPackageService).self)
                 registry.register(sessions, as: DeviceSessions.self)
             }
         )
-        let run = Task { try await node.run(outlet) }
+        node.shutdownGrace = .minutes(5)
+        let run = Task { [node] in try await node.run(outlet) }
         let port = try #require(await outlet.listeners().first?.port)
         let client = try await TestClient(port: port, version: version)
         client.send(.connect(ConnectPacket(version: version, clientId: "c", userName: TestServer.token)))

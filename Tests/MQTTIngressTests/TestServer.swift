@@ -12,6 +12,10 @@ import Synchronization
 struct TestServer: Sendable {
     static let device = Originator(id: UUID(), name: "device", type: "default")
     static let token = "TOKEN"
+    /// Time-outs that no test waits for, however busy the machine is.
+    static let patience = [
+        "port": "0", "host": "127.0.0.1", "connect-timeout-seconds": "600", "write-timeout-seconds": "600",
+    ]
 
     var port: Int
     var outlet: TestOutlet
@@ -30,7 +34,7 @@ struct TestServer: Sendable {
         let sessions = DeviceSessions()
         let outlet = TestOutlet(answer)
         let node = try MQTTIngressNode.make(
-            ["port": "0", "host": "127.0.0.1"].merging(attributes) { $1 },
+            Self.patience.merging(attributes) { $1 },
             services: .testing { registry in
                 registry.register(devices, as: (any DeviceAuthenticator).self)
                 registry.register(packages, as: (any OtaPackageService).self)
