@@ -163,6 +163,10 @@ final class FakeStore: OtaPackageService, AttributesService, TimeseriesService, 
         ascending: Bool
     ) async throws -> [TimeseriesEntry] { throw self.unused() }
 
+    func deleteTimeseries(of device: DeviceId, keys: [String], in range: ClosedRange<Timestamp>?) async throws {
+        throw self.unused()
+    }
+
     // MARK: Updates
 
     func updateRecord(of device: DeviceId, type: OtaPackageType) async throws -> UpdateRecord? {

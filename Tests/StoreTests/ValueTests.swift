@@ -128,6 +128,38 @@ import Testing
         }
     }
 
+    @Test("time series are removed whole or within a span, and what remains is the latest")
+    func deleteTimeseries() async throws {
+        try await StoreFixture.with { fixture in
+            let store = fixture.store
+            let profile = try await store.defaultDeviceProfile()
+            let device = try await fixture.device(in: profile.id)
+            let other = try await fixture.device("other", in: profile.id)
+            func at(_ time: Int64) -> Timestamp { Timestamp(milliseconds: time) }
+            let points = [10, 20, 30].map { TelemetryPoint(timestamp: at($0), values: ["a": .integer($0), "b": "x"]) }
+            for id in [device.id, other.id] { try await store.saveTimeseries(of: id, points, at: at(0)) }
+            func times(_ key: String, of id: DeviceId) async throws -> [Int64] {
+                try await store.timeseries(of: id, key: key, from: at(0), to: at(99), limit: 9, ascending: true)
+                    .map(\.timestamp.rawValue)
+            }
+
+            try await store.deleteTimeseries(of: device.id, keys: ["a", "zz"], in: at(20)...at(30))
+            #expect(try await times("a", of: device.id) == [10], "both ends of the span are in it")
+            #expect(try await times("b", of: device.id) == [10, 20, 30])
+            #expect(try await store.latestTimeseries(of: device.id, keys: ["a"]).map(\.value) == [10])
+            try await store.deleteTimeseries(of: device.id, keys: [], in: nil)
+            try await store.deleteTimeseries(of: device.id, keys: ["b"], in: at(31)...at(99))
+            #expect(try await times("b", of: device.id) == [10, 20, 30])
+            try await store.deleteTimeseries(of: device.id, keys: ["a", "b"], in: nil)
+            #expect(try await store.latestTimeseries(of: device.id, keys: nil) == [])
+            #expect(try await times("a", of: other.id) == [10, 20, 30])
+            let nobody = DeviceId.random()
+            await expectRefusal("Device with id [\(nobody)] is not found", code: .notFound) {
+                try await store.deleteTimeseries(of: nobody, keys: ["a"], in: nil)
+            }
+        }
+    }
+
     @Test("users are found without regard to case, and a secret stays the same")
     func users() async throws {
         try await StoreFixture.with { fixture in

@@ -163,13 +163,6 @@ public protocol TimeseriesService: Sendable {
     func deleteTimeseries(of device: DeviceId, keys: [String], in range: ClosedRange<Timestamp>?) async throws
 }
 
-extension TimeseriesService {
-    /// Refuses: a service of time series need not be able to remove any.
-    public func deleteTimeseries(of device: DeviceId, keys: [String], in range: ClosedRange<Timestamp>?) async throws {
-        throw NodeError("unsupported", "time series cannot be removed from this store")
-    }
-}
-
 /// Update records, their history, and assignments that devices are to be told of.
 public protocol UpdateService: Sendable {
     /// The update record of a device, if there ever was an update.

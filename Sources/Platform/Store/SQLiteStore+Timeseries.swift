@@ -53,6 +53,22 @@ extension SQLiteStore: TimeseriesService {
         }
     }
 
+    /// Removes entries of the named series, those within a range of time or all; the newest that remains becomes the latest.
+    public func deleteTimeseries(of device: DeviceId, keys: [String], in range: ClosedRange<Timestamp>?) async throws {
+        guard !keys.isEmpty else { return }
+        let start = range?.lowerBound.rawValue ?? .min
+        let end = range?.upperBound.rawValue ?? .max
+        try await self.write { db, _ in
+            let number = try db.number(of: device)
+            for key in keys {
+                try db.run(
+                    "DELETE FROM ts WHERE device = ? AND key = ? AND ts BETWEEN ? AND ?",
+                    [number, key, start, end]
+                )
+            }
+        }
+    }
+
     private static func names(of number: Int64, _ db: Database) throws -> [String] {
         var names: [String] = []
         while let row = try db.row(
