@@ -248,7 +248,8 @@ public struct Page<Element: Sendable>: Sendable {
     public init(data: [Element], totalElements: Int, link: PageLink) {
         self.data = data
         self.totalElements = totalElements
-        self.totalPages = (totalElements + link.pageSize - 1) / max(1, link.pageSize)
-        self.hasNext = (link.page + 1) * link.pageSize < totalElements
+        // Nothing is added or multiplied: a page number may be anything.
+        self.totalPages = totalElements > 0 ? (totalElements - 1) / max(1, link.pageSize) + 1 : 0
+        self.hasNext = link.page < self.totalPages - 1
     }
 }
