@@ -152,6 +152,39 @@ import Testing
         #expect(try await users.countUsers() == 2)
     }
 
+    @Test func nobodyIsFoundBeforeTheGivenPasswordIsTaken() async throws {
+        let stored = FakeServices()
+        _ = try await self.bootstrap(stored, "me", "old")
+        // Enough work that those who ask at once come before it is done.
+        let cost = PasswordHash.Cost(log2Rounds: 12, blockSize: 8, parallelism: 1)
+        let users = try BootstrappedUsers(stored, name: "me", password: "new", cost: cost)
+        let id = try #require(try await stored.findUser(name: "me")).id
+        try await withThrowingTaskGroup(of: User?.self) { group in
+            for _ in 1...3 {
+                group.addTask { try await users.findUser(name: "me") }
+                group.addTask { try await users.findUserById(id) }
+            }
+            #expect(try await users.bootstrap() == nil)
+            for try await user in group {
+                #expect(try PasswordHash(try #require(user).passwordHash)?.matches("new") == true)
+            }
+        }
+        #expect(try await users.countUsers() == 1)
+    }
+
+    @Test func nobodyIsFoundIfTheGivenPasswordCannotBeStored() async throws {
+        let stored = FakeServices()
+        _ = try await self.bootstrap(stored, "me", "old")
+        let users = try BootstrappedUsers(stored, name: "me", password: "new", cost: TestServer.cost)
+        let bootstrap = Task {
+            withUnsafeCurrentTask { $0?.cancel() }
+            _ = try await users.bootstrap()
+        }
+        await #expect(throws: CancellationError.self) { try await bootstrap.value }
+        await #expect(throws: CancellationError.self) { _ = try await users.findUser(name: "me") }
+        #expect(try await self.matches(stored, "me", "old"))
+    }
+
     @Test(
         "A name or password that cannot be is refused",
         arguments: [
@@ -163,6 +196,8 @@ import Testing
         let users = FakeServices()
         let error = await #expect(throws: NodeError.self) { _ = try await self.bootstrap(users, name, password) }
         #expect(error?.code == .badRequest)
+        let same = #expect(throws: NodeError.self) { _ = try BootstrappedUsers(users, name: name, password: password) }
+        #expect(same?.code == .badRequest)
         #expect(try await users.countUsers() == 0)
     }
 }

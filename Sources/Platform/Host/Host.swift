@@ -76,17 +76,18 @@ public struct Host: Sendable {
     ) async throws {
         var registry = ServiceRegistry()
         store.register(in: &registry)
+        let password = self.options.environment["WINDLASS_ADMIN_PASSWORD"]
+        let users = try BootstrappedUsers(
+            store,
+            name: self.options.environment["WINDLASS_ADMIN_USER"],
+            password: password
+        )
+        if password == nil, let made = try await users.bootstrap() {
+            onEvent(.administrator(name: made.name, password: made.password))
+        }
+        registry.register(users, as: (any UserService).self)
         let services = registry
         let eventLoops = MultiThreadedEventLoopGroup.singleton
-
-        let administrator = try await bootstrapAdministrator(
-            users: store,
-            name: self.options.environment["WINDLASS_ADMIN_USER"],
-            password: self.options.environment["WINDLASS_ADMIN_PASSWORD"]
-        )
-        if let administrator {
-            onEvent(.administrator(name: administrator.name, password: administrator.password))
-        }
 
         let logger = self.logger
         let runtime = ChainRuntime(
@@ -138,6 +139,11 @@ public struct Host: Sendable {
         var configuration = ServiceGroupConfiguration(
             services: [
                 .init(service: ClosureService("store") { try await store.run() }),
+                // Beside the others, because hashing a password takes long; nobody is let in before it is done.
+                .init(
+                    service: ClosureService("administrator") { if password != nil { _ = try await users.bootstrap() } },
+                    successTerminationBehavior: .ignore
+                ),
                 .init(service: management),
                 .init(service: chains),
                 .init(service: reloader),

@@ -1,6 +1,6 @@
-import NIOPosix
+import Dispatch
 import NodeKit
-public import OTA
+import OTA
 
 /// A login that was made up and is told to a person once.
 public struct GeneratedPassword: Sendable, Hashable {
@@ -22,33 +22,17 @@ public let administratorNameDefault = "admin@windlass.local"
 ///   - users: Where users are kept.
 ///   - name: The name to log in with; `nil` means ``administratorNameDefault``.
 ///   - password: The password; `nil` means one that is made up if a user has to be made.
+///   - cost: What hashing the password costs.
 /// - Returns: The password if it was made up: show it, it is not kept.
 /// - Throws: ``NodeError`` with ``NodeError/Code/badRequest`` if the name or the password is empty or too long, and what
 ///   the service throws.
-public func bootstrapAdministrator(
-    users: any UserService,
-    name: String?,
-    password: String?
-) async throws -> GeneratedPassword? {
-    try await bootstrapAdministrator(users: users, name: name, password: password, cost: PasswordHash.Cost())
-}
-
 func bootstrapAdministrator(
     users: any UserService,
     name: String?,
     password: String?,
     cost: PasswordHash.Cost
 ) async throws -> GeneratedPassword? {
-    let name = name ?? administratorNameDefault
-    guard (1...255).contains(name.count) else {
-        throw NodeError(.badRequest, "the administrator's name must have 1 to 255 characters; it has \(name.count)")
-    }
-    if let password, !(1...PasswordHash.passwordBytesMax).contains(password.utf8.count) {
-        throw NodeError(
-            .badRequest,
-            "the password of '\(name)' must have 1 to \(PasswordHash.passwordBytesMax) bytes; it has \(password.utf8.count)"
-        )
-    }
+    let name = try checkedAdministratorName(name, password: password)
     guard let password else {
         guard try await users.countUsers() == 0 else { return nil }
         let generated = generatedPassword()
@@ -60,6 +44,7 @@ func bootstrapAdministrator(
         let stored = user.passwordHash
         let isSame = try await onThread { try PasswordHash(stored)?.matches(password) ?? false }
         if isSame { return nil }
+        try Task.checkCancellation()
         user.passwordHash = try await onThread { try PasswordHash(of: password, cost: cost).description }
         _ = try await users.saveUser(user)
     } else {
@@ -69,9 +54,26 @@ func bootstrapAdministrator(
     return nil
 }
 
-/// Runs work that computes for long where it blocks no event loop.
+/// The name of the administrator, once it and the password are known to be neither empty nor too long.
+func checkedAdministratorName(_ name: String?, password: String?) throws(NodeError) -> String {
+    let name = name ?? administratorNameDefault
+    guard (1...255).contains(name.count) else {
+        throw NodeError(.badRequest, "the administrator's name must have 1 to 255 characters; it has \(name.count)")
+    }
+    if let password, !(1...PasswordHash.passwordBytesMax).contains(password.utf8.count) {
+        throw NodeError(
+            .badRequest,
+            "the password of '\(name)' must have 1 to \(PasswordHash.passwordBytesMax) bytes; it has \(password.utf8.count)"
+        )
+    }
+    return name
+}
+
+/// Runs work that computes for long where it blocks neither an event loop nor the threads that read files.
 private func onThread<Value: Sendable>(_ work: @escaping @Sendable () throws -> Value) async throws -> Value {
-    try await NIOThreadPool.singleton.runIfActive(work)
+    try await withCheckedThrowingContinuation { continuation in
+        DispatchQueue.global().async { continuation.resume(with: Result { try work() }) }
+    }
 }
 
 /// Twenty characters out of those that are not mixed up when read: 115 bits.

@@ -1,0 +1,125 @@
+public import NodeKit
+public import OTA
+import Synchronization
+
+/// The users of a service, found only once the administrator's password is the one that was given at the start.
+///
+/// To compare a given password with the stored one takes as long as a login, on purpose, so a host does that beside the rest
+/// of its start. Until it is done every look-up waits, and with it every login and every request that carries a token: a
+/// password that was to be replaced, and the tokens that were got with it, never open anything again. Nothing that is
+/// quicker to compare is kept, because it would be quicker to guess from a stolen database, too.
+public final class BootstrappedUsers: UserService {
+    private enum State {
+        case waiting([CheckedContinuation<Void, any Error>])
+        case ended(Result<Void, any Error>)
+    }
+
+    private let users: any UserService
+    private let name: String
+    private let password: String?
+    private let cost: PasswordHash.Cost
+    private let state = Mutex(State.waiting([]))
+
+    /// Puts users behind the administrator's password; ``bootstrap()`` lets them be found.
+    ///
+    /// - Parameters:
+    ///   - users: Where users are kept.
+    ///   - name: The administrator's name; `nil` means ``administratorNameDefault``.
+    ///   - password: The administrator's password; `nil` means one that is made up if there is no user.
+    /// - Throws: ``NodeKit/NodeError`` with code `bad-request` if the name or the password is empty or too long.
+    public convenience init(_ users: any UserService, name: String?, password: String?) throws(NodeError) {
+        try self.init(users, name: name, password: password, cost: PasswordHash.Cost())
+    }
+
+    init(
+        _ users: any UserService,
+        name: String?,
+        password: String?,
+        cost: PasswordHash.Cost
+    ) throws(NodeError) {
+        self.users = users
+        self.name = try checkedAdministratorName(name, password: password)
+        self.password = password
+        self.cost = cost
+    }
+
+    /// Sees to the administrator as `bootstrapAdministrator` does, and then lets users be found.
+    ///
+    /// Call it once.
+    ///
+    /// - Returns: The password if it was made up: show it, it is not kept.
+    /// - Throws: What the service throws; nobody is found then.
+    public func bootstrap() async throws -> GeneratedPassword? {
+        do {
+            let made = try await bootstrapAdministrator(
+                users: self.users,
+                name: self.name,
+                password: self.password,
+                cost: self.cost
+            )
+            self.end(.success(()))
+            return made
+        } catch {
+            self.end(.failure(error))
+            throw error
+        }
+    }
+
+    private func end(_ result: Result<Void, any Error>) {
+        let waiting = self.state.withLock { state in
+            guard case .waiting(let continuations) = state else { return [CheckedContinuation<Void, any Error>]() }
+            state = .ended(result)
+            return continuations
+        }
+        for continuation in waiting { continuation.resume(with: result) }
+    }
+
+    /// Returns when users may be found.
+    ///
+    /// Those who wait are as many as there are connections to the management API at most.
+    private func ended() async throws {
+        if case .ended(let result) = self.state.withLock({ $0 }) { return try result.get() }
+        try await withCheckedThrowingContinuation { continuation in
+            let result: Result<Void, any Error>? = self.state.withLock { state in
+                switch state {
+                case .ended(let result): return result
+                case .waiting(let continuations):
+                    state = .waiting(continuations + [continuation])
+                    return nil
+                }
+            }
+            if let result { continuation.resume(with: result) }
+        }
+    }
+
+    /// The user with this name, compared without case.
+    public func findUser(name: String) async throws -> User? {
+        try await self.ended()
+        return try await self.users.findUser(name: name)
+    }
+
+    /// The user with this identifier.
+    public func findUserById(_ id: UserId) async throws -> User? {
+        try await self.ended()
+        return try await self.users.findUserById(id)
+    }
+
+    /// Creates or replaces a user.
+    public func saveUser(_ user: User) async throws -> User {
+        try await self.ended()
+        return try await self.users.saveUser(user)
+    }
+
+    /// How many users there are.
+    public func countUsers() async throws -> Int {
+        try await self.ended()
+        return try await self.users.countUsers()
+    }
+
+    /// A secret with this name, made of random bytes on first use and kept.
+    ///
+    /// Does not wait.
+    public func secret(named name: String, count: Int) async throws -> [UInt8] {
+        try await self.users.secret(named: name, count: count)
+    }
+}
