@@ -152,7 +152,20 @@ public struct Host: Sendable {
             logger: logger
         )
         configuration.maximumGracefulShutdownDuration = Self.shutdownTimeMax
-        try await ServiceGroup(configuration: configuration).run()
+        try await Self.run(ServiceGroup(configuration: configuration))
+    }
+
+    /// Runs a group until it ends; a cancelled task stops it as SIGTERM does.
+    private static func run(_ group: ServiceGroup) async throws {
+        // Not a child task: cancelling that would cut off what is under way at once, instead of letting it finish. It ends
+        // with the group, which this function waits for.
+        let running = Task { try await group.run() }
+        try await withTaskCancellationHandler {
+            try await running.value
+        } onCancel: {
+            // Ends at once: it leaves a word to the group.
+            Task { await group.triggerGracefulShutdown() }
+        }
     }
 
     /// What a server needs of its process: a peer that went away is an error, not a signal, and as many connections as the
