@@ -4,50 +4,6 @@ import Testing
 
 @testable import Host
 
-/// The built command, run as a user would.
-struct Command {
-    /// The folder that the build leaves executables and plugins in; test runners are there, too.
-    static let products = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath().deletingLastPathComponent()
-
-    let status: Int32
-    let output: String
-    let errors: String
-
-    /// Runs `windlass` with arguments and waits for it, on a thread that no other test needs.
-    static func run(_ arguments: String...) async throws -> Command {
-        try await withCheckedThrowingContinuation { continuation in
-            DispatchQueue.global().async { continuation.resume(with: Result { try Command(arguments) }) }
-        }
-    }
-
-    private init(_ arguments: [String]) throws {
-        let process = Process()
-        process.executableURL = Self.products.appendingPathComponent("windlass")
-        process.arguments = arguments
-        let output = Pipe()
-        // A pipe that nobody reads would stop the process; a file does not.
-        let errors = FileManager.default.temporaryDirectory.appendingPathComponent("windlass-\(UUID()).err")
-        _ = FileManager.default.createFile(atPath: errors.path, contents: nil)
-        defer { try? FileManager.default.removeItem(at: errors) }
-        process.standardOutput = output
-        process.standardError = try FileHandle(forWritingTo: errors)
-        try process.run()
-        let data = output.fileHandleForReading.readDataToEndOfFile()
-        process.waitUntilExit()
-        self.status = process.terminationStatus
-        self.output = String(decoding: data, as: UTF8.self)
-        self.errors = try String(contentsOf: errors, encoding: .utf8)
-    }
-}
-
-/// A folder that is gone after the test.
-func withTemporaryFolder<Result>(_ body: (URL) async throws -> Result) async throws -> Result {
-    let folder = FileManager.default.temporaryDirectory.appendingPathComponent("windlass-test-\(UUID())")
-    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-    defer { try? FileManager.default.removeItem(at: folder) }
-    return try await body(folder)
-}
-
 @Suite struct PluginLoaderTests {
     private static let flowNodes = Command.products.appendingPathComponent("libFlowNodesPlugin.so")
 
