@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import socket
 import subprocess
 import time
 
@@ -10,6 +11,8 @@ import pytest
 
 from support.chains import without_comments
 from support.data import sha256, some_bytes
+from support.management import Management
+from support.mqtt_device import MQTTDevice
 
 FAULT = re.compile(r"^.*:(\d+):(\d+): error: .+ \[[a-z0-9-]+\]$")
 
@@ -83,6 +86,7 @@ def test_demo_updates_a_device_over_each_transport(windlass, chain_files, tmp_pa
         assert row[:4] == [transport, f"demo-{transport}", "UPDATED", "700,001"]
         assert row[6:] == [f"{sha256(data)[:12]}…", "verified"]
     assert "\x1b" not in result.stdout, "no escape sequences when the output is no terminal"
+    assert result.stderr == "", "the host of the demo is stopped gracefully"
 
 
 def test_demo_without_its_file_says_so(windlass, chain_files, tmp_path):
@@ -98,3 +102,40 @@ def test_sigterm_ends_the_host_within_five_seconds(make_host):
     host.process.send_signal(signal.SIGTERM)
     assert host.process.wait(timeout=10) == 0
     assert time.monotonic() - start < 5
+
+
+def test_sigterm_ends_the_host_within_five_seconds_whatever_is_under_way(make_host):
+    host = make_host()
+    management = Management(host)
+    profile = management.profile()
+    package = management.package(profile, some_bytes(64 << 20))
+    device = management.device(profile, firmwareId=package["id"])
+
+    def request(scheme, head, body=b""):
+        connection = socket.create_connection(host.addresses[scheme], timeout=30)
+        connection.sendall(head.encode() + b"\r\nHost: h\r\n\r\n" + body)
+        return connection
+
+    path = f"/api/v1/{device['token']}"
+    polls = [
+        request("http", f"GET {path}/{what}?timeout=600000 HTTP/1.1")
+        for what in ["attributes/updates", "rpc"] for _ in range(20)
+    ]
+    # More than the sockets hold, and the client reads no more than the beginning.
+    download = request("http", f"GET {path}/firmware?title={package['title']}&version=1.0.0 HTTP/1.1")
+    assert download.recv(15) == b"HTTP/1.1 200 OK"
+    upload = request(
+        "management",
+        f"POST /api/otaPackage/{package['id']['id']}?checksumAlgorithm=SHA256 HTTP/1.1\r\n"
+        f"X-Authorization: Bearer {management.token}\r\nContent-Length: 1000000\r\n"
+        "Content-Type: multipart/form-data; boundary=b",
+        b'--b\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\nbytes',
+    )
+    mqtt = MQTTDevice(host, device["token"])
+    start = time.monotonic()
+    host.process.send_signal(signal.SIGTERM)
+    assert host.process.wait(timeout=10) == 0, host.log()[-2000:]
+    assert time.monotonic() - start < 5
+    mqtt.close()
+    for connection in [*polls, download, upload]:
+        connection.close()
