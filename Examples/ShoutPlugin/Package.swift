@@ -1,6 +1,8 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
+let platform = Target.Dependency.product(name: "WindlassPlatform", package: "Platform")
+
 let package = Package(
     name: "ShoutPlugin",
     platforms: [.macOS(.v15)],
@@ -12,7 +14,8 @@ let package = Package(
         .package(path: "../../Sources/Platform")
     ],
     targets: [
-        .target(name: "Shout", dependencies: [.product(name: "WindlassPlatform", package: "Platform")])
+        .target(name: "Shout", dependencies: [platform]),
+        .testTarget(name: "ShoutTests", dependencies: ["Shout", platform]),
     ],
     swiftLanguageModes: [.v6]
 )
