@@ -28,7 +28,8 @@ public struct CoAPIngressNode: IngressNode {
         attributes: [
             .integer("port", default: 5683, in: 0...65535, summary: "UDP port; 0 takes any that is free."),
             .string("host", default: "0.0.0.0", summary: "Address to listen on, IPv4 or IPv6."),
-        ] + CoAPSettings.attributes
+        ] + CoAPSettings.attributes,
+        variables: MessageKey.variables
     )
 
     /// Datagrams that one system call may read.

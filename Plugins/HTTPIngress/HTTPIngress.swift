@@ -12,21 +12,15 @@ struct HTTPIngress: IngressNode {
         summary: "Takes in requests of devices over HTTP and answers them with what the chain says.",
         relations: [RelationDescriptor(.success, "Every request of a device that proved who it is.")],
         attributes: [
-            .integer("port", in: 0...65535, summary: "The port to listen on; 0 for any that is free."),
+            .integer(
+                "port",
+                default: 8080,
+                in: 0...65_535,
+                summary: "The TCP port to listen on; 0 takes any that is free."
+            ),
             .string("host", default: "0.0.0.0", summary: "The address to listen on."),
         ] + HTTPLimits.attributes,
-        variables: [
-            VariableDescriptor(MessageKey.transport, "Always http."),
-            VariableDescriptor(MessageKey.packageType, "FIRMWARE or SOFTWARE, in a request for a package."),
-            VariableDescriptor(MessageKey.title, "The title that the device asks for, in a request for a package."),
-            VariableDescriptor(MessageKey.version, "The version that the device asks for, in a request for a package."),
-            VariableDescriptor(MessageKey.chunk, "The zero-based index of a chunk, in a request for a package."),
-            VariableDescriptor(MessageKey.size, "Bytes of a chunk, 0 for all, in a request for a package."),
-            VariableDescriptor(MessageKey.clientKeys, "Names of client attributes that the device asks for."),
-            VariableDescriptor(MessageKey.sharedKeys, "Names of shared attributes that the device asks for."),
-            VariableDescriptor(MessageKey.method, "The method of a call of the device."),
-            VariableDescriptor(MessageKey.requestId, "The identifier of a call, or of the call that is answered."),
-        ]
+        variables: MessageKey.variables
     )
 
     /// How long requests under way may take when the node stops.

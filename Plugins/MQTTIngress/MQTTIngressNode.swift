@@ -26,17 +26,7 @@ public struct MQTTIngressNode: IngressNode {
             ),
             .string("host", default: "0.0.0.0", summary: "The address to listen on."),
         ] + Limits.attributes,
-        variables: [
-            VariableDescriptor(MessageKey.transport, "Always 'mqtt'."),
-            VariableDescriptor(MessageKey.packageType, "Of a chunk request: FIRMWARE or SOFTWARE."),
-            VariableDescriptor(MessageKey.packageId, "Of a chunk request: the package that the download began with."),
-            VariableDescriptor(MessageKey.chunk, "Of a chunk request: the zero-based index of the chunk."),
-            VariableDescriptor(MessageKey.size, "Of a chunk request: bytes of a chunk; 0 means the whole package."),
-            VariableDescriptor(MessageKey.clientKeys, "Of a request for attributes: names of client attributes."),
-            VariableDescriptor(MessageKey.sharedKeys, "Of a request for attributes: names of shared attributes."),
-            VariableDescriptor(MessageKey.method, "Of a call: the method."),
-            VariableDescriptor(MessageKey.requestId, "Of a call or its answer: its identifier."),
-        ]
+        variables: MessageKey.variables
     )
 
     /// How long requests under way may take when the node stops.

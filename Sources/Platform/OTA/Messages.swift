@@ -40,6 +40,26 @@ public enum MessageKey {
     public static let transport = "transport"
 }
 
+extension MessageKey {
+    /// What ingress nodes of all transports declare: the keys that device messages carry.
+    public static let variables: [VariableDescriptor] = [
+        VariableDescriptor(Self.transport, "Of every message: http, mqtt or coap."),
+        VariableDescriptor(Self.packageType, "Of a request for a package: FIRMWARE or SOFTWARE."),
+        VariableDescriptor(
+            Self.packageId,
+            "Of a request for a chunk over MQTT: the package that the download began with."
+        ),
+        VariableDescriptor(Self.title, "Of a request for a package: the title that the device asks for."),
+        VariableDescriptor(Self.version, "Of a request for a package: the version that the device asks for."),
+        VariableDescriptor(Self.chunk, "Of a request for a chunk: its zero-based index."),
+        VariableDescriptor(Self.size, "Of a request for a chunk: bytes of a chunk; 0 means the whole package."),
+        VariableDescriptor(Self.clientKeys, "Of a request for attributes: names of client attributes."),
+        VariableDescriptor(Self.sharedKeys, "Of a request for attributes: names of shared attributes."),
+        VariableDescriptor(Self.method, "Of a call: the method."),
+        VariableDescriptor(Self.requestId, "Of a call or its answer: its identifier."),
+    ]
+}
+
 extension MessageType {
     /// A device asks what package it should have.
     public static let packageInfoRequest: Self = "PACKAGE_INFO_REQUEST"
