@@ -171,7 +171,7 @@ final class CoAPHandler: ChannelInboundHandler {
     private func refuse(_ message: CoAPMessage, _ key: Exchanges.Key) {
         if !self.hasWarnedOfBusy {
             self.hasWarnedOfBusy = true
-            self.logger.warning("too many requests at the same time; some are refused; raise 'max-exchanges'")
+            self.logger.warning("too many requests at the same time; some are refused; raise 'exchanges-max'")
         }
         let response = CoAPResponse(.serviceUnavailable, options: [CoAPOption(.maxAge, uint: Self.busyMaxAge)])
         let isConfirmable = message.kind == .confirmable

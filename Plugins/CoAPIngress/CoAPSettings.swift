@@ -13,33 +13,33 @@ struct CoAPSettings: Sendable {
             summary: "Largest block of an answer: 16, 32, 64, 128, 256, 512 or 1024; a device may ask for smaller ones."
         ),
         .integer(
-            "max-datagram-bytes",
+            "datagram-bytes-max",
             default: 1500,
             in: 1152...8192,
             unit: "bytes",
             summary: "Longest datagram that is read; a longer request gets 4.13."
         ),
         .integer(
-            "max-body-bytes",
+            "body-bytes-max",
             default: 65536,
             in: 1024...1_048_576,
             unit: "bytes",
             summary: "Largest body of a request, put together from its blocks; a larger one gets 4.13."
         ),
         .integer(
-            "max-exchanges",
+            "exchanges-max",
             default: 4096,
             in: 1...32768,
             summary: "Requests carried out at the same time; further ones get 5.03."
         ),
         .integer(
-            "max-observers",
+            "observers-max",
             default: 20_000,
             in: 1...1_000_000,
             summary: "Observers of all devices; further ones are answered without being registered."
         ),
         .integer(
-            "max-observers-per-device",
+            "observers-per-device-max",
             default: 4,
             in: 1...64,
             summary: "Observers of one device; a further one ends the oldest."
@@ -61,7 +61,7 @@ struct CoAPSettings: Sendable {
                 "How long a device may take to acknowledge, at least, before a message is sent again (ACK_TIMEOUT)."
         ),
         .integer(
-            "max-retransmit",
+            "retransmit-max",
             default: 4,
             in: 0...10,
             summary: "How often a message that is not acknowledged is sent again (MAX_RETRANSMIT)."
@@ -94,14 +94,14 @@ struct CoAPSettings: Sendable {
             )
         }
         self.blockExponent = exponent
-        self.datagramBytesMax = Int(configuration.integer("max-datagram-bytes"))
-        self.assemblies.bodyBytesMax = Int(configuration.integer("max-body-bytes"))
-        self.exchanges.activeMax = Int(configuration.integer("max-exchanges"))
+        self.datagramBytesMax = Int(configuration.integer("datagram-bytes-max"))
+        self.assemblies.bodyBytesMax = Int(configuration.integer("body-bytes-max"))
+        self.exchanges.activeMax = Int(configuration.integer("exchanges-max"))
         self.exchanges.piggybackWindow = TimeAmount(configuration.duration("piggyback-milliseconds"))
         self.transmissions.ackTimeout = TimeAmount(configuration.duration("ack-timeout-milliseconds"))
-        self.transmissions.maxRetransmit = Int(configuration.integer("max-retransmit"))
-        self.observers.countMax = Int(configuration.integer("max-observers"))
-        self.observers.perDeviceMax = Int(configuration.integer("max-observers-per-device"))
+        self.transmissions.maxRetransmit = Int(configuration.integer("retransmit-max"))
+        self.observers.countMax = Int(configuration.integer("observers-max"))
+        self.observers.perDeviceMax = Int(configuration.integer("observers-per-device-max"))
         self.observers.refresh = TimeAmount(configuration.duration("observe-refresh-seconds"))
     }
 }

@@ -103,7 +103,7 @@ struct ExchangeNodeTests {
             await gate.pass()
             return .completed(nil)
         }
-        try await TestNode.run(["max-exchanges": "2"], answer: slow) { node in
+        try await TestNode.run(["exchanges-max": "2"], answer: slow) { node in
             let peer = try await node.peer()
             for messageID in 1...2 as ClosedRange<UInt16> {
                 try await peer.send(CoAPMessage.request(.post, "/api/v1/T1/telemetry", "{}", messageID: messageID))
@@ -170,7 +170,7 @@ struct ExchangeNodeTests {
 
     @Test("a gap in the blocks is 4.08, a body beyond the limit 4.13 with the limit, a wrong length 4.00")
     func block1Faults() async throws {
-        try await TestNode.run(["max-body-bytes": "1024"]) { node in
+        try await TestNode.run(["body-bytes-max": "1024"]) { node in
             let peer = try await node.peer()
             func post(_ number: UInt32, more: Bool, _ count: Int, size1: UInt32? = nil) async throws -> CoAPMessage {
                 var options = [Block(number: number, more: more, exponent: 5).option(.block1)]
@@ -192,7 +192,7 @@ struct ExchangeNodeTests {
 
     @Test("a body in one datagram may be as large as the limit and not one byte more")
     func bodyLimit() async throws {
-        try await TestNode.run(["max-body-bytes": "1024"]) { node in
+        try await TestNode.run(["body-bytes-max": "1024"]) { node in
             let peer = try await node.peer()
             for (count, code) in [(1024, CoAPCode.created), (1025, .requestEntityTooLarge)] {
                 let body = "{" + String(repeating: " ", count: count - 2) + "}"

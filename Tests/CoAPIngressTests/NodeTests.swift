@@ -239,7 +239,7 @@ struct NodeTests {
 
     @Test("a datagram may be as long as the limit; a longer request is 4.13, or a reset if it makes no sense")
     func datagramSize() async throws {
-        try await TestNode.run(["max-datagram-bytes": "1200"]) { node in
+        try await TestNode.run(["datagram-bytes-max": "1200"]) { node in
             let peer = try await node.peer()
             let overhead = CoAPMessage.request(.post, "/api/v1/T1/telemetry", "x").datagram.readableBytes - 1
             for (length, code) in [

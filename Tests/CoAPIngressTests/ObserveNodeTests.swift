@@ -114,7 +114,7 @@ struct ObserveNodeTests {
 
     @Test("who does not acknowledge is taken to be gone")
     func gone() async throws {
-        let attributes = ["ack-timeout-milliseconds": "10", "max-retransmit": "1"]
+        let attributes = ["ack-timeout-milliseconds": "10", "retransmit-max": "1"]
         try await TestNode.run(attributes, answer: Self.attributes([:])) { node in
             let peer = try await node.peer()
             _ = try await peer.ask(.get, Self.path, options: Self.register)
@@ -148,7 +148,7 @@ struct ObserveNodeTests {
 
     @Test("a device has as many observers as allowed, the host too")
     func limits() async throws {
-        let attributes = ["max-observers": "2", "max-observers-per-device": "1"]
+        let attributes = ["observers-max": "2", "observers-per-device-max": "1"]
         try await TestNode.run(attributes, answer: Self.attributes([:])) { node in
             let first = try await node.peer()
             let second = try await node.peer()
