@@ -187,6 +187,9 @@ final class DeviceRequests {
 
     // MARK: Packages
 
+    /// The code for a package whose bytes are not stored here.
+    private static let elsewhere: NodeError.Code = "package-elsewhere"
+
     private func chunk(
         _ type: OtaPackageType,
         id: String,
@@ -210,14 +213,16 @@ final class DeviceRequests {
     private func chunk(_ request: ChunkRequest) async throws(NodeError) -> Answer {
         var download = self.downloads.use(Downloads.Key(type: request.type, id: request.id))
         let size = request.size ?? download.size
+        var isElsewhere = false
         if download.packageId == nil {
-            let deviceId = DeviceId(self.device.id)
+            let found: EffectivePackage?
             do {
-                download.packageId = try await self.packages.effectivePackage(for: deviceId, type: request.type)?
-                    .package.id
+                found = try await self.packages.effectivePackage(for: DeviceId(self.device.id), type: request.type)
             } catch {
                 throw NodeError(wrapping: error)
             }
+            isElsewhere = found.map { $0.content == nil } ?? false
+            download.packageId = isElsewhere ? nil : found?.package.id
         }
         download.size = size
         self.downloads.update(download)
@@ -229,7 +234,13 @@ final class DeviceRequests {
         if let packageId = download.packageId {
             metadata.append((MessageKey.packageId, .string(packageId.description)))
         }
-        guard case .content(let reply) = try await self.send(self.message(.packageChunkRequest, .none, metadata)) else {
+        let answer: Reply?
+        do throws(NodeError) {
+            answer = try await self.send(self.message(.packageChunkRequest, .none, metadata))
+        } catch {
+            throw error.code == .notFound && isElsewhere ? NodeError(Self.elsewhere, error.message) : error
+        }
+        guard case .content(let reply) = answer else {
             throw NodeError(.notFound, "the chain has no package for this device")
         }
         let count = reply.range.upperBound - reply.range.lowerBound
@@ -248,12 +259,13 @@ final class DeviceRequests {
     /// Tells on the error topic what is wrong with a chunk request; the session goes on, so that a device does not connect
     /// again and again.
     ///
-    /// `NOT_FOUND` and `PAYLOAD_TOO_LARGE` are ThingsBoard's words, which devices compare. Where ThingsBoard has no word and
-    /// closes the connection, `FAILURE` comes with a sentence.
+    /// `NOT_FOUND`, `PAYLOAD_TOO_LARGE` and, for a package that is fetched from its URL, `FAILURE` are ThingsBoard's words,
+    /// which devices compare. Where ThingsBoard has no word and closes the connection, `FAILURE` comes with a sentence.
     static func chunkFailure(_ type: OtaPackageType, _ error: NodeError) -> Answer {
         let text =
             switch error.code {
             case .notFound: "NOT_FOUND"
+            case Self.elsewhere: "FAILURE"
             case .tooLarge: "PAYLOAD_TOO_LARGE"
             default: "FAILURE: \(error.message)"
             }

@@ -26,8 +26,9 @@ def test_a_url_package_is_named_but_not_served(host, management):
     assert coap.firmware().code == Code.NOT_FOUND
     coap.close()
     mqtt = MQTTDevice(host, device["token"])
-    with pytest.raises(LookupError):
-        mqtt.chunk(1, 0, 1000)
+    for chunk in (0, 1):
+        with pytest.raises(LookupError, match="^FAILURE$"):
+            mqtt.chunk(1, chunk, 1000)
     mqtt.telemetry({"alive": True})
     mqtt.close()
     assert management.states(device) == ["QUEUED", "INITIATED"]

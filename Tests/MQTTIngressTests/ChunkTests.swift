@@ -155,6 +155,19 @@ import Testing
         }
     }
 
+    @Test("a package that is fetched from its URL is told by the bare word FAILURE, at every request")
+    func elsewhere() async throws {
+        let refusal = Reply.refused(NodeError(.notFound, "the bytes are elsewhere"))
+        try await TestServer.run(answer: { _ in .completed(refusal) }) { server in
+            server.packages.assign(url: "https://downloads.example.org/firmware.bin")
+            let client = try await server.connected()
+            for chunk in [0, 1] {
+                client.publish("v2/fw/request/1/chunk/\(chunk)", "10", qos: .atMostOnce)
+                #expect(try await client.text() == "v2/fw/error FAILURE")
+            }
+        }
+    }
+
     @Test("a chunk that cannot be read is told on the error topic")
     func readFailure() async throws {
         try await Self.run(TestContent(size: 100, failsFrom: 50)) { server in

@@ -124,6 +124,12 @@ final class TestPackages: OtaPackageService {
         return package.id
     }
 
+    /// Assigns a package that is fetched from elsewhere.
+    func assign(url: String) {
+        let package = OtaPackage(deviceProfileId: nil, type: .firmware, title: "t", version: "v", url: url)
+        self.effective.withLock { $0 = EffectivePackage(package: package, content: nil) }
+    }
+
     func effectivePackage(for device: DeviceId, type: OtaPackageType) async throws -> EffectivePackage? {
         self.lookups.withLock { $0 += 1 }
         return self.effective.withLock { $0 }
