@@ -54,12 +54,12 @@ let package = Package(
         room("NodeKit", knows: [nio, nioPosix, logging]),
         room("NodeTesting", knows: ["NodeKit", "OTA", nio, nioPosix, nioHTTP1, nioTestUtils, logging]),
         room("OTA", knows: ["NodeKit", nio, crypto]),
-        .target(name: "CStoreShims", path: "CStoreShims"),
+        .target(name: "CSystemShims", path: "CSystemShims"),
         room("Chains", knows: ["NodeKit", "CLibXML2", nio, logging]),
         room(
             "Store",
             knows: [
-                "NodeKit", "OTA", "CStoreShims", nio, nioPosix, logging, crypto,
+                "NodeKit", "OTA", "CSystemShims", nio, nioPosix, logging, crypto,
                 .product(name: "GRDB", package: "GRDB.swift"),
             ]
         ),
@@ -73,7 +73,10 @@ let package = Package(
         ),
         room(
             "Host",
-            knows: ["NodeKit", "OTA", "Chains", "Store", "Management", nio, nioPosix, logging, lifecycle, signals]
+            knows: [
+                "NodeKit", "OTA", "Chains", "Store", "Management", "CSystemShims", nio, nioPosix, logging, lifecycle,
+                signals,
+            ]
         ),
     ],
     swiftLanguageModes: [.v6]

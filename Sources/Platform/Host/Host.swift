@@ -1,3 +1,4 @@
+import CSystemShims
 import Chains
 import Glibc
 public import Logging
@@ -168,10 +169,14 @@ public struct Host: Sendable {
         }
     }
 
-    /// What a server needs of its process: a peer that went away is an error, not a signal, and as many connections as the
-    /// system allows.
+    /// What a server needs of its process.
+    ///
+    /// A peer that went away is an error, not a signal; there may be as many connections as the system allows; and large
+    /// memory, such as the 16 MiB that hashing a password takes, goes back to the system at once, which the allocator by
+    /// itself would keep for the next time (`man 3 mallopt`, M_MMAP_THRESHOLD).
     private static func prepareProcess() {
         signal(SIGPIPE, SIG_IGN)
+        windlass_return_large_memory()
         var limit = rlimit()
         guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
         limit.rlim_cur = limit.rlim_max

@@ -1,4 +1,4 @@
-import CStoreShims
+import CSystemShims
 import NIOCore
 import NodeKit
 

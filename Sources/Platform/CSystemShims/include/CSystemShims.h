@@ -1,6 +1,6 @@
 // What Swift cannot call by itself.
-#ifndef WINDLASS_CSTORESHIMS_H
-#define WINDLASS_CSTORESHIMS_H
+#ifndef WINDLASS_CSYSTEMSHIMS_H
+#define WINDLASS_CSYSTEMSHIMS_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -11,5 +11,9 @@
 /// Returns how many bytes were read, which may be fewer than asked for, or -1 with errno set: EAGAIN if a disk would have to
 /// be waited for, EOPNOTSUPP if the file system or the system cannot do this.
 ssize_t windlass_pread_cached(int fd, void *bytes, size_t count, int64_t offset);
+
+/// Makes memory of 4 MiB and more go back to the system as soon as it is freed (man 3 mallopt); does nothing where the
+/// allocator has no such setting.
+void windlass_return_large_memory(void);
 
 #endif

@@ -1,9 +1,12 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
-#include "CStoreShims.h"
+#include "CSystemShims.h"
 
 #include <errno.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <sys/uio.h>
 
 ssize_t windlass_pread_cached(int fd, void *bytes, size_t count, int64_t offset) {
@@ -14,5 +17,12 @@ ssize_t windlass_pread_cached(int fd, void *bytes, size_t count, int64_t offset)
     (void)fd, (void)bytes, (void)count, (void)offset;
     errno = EOPNOTSUPP;
     return -1;
+#endif
+}
+
+void windlass_return_large_memory(void) {
+#ifdef __GLIBC__
+    mallopt(M_MMAP_THRESHOLD, 4 << 20);
+    mallopt(M_TRIM_THRESHOLD, 4 << 20);
 #endif
 }
