@@ -65,12 +65,12 @@ def make_host(windlass, chain_files, tmp_path):
     """Starts hosts of the test's own, with chain files that it may change."""
     hosts = []
 
-    def make(**environment):
+    def make(*options, **environment):
         folder = tmp_path / f"host-{len(hosts)}"
         folder.mkdir()
         chains = folder / "chains"
         shutil.copytree(chain_files, chains)
-        host = Host(windlass, folder, chains, environment)
+        host = Host(windlass, folder, chains, environment, options)
         hosts.append(host)
         return host.start()
 

@@ -122,3 +122,19 @@ def test_an_invalid_chain_changes_nothing_and_the_log_says_why(loaded):
     reload_and_wait(host, RELOADED)
     load.another_download_each()
     load.finish()
+
+
+def test_a_watched_chain_file_takes_effect_without_a_signal(make_host):
+    host = make_host("--watch")
+    file = host.chains / "ota.xml"
+    good = file.read_text()
+    for text, pattern in [
+        (good.replace('to="pace"', 'to="nowhere-at-all"', 1), r"ota\.xml:\d+:\d+: error: .*nowhere-at-all"),
+        (good + "\n<!-- changed -->\n", RELOADED),
+    ]:
+        assert not re.search(pattern, host.log(), re.IGNORECASE | re.MULTILINE)
+        file.write_text(text)
+        wait_until(
+            lambda: re.search(pattern, host.log(), re.IGNORECASE | re.MULTILINE),
+            lambda: f"a line like '{pattern}'; the log ends with:\n{host.log()[-2000:]}",
+        )

@@ -16,10 +16,11 @@ LISTENING = re.compile(r"^listening (\w+)://(.+):(\d+)$")
 class Host:
     """`windlass serve` on a folder of its own; may be killed and started again on the same data and the same ports."""
 
-    def __init__(self, binary, folder, chains, environment=None):
+    def __init__(self, binary, folder, chains, environment=None, options=()):
         self.binary = binary
         self.folder = folder
         self.chains = chains
+        self.options = options
         self.data = folder / "data"
         self.log_file = folder / "windlass.log"
         self.environment = {
@@ -48,6 +49,7 @@ class Host:
             "--chains", str(self.chains),
             "--plugins", str(self.binary.parent),
             "--management", f"127.0.0.1:{ports.get('management', '0')}",
+            *self.options,
         ]
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=environment, text=True)
