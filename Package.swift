@@ -61,7 +61,7 @@ let package = Package(
         + plugin("HTTPIngress", testData: ["Vectors"])
         + plugin("MQTTIngress", testData: ["Vectors"])
         + plugin("CoAPIngress", testData: ["Vectors"])
-        + ["NodeKit", "OTA", "Store", "Management", "Host"].map { tests($0) }
+        + ["NodeKit", "IngressKit", "OTA", "Store", "Management", "Host"].map { tests($0) }
         + [tests("Chains", testData: ["Golden"])],
     swiftLanguageModes: [.v6]
 )

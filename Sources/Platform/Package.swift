@@ -19,6 +19,8 @@ let nio = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
 let nioHTTP1 = Target.Dependency.product(name: "NIOHTTP1", package: "swift-nio")
 let nioTestUtils = Target.Dependency.product(name: "NIOTestUtils", package: "swift-nio")
 let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
+let nioSSL = Target.Dependency.product(name: "NIOSSL", package: "swift-nio-ssl")
+let nioWebSocket = Target.Dependency.product(name: "NIOWebSocket", package: "swift-nio")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 let cryptoExtras = Target.Dependency.product(name: "CryptoExtras", package: "swift-crypto")
@@ -32,11 +34,12 @@ let package = Package(
         .library(
             name: "WindlassPlatform",
             type: .dynamic,
-            targets: ["NodeKit", "NodeTesting", "OTA", "Chains", "Store", "Management", "Host"]
+            targets: ["NodeKit", "NodeTesting", "IngressKit", "OTA", "Chains", "Store", "Management", "Host"]
         )
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
@@ -53,6 +56,7 @@ let package = Package(
         ),
         room("NodeKit", knows: [nio, nioPosix, logging]),
         room("NodeTesting", knows: ["NodeKit", "OTA", nio, nioPosix, nioHTTP1, nioTestUtils, logging]),
+        room("IngressKit", knows: ["NodeKit", nio, nioSSL, nioWebSocket, logging]),
         room("OTA", knows: ["NodeKit", nio, crypto]),
         .target(name: "CSystemShims", path: "CSystemShims"),
         room("Chains", knows: ["NodeKit", "CLibXML2", nio, logging]),

@@ -232,6 +232,7 @@ struct WorkNode: Node {
             .string("note", optional: true, summary: "A note."),
             .boolean("quiet", default: false, summary: "Whether to be quiet."),
             .integer("size", default: 10, in: 1...100, unit: "bytes", summary: "How much."),
+            .integer("limit", in: 1...5, optional: true, summary: "How much at most."),
         ],
         variables: [VariableDescriptor("found", "Whether it was found.")]
     )

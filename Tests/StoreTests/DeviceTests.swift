@@ -206,10 +206,40 @@ import Testing
             await expectRefusal("Device credentials value should be specified!") {
                 try await save(.x509Certificate, "x", nil)
             }
+            await expectRefusal("Device credentials value must be one certificate in PEM form!") {
+                try await save(.x509Certificate, "x", "not base64!")
+            }
             await expectRefusal("credentialsId length must be equal or less than 255") {
                 try await save(.accessToken, String(repeating: "x", count: 256), nil)
             }
             try await save(.accessToken, String(repeating: "x", count: 255), nil)
+        }
+    }
+
+    @Test("a device is found by its certificate, however its PEM text is written, and by no other")
+    func certificates() async throws {
+        try await StoreFixture.with { fixture in
+            let device = try await fixture.device("d1", in: fixture.profile().id)
+            let der: [UInt8] = [48, 3, 2, 1, 7]
+            let base64 = "MAMCAQc="
+            for text in [
+                base64, "-----BEGIN CERTIFICATE-----\n\(base64)\n-----END CERTIFICATE-----\n",
+                "-----BEGIN CERTIFICATE-----\r\nMAMC\r\nAQc=\r\n-----END CERTIFICATE-----",
+            ] {
+                _ = try await fixture.store.saveCredentials(
+                    DeviceCredentials(
+                        deviceId: device.id,
+                        kind: .x509Certificate,
+                        credentialsId: "",
+                        credentialsValue: text
+                    )
+                )
+                #expect(try await fixture.store.device(certificate: der)?.name == "d1")
+            }
+            #expect(try await fixture.store.device(certificate: [48, 3, 2, 1, 8]) == nil)
+            #expect(try await fixture.store.device(accessToken: base64) == nil)
+            let stored = try #require(try await fixture.store.findCredentials(of: device.id))
+            #expect(try await fixture.store.device(accessToken: stored.credentialsId) == nil)
         }
     }
 

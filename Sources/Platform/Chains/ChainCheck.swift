@@ -300,7 +300,9 @@ struct ChainCheck {
         }
         let texts = self.filled(own)
         for attribute in declared {
-            if let text = texts[attribute.name] {
+            // So that a file can leave it to the environment whether there is one: tls-port="${HTTPS_PORT:-}".
+            let isLeftOut = attribute.isOptional && texts[attribute.name]?.value.isEmpty == true
+            if let text = texts[attribute.name], !isLeftOut {
                 self.nodes[index].texts[attribute.name] = text.value
                 self.nodes[index].configuration[attribute.name] = self.value(text, of: attribute, in: node.element)
             } else if let text = attribute.defaultText {

@@ -94,6 +94,8 @@ public struct AttributeDescriptor: Sendable {
     /// The text that counts if the attribute is absent; `nil` if it must be there, unless ``isOptional``.
     public var defaultText: String?
     /// Whether it may be absent without a default.
+    ///
+    /// An empty text then counts as absent.
     public var isOptional: Bool
     /// The unit of a number, such as `bytes`, if it has one.
     public var unit: String?

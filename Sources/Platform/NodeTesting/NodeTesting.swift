@@ -24,6 +24,8 @@ extension ChainNode {
         for attribute in Self.descriptor.attributes {
             if let condition = conditions[attribute.name] {
                 values[attribute.name] = .condition(condition)
+            } else if attribute.isOptional, attributes[attribute.name]?.isEmpty == true {
+                continue
             } else if let text = attributes[attribute.name] ?? attribute.defaultText {
                 values[attribute.name] = try attribute.parse(text)
             } else if !attribute.isOptional {

@@ -127,6 +127,15 @@ public protocol DeviceAuthenticator: Sendable {
     /// The device with these MQTT credentials, in ThingsBoard's order: MQTT basic by client identifier and user name, then
     /// an access token in place of the user name; `nil` if there is none.
     func device(clientId: String, userName: String?, password: String?) async throws -> Originator?
+    /// The device that has exactly this certificate, in DER form, as credentials; `nil` if there is none.
+    ///
+    /// That the peer has its private key is the caller's to make sure.
+    func device(certificate: [UInt8]) async throws -> Originator?
+}
+
+extension DeviceAuthenticator {
+    /// Knows no device by a certificate.
+    public func device(certificate: [UInt8]) async throws -> Originator? { nil }
 }
 
 /// Attributes of devices.

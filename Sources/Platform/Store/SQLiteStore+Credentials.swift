@@ -1,4 +1,5 @@
 import Crypto
+import FoundationEssentials
 import GRDB
 public import NodeKit
 public import OTA
@@ -54,6 +55,13 @@ extension SQLiteStore: DeviceAuthenticator {
         guard let known = try await self.credentials(userName) else { return nil }
         if known.kind == .accessToken { return known.device }
         return known.accepts(clientId: clientId, userName: userName, password: password) ? known.device : nil
+    }
+
+    /// The device with this certificate.
+    public func device(certificate: [UInt8]) async throws -> Originator? {
+        let id = Self.lookup(certificate: Data(certificate).base64EncodedString())
+        guard let known = try await self.credentials(id), known.kind == .x509Certificate else { return nil }
+        return known.device
     }
 
     private func credentials(_ id: String) async throws -> KnownCredentials? {
@@ -121,11 +129,26 @@ extension SQLiteStore: DeviceAuthenticator {
             guard let value = credentials.credentialsValue, !value.isEmpty else {
                 throw NodeError(.badRequest, "Device credentials value should be specified!")
             }
-            // The same certificate whatever its line ends are.
-            credentials.credentialsId = MQTTBasicCredentials.digest(value.filter { !$0.isWhitespace })
+            guard let body = Self.certificateBody(value) else {
+                throw NodeError(.badRequest, "Device credentials value must be one certificate in PEM form!")
+            }
+            credentials.credentialsId = Self.lookup(certificate: body)
         }
         return credentials
     }
+
+    /// The base64 text of a certificate's DER form, from a PEM text with or without its first and last line and whatever its
+    /// line ends are; `nil` if it is none.
+    private static func certificateBody(_ text: String) -> String? {
+        let lines = text.split(whereSeparator: \.isNewline).map { $0.filter { !$0.isWhitespace } }
+        let body = lines.filter { !$0.hasPrefix("-----") }.joined()
+        guard !body.isEmpty, lines.count(where: { $0.hasPrefix("-----BEGIN") }) <= 1, Data(base64Encoded: body) != nil
+        else { return nil }
+        return body
+    }
+
+    /// What a certificate is found by, built as in ThingsBoard but of SHA-256: a digest of the base64 text of its DER form.
+    private static func lookup(certificate: String) -> String { MQTTBasicCredentials.digest(certificate) }
 }
 
 extension KnownCredentials {
