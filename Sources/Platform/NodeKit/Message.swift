@@ -106,6 +106,13 @@ public struct Originator: Sendable, Hashable {
         self.name = name
         self.type = type
     }
+
+    /// Somebody who is no device yet, or not known to be one, under the name that it gives itself.
+    ///
+    /// Its identifier is the zero UUID, which no entity has.
+    public static func unknown(name: String) -> Originator {
+        Originator(id: UUID(uuid: (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)), name: name, type: "")
+    }
 }
 
 /// What kind of message it is, in the style of ThingsBoard's `TbMsgType`.
@@ -129,6 +136,20 @@ public struct MessageType: RawRepresentable, Hashable, Sendable, ExpressibleBySt
     public static let toServerRPCRequest: Self = "TO_SERVER_RPC_REQUEST"
     /// A device answers a call of the server.
     public static let toServerRPCResponse: Self = "TO_SERVER_RPC_RESPONSE"
+    /// The server calls a method of a device.
+    public static let rpcCallFromServerToDevice: Self = "RPC_CALL_FROM_SERVER_TO_DEVICE"
+    /// Somebody who is no device yet asks to become one.
+    public static let provisionRequest: Self = "PROVISION_REQUEST"
+    /// A device tells that it may be claimed.
+    public static let claimRequest: Self = "CLAIM_REQUEST"
+    /// A session of a device began.
+    public static let connectEvent: Self = "CONNECT_EVENT"
+    /// A session of a device ended.
+    public static let disconnectEvent: Self = "DISCONNECT_EVENT"
+    /// A device that was silent is heard of again.
+    public static let activityEvent: Self = "ACTIVITY_EVENT"
+    /// Nothing was heard of a device for so long that it counts as inactive.
+    public static let inactivityEvent: Self = "INACTIVITY_EVENT"
 }
 
 /// What a message carries.

@@ -1,8 +1,8 @@
 public import NodeKit
 
-/// The messages of updates and what their metadata holds.
+/// The messages of devices and their updates, and what their metadata holds.
 ///
-/// All ingress nodes and all OTA nodes keep to it.
+/// All ingress nodes and all OTA nodes keep to it. Where the answer is "empty", a device is also content with none.
 ///
 /// | Type | From | Metadata | Answer |
 /// |---|---|---|---|
@@ -15,6 +15,10 @@ public import NodeKit
 /// | `PACKAGE_UNASSIGNED` | `assignments` | `packageType` | |
 /// | `TO_SERVER_RPC_REQUEST` | device | `method`, `requestId`; data is the parameters | JSON |
 /// | `TO_SERVER_RPC_RESPONSE` | device | `requestId`; data is the answer | empty |
+/// | `PROVISION_REQUEST` | `Originator.unknown`, with the name that the device wants | data is the request as the device wrote it | JSON with `status` `SUCCESS`, `NOT_FOUND` or `FAILURE` |
+/// | `CLAIM_REQUEST` | device | data is the request, `{}` if the device wrote none | empty |
+/// | `CONNECT_EVENT` | device, of transports with sessions | data is `{}` | |
+/// | `DISCONNECT_EVENT` | device, of transports with sessions | data is `{}` | |
 public enum MessageKey {
     /// `FIRMWARE` or `SOFTWARE`.
     public static let packageType = "packageType"
