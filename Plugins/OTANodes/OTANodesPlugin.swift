@@ -15,6 +15,7 @@ public func windlassPlugin() -> UnsafeMutableRawPointer {
             ErrorClassificationNode.self,
             PackageInfoNode.self,
             PackageLookupNode.self,
+            ProvisionNode.self,
             SaveAttributesNode.self,
             SaveTelemetryNode.self,
             StateTrackingNode.self,

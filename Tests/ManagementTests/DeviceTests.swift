@@ -72,6 +72,37 @@ import Testing
         }
     }
 
+    @Test func howAProfileProvisionsIsSavedAndToldInThingsBoardsPlaces() async throws {
+        try await TestServer.run { server in
+            let body: JSON = [
+                "name": "P", "provisionType": "CHECK_PRE_PROVISIONED_DEVICES", "provisionDeviceKey": "k",
+                "profileData": [
+                    "configuration": ["type": "DEFAULT"],
+                    "provisionConfiguration": [
+                        "type": "CHECK_PRE_PROVISIONED_DEVICES", "provisionDeviceSecret": "s", "ours": 1,
+                    ],
+                ],
+            ]
+            let created = try await server.post("/api/deviceProfile", body).json
+            for name in ["provisionType", "provisionDeviceKey", "profileData"] { #expect(created[name] == body[name]) }
+            let id = try #require(DeviceProfileId(created.entityId))
+            let saved = try #require(server.services.state.withLock { $0.profiles[id] })
+            #expect(
+                saved.provisioning
+                    == ProfileProvisioning(kind: .checkPreProvisionedDevices, deviceKey: "k", deviceSecret: "s")
+            )
+            #expect(!saved.settings.description.contains("\"s\""), "a secret is kept in one place")
+            #expect(try await server.post("/api/deviceProfile", created).json == created)
+            let plain = try await server.post("/api/deviceProfile", ["name": "Q"]).json
+            #expect(plain["provisionType"] == "DISABLED")
+            #expect(
+                plain["profileData"]?["provisionConfiguration"] == ["type": "DISABLED", "provisionDeviceSecret": nil]
+            )
+            try (try await server.post("/api/deviceProfile", ["name": "R", "provisionType": "SOMETIMES"]))
+                .expectError(400, 31)
+        }
+    }
+
     @Test func theDefaultProfileIsToldAndChanged() async throws {
         try await TestServer.run { server in
             #expect(try await server.get("/api/deviceProfileInfo/default").json["name"] == "default")

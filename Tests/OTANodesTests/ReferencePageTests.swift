@@ -14,7 +14,8 @@ import Testing
         let descriptors = [
             AssignmentsNode.descriptor, AttributePushNode.descriptor, AttributesReplyNode.descriptor,
             ChunkServeNode.descriptor, ErrorClassificationNode.descriptor, PackageInfoNode.descriptor,
-            PackageLookupNode.descriptor, SaveAttributesNode.descriptor, SaveTelemetryNode.descriptor,
+            PackageLookupNode.descriptor, ProvisionNode.descriptor, SaveAttributesNode.descriptor,
+            SaveTelemetryNode.descriptor,
             StateTrackingNode.descriptor,
         ]
         for descriptor in descriptors {

@@ -140,6 +140,10 @@ public struct MessageType: RawRepresentable, Hashable, Sendable, ExpressibleBySt
     public static let rpcCallFromServerToDevice: Self = "RPC_CALL_FROM_SERVER_TO_DEVICE"
     /// Somebody who is no device yet asks to become one.
     public static let provisionRequest: Self = "PROVISION_REQUEST"
+    /// Somebody became a device.
+    public static let provisionSuccess: Self = "PROVISION_SUCCESS"
+    /// Somebody was refused who wanted to become a device.
+    public static let provisionFailure: Self = "PROVISION_FAILURE"
     /// A device tells that it may be claimed.
     public static let claimRequest: Self = "CLAIM_REQUEST"
     /// A session of a device began.

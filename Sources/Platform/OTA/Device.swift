@@ -74,6 +74,8 @@ public struct DeviceProfile: Sendable, Hashable {
     public var firmwareId: OtaPackageId?
     /// Software for devices without their own.
     public var softwareId: OtaPackageId?
+    /// How devices without credentials may become devices of this profile.
+    public var provisioning: ProfileProvisioning
     /// Members of the REST API's form that Windlass does not act on (`transportType`, `profileData`, …), kept as they are.
     public var settings: JSON
 
@@ -87,6 +89,7 @@ public struct DeviceProfile: Sendable, Hashable {
         isDefault: Bool = false,
         firmwareId: OtaPackageId? = nil,
         softwareId: OtaPackageId? = nil,
+        provisioning: ProfileProvisioning = ProfileProvisioning(),
         settings: JSON = [:]
     ) {
         self.id = id
@@ -97,6 +100,7 @@ public struct DeviceProfile: Sendable, Hashable {
         self.isDefault = isDefault
         self.firmwareId = firmwareId
         self.softwareId = softwareId
+        self.provisioning = provisioning
         self.settings = settings
     }
 

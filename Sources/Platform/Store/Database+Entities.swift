@@ -34,6 +34,11 @@ extension DeviceProfile {
             isDefault: row["is_default"],
             firmwareId: row.idIfPresent("firmware_id"),
             softwareId: row.idIfPresent("software_id"),
+            provisioning: ProfileProvisioning(
+                kind: try row.choice("provision_type"),
+                deviceKey: row["provision_device_key"],
+                deviceSecret: row["provision_device_secret"]
+            ),
             settings: try JSON(stored: row["settings"])
         )
     }
@@ -104,12 +109,14 @@ extension Database {
         try self.run(
             """
             INSERT INTO device_profile
-                (id, created_time, tenant_id, name, description, is_default, firmware_id, software_id, settings)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+                (id, created_time, tenant_id, name, description, is_default, firmware_id, software_id, settings,
+                    provision_type, provision_device_key, provision_device_secret)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
             """,
             [
                 profile.id.uuid, profile.createdTime.rawValue, profile.tenantId.uuid, profile.name, profile.description,
                 profile.isDefault, profile.firmwareId?.uuid, profile.softwareId?.uuid, profile.settings.description,
+                profile.provisioning.kind.rawValue, profile.provisioning.deviceKey, profile.provisioning.deviceSecret,
             ]
         )
     }
@@ -117,11 +124,14 @@ extension Database {
     func update(_ profile: DeviceProfile) throws {
         try self.run(
             """
-            UPDATE device_profile SET name = ?, description = ?, firmware_id = ?, software_id = ?, settings = ? WHERE id = ?
+            UPDATE device_profile SET name = ?, description = ?, firmware_id = ?, software_id = ?, settings = ?,
+                provision_type = ?, provision_device_key = ?, provision_device_secret = ?
+            WHERE id = ?
             """,
             [
                 profile.name, profile.description, profile.firmwareId?.uuid, profile.softwareId?.uuid,
-                profile.settings.description, profile.id.uuid,
+                profile.settings.description, profile.provisioning.kind.rawValue, profile.provisioning.deviceKey,
+                profile.provisioning.deviceSecret, profile.id.uuid,
             ]
         )
     }

@@ -41,13 +41,7 @@ extension SQLiteStore: AttributesService {
         try await self.write { db, effects in
             let number = try db.number(of: device)
             for (key, value) in values.members {
-                guard let columns = value.columns else { continue }
-                try db.run(
-                    """
-                    INSERT OR REPLACE INTO attribute (device, scope, key, kind, value, last_update) VALUES (?, ?, ?, ?, ?, ?)
-                    """,
-                    [number, scope.rawValue, key, columns.kind, columns.value, time.rawValue]
-                )
+                try db.insertAttribute(number, scope, key, value, at: time)
             }
             if scope == .shared { effects.notifications = [(device, .attributesUpdated(values))] }
         }
@@ -83,5 +77,24 @@ extension SQLiteStore: AttributesService {
             guard !key.isEmpty else { throw NodeError(.badRequest, "Key can't be empty!") }
             try Self.checkLength(key, of: "key", max: Self.keyLengthMax)
         }
+    }
+}
+
+extension Database {
+    /// Adds or replaces one attribute; `null` is left out.
+    func insertAttribute(
+        _ device: Int64,
+        _ scope: AttributeScope,
+        _ key: String,
+        _ value: JSON,
+        at time: Timestamp
+    ) throws {
+        guard let columns = value.columns else { return }
+        try self.run(
+            """
+            INSERT OR REPLACE INTO attribute (device, scope, key, kind, value, last_update) VALUES (?, ?, ?, ?, ?, ?)
+            """,
+            [device, scope.rawValue, key, columns.kind, columns.value, time.rawValue]
+        )
     }
 }

@@ -109,7 +109,7 @@ extension SQLiteStore: DeviceAuthenticator {
     }
 
     /// Checks credentials and works out what those of MQTT and certificates are looked up by.
-    private static func completed(_ credentials: DeviceCredentials) throws -> DeviceCredentials {
+    static func completed(_ credentials: DeviceCredentials) throws -> DeviceCredentials {
         var credentials = credentials
         switch credentials.kind {
         case .accessToken:
@@ -178,8 +178,7 @@ struct MQTTBasicCredentials: Sendable, Hashable {
         if let wanted = self.clientId, wanted != clientId { return false }
         if let wanted = self.userName, wanted != userName { return false }
         guard let wanted = self.password else { return true }
-        // Digests of the same length, compared as a whole, so that the time tells nothing about the password.
-        return SHA256.hash(data: Array(wanted.utf8)) == SHA256.hash(data: Array((password ?? "").utf8))
+        return wanted.isSameSecret(as: password ?? "")
     }
 
     /// What credentials with these members are found by, built as in ThingsBoard but of SHA-256.
@@ -195,6 +194,14 @@ struct MQTTBasicCredentials: Sendable, Hashable {
         var checksum = Checksum(.sha256)
         Array(text.utf8).withUnsafeBytes { checksum.update($0) }
         return checksum.hexadecimal
+    }
+}
+
+extension String {
+    /// Whether two secrets are the same, in a time that tells nothing about them: digests of the same length are compared as a
+    /// whole.
+    func isSameSecret(as other: String) -> Bool {
+        SHA256.hash(data: Array(self.utf8)) == SHA256.hash(data: Array(other.utf8))
     }
 }
 

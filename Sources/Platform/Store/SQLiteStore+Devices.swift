@@ -56,63 +56,72 @@ extension SQLiteStore: DeviceService {
     public func saveDevice(_ device: Device, accessToken: String?) async throws -> Device {
         try Self.check(device)
         let now = self.now()
+        let token = accessToken.flatMap { $0.isEmpty ? nil : $0 } ?? Self.randomText()
+        let credentials = DeviceCredentials(createdTime: now, deviceId: device.id, credentialsId: token)
         return try await self.write { db, effects in
-            guard let profile = try db.profile(device.deviceProfileId) else {
-                throw NodeError(.badRequest, "Device is referencing to non-existent device profile!")
-            }
-            let taken = try db.integer(
-                "SELECT no FROM device WHERE tenant_id = ? AND name = ? AND id <> ?",
-                [device.tenantId.uuid, device.name, device.id.uuid]
-            )
-            guard taken == nil else { throw NodeError(.badRequest, "Device with such name already exists!") }
-            let old = try db.device(device.id)
-            for type in OtaPackageType.allCases {
-                // What did not change was checked when it was saved.
-                guard let id = device.packageId(of: type) else { continue }
-                if let old, old.device.packageId(of: type) == id, old.device.deviceProfileId == profile.id { continue }
-                try OtaPackageRules.checkAssignment(
-                    of: db.package(id),
-                    as: type,
-                    tenantId: device.tenantId,
-                    deviceProfileId: profile.id
-                )
-            }
-            var saved = device
-            let number: Int64
-            var oldEffective: [OtaPackageType: OtaPackageId] = [:]
-            if let old {
-                saved.createdTime = old.device.createdTime
-                saved.tenantId = old.device.tenantId
-                number = old.number
-                let oldProfile = try db.profile(old.device.deviceProfileId)
-                for type in OtaPackageType.allCases {
-                    oldEffective[type] = old.device.packageId(of: type) ?? oldProfile?.packageId(of: type)
-                }
-                try db.update(saved)
-                effects.devices = [device.id]
-                if old.device.name != device.name || old.device.deviceProfileId != device.deviceProfileId,
-                    let credentials = try db.credentials(of: device.id)
-                {
-                    effects.credentials = [credentials.credentialsId]
-                }
-            } else {
-                number = try db.insert(saved)
-                effects.devices = [device.id]
-                let token = accessToken.flatMap { $0.isEmpty ? nil : $0 } ?? Self.randomToken()
-                try Self.insert(
-                    DeviceCredentials(createdTime: now, deviceId: device.id, credentialsId: token),
-                    of: number,
-                    db
-                )
-            }
-            for type in OtaPackageType.allCases {
-                let effective = saved.packageId(of: type) ?? profile.packageId(of: type)
-                guard effective != oldEffective[type] else { continue }
-                try db.assign(effective, type: type, to: .device(number), at: now)
-                effects.assignments = true
-            }
-            return saved
+            try Self.save(device, credentials: credentials, at: now, db, &effects)
         }
+    }
+
+    /// Creates or replaces a device that was checked, and queues its update if its effective package changes.
+    ///
+    /// The credentials are those of a device that is new.
+    static func save(
+        _ device: Device,
+        credentials: DeviceCredentials,
+        at now: Timestamp,
+        _ db: Database,
+        _ effects: inout Effects
+    ) throws -> Device {
+        guard let profile = try db.profile(device.deviceProfileId) else {
+            throw NodeError(.badRequest, "Device is referencing to non-existent device profile!")
+        }
+        let taken = try db.integer(
+            "SELECT no FROM device WHERE tenant_id = ? AND name = ? AND id <> ?",
+            [device.tenantId.uuid, device.name, device.id.uuid]
+        )
+        guard taken == nil else { throw NodeError(.badRequest, "Device with such name already exists!") }
+        let old = try db.device(device.id)
+        for type in OtaPackageType.allCases {
+            // What did not change was checked when it was saved.
+            guard let id = device.packageId(of: type) else { continue }
+            if let old, old.device.packageId(of: type) == id, old.device.deviceProfileId == profile.id { continue }
+            try OtaPackageRules.checkAssignment(
+                of: db.package(id),
+                as: type,
+                tenantId: device.tenantId,
+                deviceProfileId: profile.id
+            )
+        }
+        var saved = device
+        let number: Int64
+        var oldEffective: [OtaPackageType: OtaPackageId] = [:]
+        effects.devices = [device.id]
+        if let old {
+            saved.createdTime = old.device.createdTime
+            saved.tenantId = old.device.tenantId
+            number = old.number
+            let oldProfile = try db.profile(old.device.deviceProfileId)
+            for type in OtaPackageType.allCases {
+                oldEffective[type] = old.device.packageId(of: type) ?? oldProfile?.packageId(of: type)
+            }
+            try db.update(saved)
+            if old.device.name != device.name || old.device.deviceProfileId != device.deviceProfileId,
+                let credentials = try db.credentials(of: device.id)
+            {
+                effects.credentials = [credentials.credentialsId]
+            }
+        } else {
+            number = try db.insert(saved)
+            try Self.insert(credentials, of: number, db)
+        }
+        for type in OtaPackageType.allCases {
+            let effective = saved.packageId(of: type) ?? profile.packageId(of: type)
+            guard effective != oldEffective[type] else { continue }
+            try db.assign(effective, type: type, to: .device(number), at: now)
+            effects.assignments = true
+        }
+        return saved
     }
 
     /// Removes a device with all that is stored about it.
@@ -126,7 +135,8 @@ extension SQLiteStore: DeviceService {
         }
     }
 
-    private static func check(_ device: Device) throws {
+    /// Refuses a device without a name, or with texts that are too long.
+    static func check(_ device: Device) throws {
         guard !device.name.allSatisfy(\.isWhitespace) else {
             throw NodeError(.badRequest, "Device name should be specified!")
         }
@@ -140,8 +150,8 @@ extension SQLiteStore: DeviceService {
         throw NodeError(.badRequest, "\(name) length must be equal or less than \(max)")
     }
 
-    /// Twenty letters and digits that nobody can guess, as ThingsBoard makes tokens.
-    private static func randomToken() -> String {
+    /// Twenty letters and digits that nobody can guess, as ThingsBoard makes tokens, keys, secrets and names.
+    static func randomText() -> String {
         let characters = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")
         return String((0..<20).compactMap { _ in characters.randomElement() })
     }

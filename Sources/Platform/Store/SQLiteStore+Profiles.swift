@@ -51,6 +51,8 @@ extension SQLiteStore {
             throw NodeError(.badRequest, "Device profile name should be specified!")
         }
         try Self.checkLength(profile.name, of: "name")
+        try Self.checkLength(profile.provisioning.deviceKey, of: "provisionDeviceKey")
+        try Self.checkLength(profile.provisioning.deviceSecret, of: "provisionDeviceSecret")
         let now = self.now()
         return try await self.write { db, effects in
             let taken = try db.exists(
@@ -69,6 +71,7 @@ extension SQLiteStore {
                 )
             }
             var saved = profile
+            saved.provisioning = try Self.completed(profile.provisioning, of: profile.id, old: old?.provisioning, db)
             guard let old else {
                 saved.isDefault = false
                 try db.insert(saved)

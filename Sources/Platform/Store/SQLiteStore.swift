@@ -93,6 +93,7 @@ public final class SQLiteStore: Sendable {
         registry.register(self, as: (any OtaPackageService).self)
         registry.register(self, as: (any DeviceService).self)
         registry.register(self, as: (any DeviceAuthenticator).self)
+        registry.register(self, as: (any DeviceProvisioningService).self)
         registry.register(self, as: (any AttributesService).self)
         registry.register(self, as: (any TimeseriesService).self)
         registry.register(self, as: (any UpdateService).self)
