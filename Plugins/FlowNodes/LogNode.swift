@@ -67,61 +67,20 @@ public struct LogNode: Node {
     }
 }
 
-/// A text with places for variables.
+/// A line for the log with places for variables.
 struct LogTemplate {
-    private enum Part {
-        case text(String)
-        case variable(String)
-    }
-
     /// The most characters of a variable's value that join a line.
     static let valueLengthMax = 256
 
-    private var parts: [Part] = []
+    private let template: TextTemplate
 
     /// Reads a template.
     ///
-    /// - Throws: ``NodeError`` with code `bad-value` if a brace has no partner or nothing between.
-    init(_ template: String) throws(NodeError) {
-        var text = ""
-        var rest = template[...]
-        while let character = rest.popFirst() {
-            switch character {
-            case "{" where rest.first == "{", "}" where rest.first == "}":
-                text.append(character)
-                rest.removeFirst()
-            case "{":
-                guard let end = rest.firstIndex(of: "}"), end > rest.startIndex else {
-                    throw NodeError(
-                        "bad-value",
-                        "'{' must be followed by a variable's name and '}'; write '{{' for a brace"
-                    )
-                }
-                self.parts.append(.text(text))
-                self.parts.append(.variable(String(rest[..<end])))
-                text = ""
-                rest = rest[rest.index(after: end)...]
-            case "}":
-                throw NodeError("bad-value", "'}' closes nothing; write '}}' for a brace")
-            default:
-                text.append(character)
-            }
-        }
-        self.parts.append(.text(text))
-    }
+    /// - Throws: ``NodeError`` as ``TextTemplate``.
+    init(_ template: String) throws(NodeError) { self.template = try TextTemplate(template) }
 
     /// The line for a message; a variable that it does not have is left out.
-    func text(for message: Message) -> String {
-        var line = ""
-        for part in self.parts {
-            switch part {
-            case .text(let text): line += text
-            case .variable(let name):
-                if let value = message.value(forVariable: name) { line += Self.printable(value.text) }
-            }
-        }
-        return line
-    }
+    func text(for message: Message) -> String { self.template.text(for: message) { Self.printable($0) } }
 
     /// A text that may be a device's own word, short and on one line, so that it cannot pass for a line of its own.
     static func printable(_ text: String, lengthMax: Int = Self.valueLengthMax) -> String {

@@ -19,6 +19,12 @@ public struct ReplyNode: Node {
                 summary: "Whether the request is accepted, or why it is refused; each protocol has its own word for it."
             ),
             .string("message", optional: true, summary: "A sentence that tells the device why it is refused."),
+            .string(
+                "json",
+                optional: true,
+                summary:
+                    "What an accepted request is answered with; a text \"{name}\" in it becomes a variable's value."
+            ),
         ]
     )
 
@@ -28,26 +34,39 @@ public struct ReplyNode: Node {
         .unavailable, .timedOut, .internalError,
     ]
 
-    private let reply: Reply
+    private enum Answer {
+        case fixed(Reply)
+        case json(JSONTemplate)
+    }
+
+    private let answer: Answer
 
     /// Reads the configuration; opens nothing and starts nothing.
     ///
-    /// - Throws: ``NodeError`` with code `bad-value` if an accepted request is to get a message.
+    /// - Throws: ``NodeError`` with code `bad-value` if an accepted request is to get a message, a refused one JSON, or that is
+    ///   none.
     public init(configuration: Configuration, services: NodeServices) throws {
         let status = configuration.string("status")
         let message = configuration.stringIfPresent("message")
+        let json = configuration.stringIfPresent("json")
         guard status == Self.ok else {
-            self.reply = .refused(NodeError(.init(rawValue: status), message ?? "refused by the chain"))
+            guard json == nil else {
+                throw NodeError("bad-value", "a request that is refused gets no 'json'; leave it out, or 'status'")
+            }
+            self.answer = .fixed(.refused(NodeError(.init(rawValue: status), message ?? "refused by the chain")))
             return
         }
         guard message == nil else {
             throw NodeError("bad-value", "a request that is accepted gets no 'message'; leave it out or set 'status'")
         }
-        self.reply = .empty
+        self.answer = try json.map { .json(try JSONTemplate(parsing: $0)) } ?? .fixed(.empty)
     }
 
     /// Sets the reply.
     public func process(_ message: Message) async throws -> Emission {
-        .route(message.replying(self.reply), to: .success)
+        switch self.answer {
+        case .fixed(let reply): .route(message.replying(reply), to: .success)
+        case .json(let template): .route(message.replying(.json(template.value(for: message))), to: .success)
+        }
     }
 }

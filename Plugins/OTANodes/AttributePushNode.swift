@@ -1,6 +1,5 @@
 public import NodeKit
 import OTA
-import Synchronization
 
 /// Tells a device about its new package, or that it has none any more, by its shared attributes.
 ///
@@ -42,7 +41,7 @@ public struct AttributePushNode: Node {
     )
 
     private let setsTargetAttributes: Bool
-    private let rpc: RemoteCall?
+    private let rpc: PackageCall?
     private let packages: any OtaPackageService
     private let attributes: any AttributesService
     private let updates: any UpdateService
@@ -51,7 +50,7 @@ public struct AttributePushNode: Node {
     public init(configuration: Configuration, services: NodeServices) throws {
         self.setsTargetAttributes = configuration.boolean("target-attributes")
         self.rpc = try configuration.stringIfPresent("rpc-method").map {
-            RemoteCall(method: $0, sessions: try services.require(DeviceSessions.self))
+            PackageCall(method: $0, calls: try services.require(DeviceCalls.self))
         }
         self.packages = try services.require((any OtaPackageService).self)
         self.attributes = try services.require((any AttributesService).self)
@@ -112,20 +111,13 @@ public struct AttributePushNode: Node {
     }
 }
 
-/// Calls one method on the devices that are connected, each call with the next number.
-private final class RemoteCall: Sendable {
-    private let method: String
-    private let sessions: DeviceSessions
-    private let calls = Atomic<Int32>(0)
-
-    init(method: String, sessions: DeviceSessions) {
-        self.method = method
-        self.sessions = sessions
-    }
+/// Calls one method on the devices that are connected.
+private struct PackageCall: Sendable {
+    let method: String
+    let calls: DeviceCalls
 
     func call(_ device: DeviceId, _ params: JSON) {
-        let id = self.calls.wrappingAdd(1, ordering: .relaxed).newValue & .max
-        self.sessions.notify(device.uuid, .rpcRequest(id: Int(id), method: self.method, params: params))
+        self.calls.tell(device.uuid, method: self.method, params: params)
     }
 }
 

@@ -64,7 +64,39 @@ import Testing
         #expect(error.message == text ?? "refused by the chain")
     }
 
-    @Test(arguments: [["status": "teapot"], ["status": "ok", "message": "hello"], ["message": "hello"]])
+    @Test(
+        arguments: [
+            ("{}", "{}"), (" [1, 2.5, true, null, \"x\"] ", "[1,2.5,true,null,\"x\"]"), ("\"{size}\"", "4"),
+            (
+                #"{"name":"{deviceName}","size":"{size}","list":["{list}","{absent}"]}"#,
+                #"{"name":"device-1","size":4,"list":[[1,{"a":null}],null]}"#
+            ),
+            (
+                #"{"text":"{deviceName} has {size} of {absent}{list}"}"#,
+                #"{"text":"device-1 has 4 of [1,{\"a\":null}]"}"#
+            ),
+            (#"{"{size}":"{{size}}"}"#, #"{"{size}":"{size}"}"#),
+            (#"["{quote}","<{quote}>"]"#, #"["\",\"x\":\"","<\",\"x\":\">"]"#),
+        ]
+    )
+    func `reply answers with JSON, variables filled in with their types`(json: String, answer: String) async throws {
+        let node = try ReplyNode.make(["json": json])
+        let metadata: Metadata = ["size": 4, "list": [1, ["a": nil]], "quote": #"","x":""#]
+        let message = try await node.process(.of(.toServerRPCRequest, metadata)).only.message
+        guard case .json(let value) = message.reply else {
+            Issue.record("the reply is \(String(describing: message.reply))")
+            return
+        }
+        #expect(value.description == answer)
+    }
+
+    @Test(
+        arguments: [
+            ["status": "teapot"], ["status": "ok", "message": "hello"], ["message": "hello"], ["json": "{"],
+            ["json": ""], ["json": "{name}"], ["json": "\"{\""], ["json": "\"}\""], ["json": "[\"{}\"]"],
+            ["json": "1", "status": "conflict"], ["json": "1", "message": "hello"],
+        ]
+    )
     func `reply refuses attributes that make no sense`(attributes: [String: String]) {
         #expect(throws: NodeError.self) { try ReplyNode.make(attributes) }
     }

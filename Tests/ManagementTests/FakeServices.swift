@@ -28,6 +28,7 @@ final class FakeServices: OtaPackageService, DeviceService, AttributesService, T
     }
 
     let state = Mutex(State())
+    let calls = DeviceCalls(sessions: DeviceSessions())
     let defaultProfile = DeviceProfile(name: "default", isDefault: true)
 
     init() {
@@ -42,6 +43,7 @@ final class FakeServices: OtaPackageService, DeviceService, AttributesService, T
         registry.register(self, as: (any TimeseriesService).self)
         registry.register(self, as: (any UpdateService).self)
         registry.register(self, as: (any UserService).self)
+        registry.register(self.calls, as: DeviceCalls.self)
         return registry
     }
 

@@ -13,8 +13,10 @@ import Testing
         let sections = page.components(separatedBy: "\n### ")
         let descriptors = [
             AssignmentsNode.descriptor, AttributePushNode.descriptor, AttributesReplyNode.descriptor,
-            ChunkServeNode.descriptor, ErrorClassificationNode.descriptor, PackageInfoNode.descriptor,
-            PackageLookupNode.descriptor, ProvisionNode.descriptor, SaveAttributesNode.descriptor,
+            CallsNode.descriptor, ChunkServeNode.descriptor, ErrorClassificationNode.descriptor,
+            PackageInfoNode.descriptor,
+            PackageLookupNode.descriptor, ProvisionNode.descriptor, RPCReplyNode.descriptor, RPCRequestNode.descriptor,
+            SaveAttributesNode.descriptor,
             SaveTelemetryNode.descriptor,
             StateTrackingNode.descriptor,
         ]

@@ -61,7 +61,7 @@ public struct Host: Sendable {
         let sessions = DeviceSessions()
         let store = try await SQLiteStore.open(directory: self.options.data, sessions: sessions)
         do {
-            try await self.run(types: types, sources: sources, store: store, onEvent: onEvent)
+            try await self.run(types: types, sources: sources, store: store, sessions: sessions, onEvent: onEvent)
         } catch {
             await store.close()
             throw error
@@ -73,10 +73,12 @@ public struct Host: Sendable {
         types: NodeTypes,
         sources: [ChainSource],
         store: SQLiteStore,
+        sessions: DeviceSessions,
         onEvent: @escaping @Sendable (Event) -> Void
     ) async throws {
         var registry = ServiceRegistry()
         store.register(in: &registry)
+        registry.register(DeviceCalls(sessions: sessions), as: DeviceCalls.self)
         let password = self.options.environment["WINDLASS_ADMIN_PASSWORD"]
         let users = try BootstrappedUsers(
             store,

@@ -155,6 +155,14 @@ struct BodyReader {
         }
     }
 
+    func integer(_ name: String) throws -> Int64? {
+        switch self[name] {
+        case nil: return nil
+        case .integer(let value): return value
+        case let value?: throw APIError.badRequest("'\(name)' must be a whole number, not \(value.kind)")
+        }
+    }
+
     /// The object that a member is.
     func nested(_ name: String) throws -> BodyReader? {
         switch self[name] {

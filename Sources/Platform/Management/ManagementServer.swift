@@ -57,7 +57,7 @@ public struct ManagementServer: Service {
     ///
     /// - Parameters:
     ///   - options: Where to listen, and limits.
-    ///   - services: Must have the services of packages, devices, attributes, time series, updates and users.
+    ///   - services: Must have the services of packages, devices, attributes, time series, updates and users, and device calls.
     ///   - eventLoopGroup: The event loops that all connections share.
     ///   - logger: For failures of our own; requests are not logged.
     ///   - now: The time of day.
@@ -119,6 +119,7 @@ public struct ManagementServer: Service {
         DeviceProfileRoutes(services: self.services, now: self.now).add(to: &routes)
         TelemetryRoutes(services: self.services, now: self.now).add(to: &routes)
         UpdateRoutes(services: self.services).add(to: &routes)
+        RPCRoutes(services: self.services, now: self.now).add(to: &routes)
         let responder = APIResponder(
             routes: routes,
             tokens: tokens,
@@ -193,6 +194,7 @@ struct ManagementServices: Sendable {
     let timeseries: any TimeseriesService
     let updates: any UpdateService
     let users: any UserService
+    let calls: DeviceCalls
 
     init(_ registry: ServiceRegistry) throws(NodeError) {
         func require<Service>(_ type: Service.Type) throws(NodeError) -> Service {
@@ -210,5 +212,6 @@ struct ManagementServices: Sendable {
         self.timeseries = try require((any TimeseriesService).self)
         self.updates = try require((any UpdateService).self)
         self.users = try require((any UserService).self)
+        self.calls = try require(DeviceCalls.self)
     }
 }

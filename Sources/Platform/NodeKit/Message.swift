@@ -209,6 +209,13 @@ public struct Timestamp: RawRepresentable, Hashable, Comparable, Sendable, Custo
     public init(milliseconds: Int64) { self.rawValue = milliseconds }
     /// The time by the system's clock.
     public static var now: Timestamp { Timestamp(milliseconds: Int64(Date().timeIntervalSince1970 * 1000)) }
+    /// The time so much later, in whole milliseconds.
+    public func adding(_ duration: Duration) -> Timestamp {
+        let (seconds, attoseconds) = duration.components
+        return Timestamp(milliseconds: self.rawValue + seconds * 1000 + attoseconds / 1_000_000_000_000_000)
+    }
+    /// How long it is from this time to another; negative if that is earlier.
+    public func duration(to other: Timestamp) -> Duration { .milliseconds(other.rawValue - self.rawValue) }
     /// The earlier time is less.
     public static func < (a: Timestamp, b: Timestamp) -> Bool { a.rawValue < b.rawValue }
     /// Milliseconds since 1970-01-01 UTC, in digits.

@@ -28,9 +28,18 @@ public final class DeviceSessions: Sendable {
         fileprivate let id: UInt64
     }
 
+    /// A notification that waits for a listener.
+    struct Held: Sendable {
+        fileprivate let device: UUID
+        fileprivate let id: UInt64
+        fileprivate let notification: DeviceNotification
+        fileprivate let onTaken: @Sendable () -> Void
+    }
+
     private struct State {
         var nextID: UInt64 = 0
-        var handlers: [UUID: [(id: UInt64, handler: Handler)]] = [:]
+        var handlers: [UUID: [(id: UInt64, handler: @Sendable (DeviceNotification) -> Bool)]] = [:]
+        var held: [UUID: [Held]] = [:]
     }
 
     private let state = Mutex(State())
@@ -38,15 +47,34 @@ public final class DeviceSessions: Sendable {
     /// Makes a registry without listeners.
     public init() {}
 
-    /// Adds a listener for a device.
+    /// Adds a listener for a device that takes every notification.
     ///
     /// End it with ``unsubscribe(_:)``.
     public func subscribe(_ device: UUID, _ handler: @escaping Handler) -> Subscription {
-        self.state.withLock { state in
+        self.subscribeSelectively(device) { notification in
+            handler(notification)
+            return true
+        }
+    }
+
+    /// Adds a listener for a device that takes some notifications, such as calls but not attributes.
+    ///
+    /// It may be called with calls that wait for such a listener before this method returns. End it with ``unsubscribe(_:)``.
+    ///
+    /// - Parameters:
+    ///   - device: The device.
+    ///   - handler: Called as a ``Handler``; returns whether it took the notification, and so will tell the device.
+    public func subscribeSelectively(
+        _ device: UUID,
+        _ handler: @escaping @Sendable (DeviceNotification) -> Bool
+    ) -> Subscription {
+        let (subscription, held) = self.state.withLock { state in
             state.nextID += 1
             state.handlers[device, default: []].append((state.nextID, handler))
-            return Subscription(device: device, id: state.nextID)
+            return (Subscription(device: device, id: state.nextID), state.held[device] ?? [])
         }
+        for entry in held where handler(entry.notification) && self.withdraw(entry) { entry.onTaken() }
+        return subscription
     }
 
     /// Removes a listener.
@@ -61,11 +89,50 @@ public final class DeviceSessions: Sendable {
 
     /// Tells all listeners of a device, in the order in which they came.
     ///
-    /// - Returns: How many there were.
+    /// - Returns: How many took it.
     @discardableResult
     public func notify(_ device: UUID, _ notification: DeviceNotification) -> Int {
         let handlers = self.state.withLock { $0.handlers[device] ?? [] }
-        for entry in handlers { entry.handler(notification) }
-        return handlers.count
+        return handlers.count { $0.handler(notification) }
     }
+
+    /// Tells all listeners of a device, or, if none takes it, the first one that comes and does.
+    ///
+    /// - Parameters:
+    ///   - device: The device.
+    ///   - notification: What it is to be told.
+    ///   - onTaken: Called when a listener that came later took it.
+    /// - Returns: What to pass to ``withdraw(_:)`` in the end; `nil` if a listener took it.
+    func notifyOrHold(
+        _ device: UUID,
+        _ notification: DeviceNotification,
+        onTaken: @escaping @Sendable () -> Void
+    ) -> Held? {
+        guard self.notify(device, notification) == 0 else { return nil }
+        let (held, newer) = self.state.withLock { state in
+            state.nextID += 1
+            let held = Held(device: device, id: state.nextID, notification: notification, onTaken: onTaken)
+            state.held[device, default: []].append(held)
+            return (held, state.handlers[device] ?? [])
+        }
+        // A listener that came between the two steps above was not asked yet, and one that was asked refuses again.
+        guard newer.contains(where: { $0.handler(notification) }), self.withdraw(held) else { return held }
+        return nil
+    }
+
+    /// Lets a notification wait no longer.
+    ///
+    /// - Returns: Whether it still waited.
+    @discardableResult
+    func withdraw(_ held: Held) -> Bool {
+        self.state.withLock { state in
+            guard let index = state.held[held.device]?.firstIndex(where: { $0.id == held.id }) else { return false }
+            state.held[held.device]?.remove(at: index)
+            if state.held[held.device]?.isEmpty == true { state.held[held.device] = nil }
+            return true
+        }
+    }
+
+    /// How many notifications wait for a listener.
+    var heldCount: Int { self.state.withLock { $0.held.values.reduce(0) { $0 + $1.count } } }
 }

@@ -14,6 +14,7 @@ public import NodeKit
 /// | `PACKAGE_ASSIGNED` | `assignments` | `packageType`, `packageId` | |
 /// | `PACKAGE_UNASSIGNED` | `assignments` | `packageType` | |
 /// | `TO_SERVER_RPC_REQUEST` | device | `method`, `requestId`; data is the parameters | JSON |
+/// | `RPC_CALL_FROM_SERVER_TO_DEVICE` | `calls` | `method`; `oneway`: whether no answer is wanted; `expirationTime`: when the call times out, in milliseconds since 1970; data is the parameters | JSON, one way empty |
 /// | `TO_SERVER_RPC_RESPONSE` | device | `requestId`; data is the answer | empty |
 /// | `PROVISION_REQUEST` | `Originator.unknown`, with the name that the device wants | data is the request as the device wrote it | JSON with `status` `SUCCESS`, `NOT_FOUND` or `FAILURE` |
 /// | `CLAIM_REQUEST` | device | data is the request, `{}` if the device wrote none | empty |
@@ -40,6 +41,10 @@ public enum MessageKey {
     public static let method = "method"
     /// The identifier of a remote call or of a request over MQTT.
     public static let requestId = "requestId"
+    /// Whether a remote call of the server wants no answer.
+    public static let oneWay = "oneway"
+    /// When a remote call of the server times out, in milliseconds since 1970-01-01 UTC.
+    public static let expirationTime = "expirationTime"
     /// The transport a device message came over: `http`, `mqtt` or `coap`.
     public static let transport = "transport"
 }
