@@ -42,15 +42,8 @@ struct HTTPIngress: IngressNode {
     }
 
     func run(_ outlet: any Outlet) async throws {
-        let connections = Connections(limits: self.limits, logger: self.services.logger)
-        let shared = HTTPShared(
-            limits: self.limits,
-            api: DeviceAPI(authenticator: self.authenticator, outlet: outlet, now: self.services.now),
-            connections: connections,
-            quota: LongPollQuota(total: self.limits.longPolls, perDevice: self.limits.longPollsPerDevice),
-            sessions: self.sessions,
-            now: self.services.now
-        )
+        let connections = self.connections()
+        let shared = self.shared(outlet, connections)
         let listener = try await self.listen(shared)
         if let address = listener.localAddress, let port = address.port {
             outlet.ready([Listener(scheme: "http", host: address.ipAddress ?? self.host, port: port)])
@@ -65,6 +58,21 @@ struct HTTPIngress: IngressNode {
         guard Task.isCancelled else {
             throw NodeError("listener-closed", "the listener on '\(self.host):\(self.port)' was closed by the system")
         }
+    }
+
+    /// The list of connections, empty.
+    func connections() -> Connections { Connections(limits: self.limits, logger: self.services.logger) }
+
+    /// What all connections share.
+    func shared(_ outlet: any Outlet, _ connections: Connections) -> HTTPShared {
+        HTTPShared(
+            limits: self.limits,
+            api: DeviceAPI(authenticator: self.authenticator, outlet: outlet, now: self.services.now),
+            connections: connections,
+            quota: LongPollQuota(total: self.limits.longPolls, perDevice: self.limits.longPollsPerDevice),
+            sessions: self.sessions,
+            now: self.services.now
+        )
     }
 
     private func listen(_ shared: HTTPShared) async throws -> any Channel {
@@ -94,7 +102,8 @@ struct HTTPIngress: IngressNode {
         }
     }
 
-    private static func initialize(_ channel: any Channel, _ shared: HTTPShared) throws {
+    /// Makes a new connection one of the listener's.
+    static func initialize(_ channel: any Channel, _ shared: HTTPShared) throws {
         let connection = HTTPConnection(shared: shared, eventLoop: channel.eventLoop)
         let bound = NIOLoopBound(connection, eventLoop: channel.eventLoop)
         let isAdmitted = shared.connections.admit(channel) {
