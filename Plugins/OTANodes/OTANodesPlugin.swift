@@ -8,6 +8,7 @@ public func windlassPlugin() -> UnsafeMutableRawPointer {
         version: Platform.version,
         namespace: "urn:windlass:ota",
         nodes: [
+            ActivityNode.self,
             AssignmentsNode.self,
             AttributePushNode.self,
             AttributesReplyNode.self,

@@ -247,6 +247,14 @@ final class FakeServices: OtaPackageService, DeviceService, AttributesService, T
         return keys
     }
 
+    func devices(
+        withAttribute key: String,
+        equalTo value: JSON,
+        in scope: AttributeScope,
+        after: DeviceId?,
+        limit: Int
+    ) async throws -> [Originator] { [] }
+
     func saveTimeseries(of device: DeviceId, _ points: [TelemetryPoint], at time: Timestamp) async throws {
         let entries = points.flatMap { point in
             point.values.members.map {

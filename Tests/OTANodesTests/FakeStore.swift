@@ -3,6 +3,7 @@ import NodeKit
 import NodeTesting
 import OTA
 import Synchronization
+import Testing
 
 /// The services of updates in memory, and what was asked of them.
 final class FakeStore: OtaPackageService, AttributesService, TimeseriesService, UpdateService {
@@ -17,6 +18,8 @@ final class FakeStore: OtaPackageService, AttributesService, TimeseriesService, 
         var effective: [OtaPackageType: OtaPackageId] = [:]
         var attributes: [AttributeScope: JSON.Object] = [:]
         var attributeSteps: [AttributeStep] = []
+        var activeDevices: [Originator] = []
+        var activeDevicesWereRead = 0
         var points: [TelemetryPoint] = []
         var pointTimes: [Timestamp] = []
         var reports: [StateReport] = []
@@ -37,7 +40,10 @@ final class FakeStore: OtaPackageService, AttributesService, TimeseriesService, 
     let state = Mutex(State())
     let sessions = DeviceSessions()
 
-    func services(clock: any Clock<Duration> = ContinuousClock()) -> NodeServices {
+    func services(
+        clock: any Clock<Duration> = ContinuousClock(),
+        now: @escaping @Sendable () -> Timestamp = { .now }
+    ) -> NodeServices {
         .testing(
             { registry in
                 registry.register(self, as: (any OtaPackageService).self)
@@ -47,7 +53,8 @@ final class FakeStore: OtaPackageService, AttributesService, TimeseriesService, 
                 registry.register(self.sessions, as: DeviceSessions.self)
                 registry.register(DeviceCalls(sessions: self.sessions, lastRequest: 0), as: DeviceCalls.self)
             },
-            clock: clock
+            clock: clock,
+            now: now
         )
     }
 
@@ -140,6 +147,22 @@ final class FakeStore: OtaPackageService, AttributesService, TimeseriesService, 
             for key in existing { state.attributes[scope]?[key] = nil }
             if !existing.isEmpty { state.attributeSteps.append(.deleted(existing)) }
             return existing
+        }
+    }
+
+    func devices(
+        withAttribute key: String,
+        equalTo value: JSON,
+        in scope: AttributeScope,
+        after: DeviceId?,
+        limit: Int
+    ) async throws -> [Originator] {
+        try self.check()
+        #expect(key == "active" && value == true && scope == .server)
+        return self.look { state in
+            state.activeDevicesWereRead += 1
+            let later = state.activeDevices.filter { device in after.map { device.id > $0.uuid } ?? true }
+            return Array(later.sorted { $0.id < $1.id }.prefix(limit))
         }
     }
 

@@ -12,7 +12,8 @@ import Testing
         let page = try String(contentsOf: root.appending(path: "docs/nodes.md"), encoding: .utf8)
         let sections = page.components(separatedBy: "\n### ")
         let descriptors = [
-            AssignmentsNode.descriptor, AttributePushNode.descriptor, AttributesReplyNode.descriptor,
+            ActivityNode.descriptor, AssignmentsNode.descriptor, AttributePushNode.descriptor,
+            AttributesReplyNode.descriptor,
             CallsNode.descriptor, ChunkServeNode.descriptor, ErrorClassificationNode.descriptor,
             PackageInfoNode.descriptor,
             PackageLookupNode.descriptor, ProvisionNode.descriptor, RPCReplyNode.descriptor, RPCRequestNode.descriptor,

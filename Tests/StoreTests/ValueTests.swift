@@ -6,6 +6,45 @@ import Testing
 @testable import Store
 
 @Suite struct ValueTests {
+    @Test("the devices with an attribute are found in pages, by scope, name, type and value")
+    func devicesByAttribute() async throws {
+        try await StoreFixture.with { fixture in
+            let store = fixture.store
+            let profile = try await fixture.profile("pumps")
+            var expected: [Originator] = []
+            for (number, value) in [JSON.bool(true), false, 1, "true", true, true].enumerated() {
+                let device = try await fixture.device("d\(number)", in: profile.id)
+                let time = Timestamp(milliseconds: 1)
+                try await store.saveAttributes(of: device.id, scope: .server, ["active": value, "b": true], at: time)
+                try await store.saveAttributes(of: device.id, scope: .client, ["mine": true], at: time)
+                guard value == true else { continue }
+                expected.append(Originator(id: device.id.uuid, name: device.name, type: "pumps"))
+            }
+            func found(
+                _ key: String = "active",
+                _ value: JSON = true,
+                _ scope: AttributeScope = .server,
+                after: DeviceId? = nil,
+                limit: Int = 10
+            ) async throws -> [Originator] {
+                try await store.devices(withAttribute: key, equalTo: value, in: scope, after: after, limit: limit)
+            }
+            let all = try await found()
+            #expect(Set(all) == Set(expected) && all.count == 3)
+            var paged: [Originator] = []
+            while true {
+                let page = try await found(after: paged.last.map { DeviceId($0.id) }, limit: 2)
+                paged += page
+                if page.count < 2 { break }
+            }
+            #expect(paged == all)
+            #expect(try await found("active", "true").count == 1)
+            #expect(try await found("active", nil).isEmpty)
+            #expect(try await found("active", true, .client).isEmpty)
+            #expect(try await found("mine", true, .client).count == 6)
+        }
+    }
+
     static let values: JSON.Object = [
         "bool": true, "double": 1.5, "big": .integer(.max), "json": ["a": [1, nil]], "list": [], "long": 7, "none": nil,
         "number text": "1.10", "string": "x", "whole double": .double(2),

@@ -111,8 +111,13 @@ public struct Originator: Sendable, Hashable {
     ///
     /// Its identifier is the zero UUID, which no entity has.
     public static func unknown(name: String) -> Originator {
-        Originator(id: UUID(uuid: (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)), name: name, type: "")
+        Originator(id: Self.noEntity, name: name, type: "")
     }
+
+    /// Whether this is no entity; see ``unknown(name:)``.
+    public var isUnknown: Bool { self.id == Self.noEntity }
+
+    private static let noEntity = UUID(uuid: (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0))
 }
 
 /// What kind of message it is, in the style of ThingsBoard's `TbMsgType`.

@@ -64,6 +64,7 @@ public final class DeviceSessions: Sendable {
     /// - Parameters:
     ///   - device: The device.
     ///   - handler: Called as a ``Handler``; returns whether it took the notification, and so will tell the device.
+    /// - Returns: The listener's place.
     public func subscribeSelectively(
         _ device: UUID,
         _ handler: @escaping @Sendable (DeviceNotification) -> Bool

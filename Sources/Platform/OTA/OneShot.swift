@@ -38,6 +38,7 @@ final class OneShot<Value: Sendable>: Sendable {
     ///   - clock: What measures it.
     ///   - late: The value if none comes in time.
     ///   - cancelled: The value if the task is cancelled.
+    /// - Returns: The first value that came.
     func value(
         within duration: Duration,
         on clock: any Clock<Duration>,

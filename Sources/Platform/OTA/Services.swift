@@ -151,6 +151,17 @@ public protocol AttributesService: Sendable {
     /// they are gone; if none existed, nothing is told.
     @discardableResult
     func deleteAttributes(of device: DeviceId, scope: AttributeScope, keys: [String]) async throws -> [String]
+
+    /// The devices that have an attribute with this value, at most `limit`, in order of identifier and later than `after`.
+    ///
+    /// Looks at every device: for when a host starts, not for every message.
+    func devices(
+        withAttribute key: String,
+        equalTo value: JSON,
+        in scope: AttributeScope,
+        after: DeviceId?,
+        limit: Int
+    ) async throws -> [Originator]
 }
 
 /// Time series of devices.

@@ -72,6 +72,33 @@ extension SQLiteStore: AttributesService {
         }
     }
 
+    /// The devices that have an attribute with this value, in order of identifier.
+    public func devices(
+        withAttribute key: String,
+        equalTo value: JSON,
+        in scope: AttributeScope,
+        after: DeviceId?,
+        limit: Int
+    ) async throws -> [Originator] {
+        guard let columns = value.columns else { return [] }
+        return try await self.read { db in
+            // CROSS JOIN keeps the order of the tables (sqlite.org/optoverview.html, "Manual control"): each device has one
+            // search, while the attributes of this name are among all others.
+            try db.rows(
+                """
+                SELECT d.id, d.name, p.name AS type FROM device d
+                CROSS JOIN attribute a ON a.device = d.no AND a.scope = ? AND a.key = ?
+                JOIN device_profile p ON p.id = d.device_profile_id
+                WHERE d.id > coalesce(?, x'') AND a.kind = ? AND a.value = ? ORDER BY d.id LIMIT ?
+                """,
+                [
+                    scope.rawValue, key, after?.uuid, columns.kind,
+                    columns.value, max(0, limit),
+                ]
+            ).map(Originator.init(row:))
+        }
+    }
+
     static func checkKeys(_ values: JSON.Object) throws {
         for (key, _) in values.members {
             guard !key.isEmpty else { throw NodeError(.badRequest, "Key can't be empty!") }
