@@ -1,11 +1,23 @@
+import IngressKit
 import Logging
 import NIOCore
+import NIOSSL
 import Synchronization
 
-/// The open connections of a listener: how many there may be, and how to end them.
+/// The open connections of a node's listeners: how many there may be, and how to end them.
 final class Connections: Sendable {
     /// Tells one connection, on whatever thread, that the node stops.
     typealias Stop = @Sendable () -> Void
+
+    /// What becomes of a new connection.
+    enum Admission {
+        /// It is taken in.
+        case admitted
+        /// There are too many, or the node stops.
+        case tooMany
+        /// Its address began too many within a second.
+        case tooFrequent
+    }
 
     private struct State {
         var nextID: UInt64 = 0
@@ -17,10 +29,12 @@ final class Connections: Sendable {
 
     private let state = Mutex(State())
     private let buffered = Atomic<Int>(0)
+    private let beginnings: RateLimiter<PeerNetwork>
     private let limits: HTTPLimits
     private let logger: Logger
 
-    init(limits: HTTPLimits, logger: Logger) {
+    init(limits: HTTPLimits, rates: RateLimits, logger: Logger) {
+        self.beginnings = RateLimiter(perSecond: rates.addressConnectionsPerSecondMax)
         self.limits = limits
         self.logger = logger
     }
@@ -31,8 +45,11 @@ final class Connections: Sendable {
     /// How many bytes of bodies are held.
     var bufferedBytes: Int { self.buffered.load(ordering: .relaxed) }
 
-    /// Takes a connection in, until its channel closes; `false` if it is one too many or the node stops.
-    func admit(_ channel: any Channel, stop: @escaping Stop) -> Bool {
+    /// Takes a connection in, until its channel closes.
+    func admit(_ channel: any Channel, stop: @escaping Stop) -> Admission {
+        if let peer = PeerNetwork(channel.remoteAddress), !self.beginnings.admit(peer, at: .now()) {
+            return .tooFrequent
+        }
         let (id, isFirstRefused) = self.state.withLock { state -> (UInt64?, Bool) in
             guard !state.isStopping else { return (nil, false) }
             guard state.channels.count < self.limits.connections else {
@@ -50,16 +67,18 @@ final class Connections: Sendable {
                     metadata: ["http.connections-max": "\(self.limits.connections)"]
                 )
             }
-            return false
+            return .tooMany
         }
         channel.closeFuture.whenComplete { _ in self.remove(id) }
-        return true
+        return .admitted
     }
 
     /// Counts bytes of a body that are held from now on; `false` if they are too many.
-    func reserve(_ bytes: Int) -> Bool {
+    ///
+    /// Those whom nobody knows get half of the room, so that they cannot take all of it.
+    func reserve(_ bytes: Int, isKnown: Bool) -> Bool {
         let total = self.buffered.wrappingAdd(bytes, ordering: .relaxed).newValue
-        if total <= self.limits.bufferedBytes { return true }
+        if total <= (isKnown ? self.limits.bufferedBytes : self.limits.bufferedBytes / 2) { return true }
         self.release(bytes)
         return false
     }
@@ -77,9 +96,7 @@ final class Connections: Sendable {
         }
         for connection in open { connection.stop() }
         let timer = eventLoop.scheduleTask(in: limit) {
-            for connection in self.state.withLock({ Array($0.channels.values) }) {
-                connection.channel.close(promise: nil)
-            }
+            for connection in self.state.withLock({ Array($0.channels.values) }) { Self.end(connection.channel) }
         }
         await withCheckedContinuation { continuation in
             let isEmpty = self.state.withLock { state in
@@ -89,6 +106,17 @@ final class Connections: Sendable {
             if isEmpty { continuation.resume() }
         }
         timer.cancel()
+    }
+
+    /// Closes a channel at once: TLS would first wait for the other side's farewell.
+    private static func end(_ channel: any Channel) {
+        channel.eventLoop.execute {
+            if let context = try? channel.pipeline.syncOperations.context(handlerType: NIOSSLServerHandler.self) {
+                context.close(promise: nil)
+            } else {
+                channel.close(promise: nil)
+            }
+        }
     }
 
     private func remove(_ id: UInt64) {

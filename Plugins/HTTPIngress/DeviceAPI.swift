@@ -1,3 +1,5 @@
+import FoundationEssentials
+import IngressKit
 import NIOCore
 import NodeKit
 import OTA
@@ -11,6 +13,8 @@ struct DeviceRequest: Sendable {
     var head: RequestHead
     /// The body; empty if there was none.
     var body: ByteBuffer
+    /// The client's certificate in DER form, if that says who the device is.
+    var certificate: [UInt8]?
 }
 
 /// The device API of HTTP: turns requests into messages, and what became of these into responses.
@@ -48,13 +52,30 @@ final class DeviceAPI: Sendable {
     static let parseAside = 64 * 1024
 
     private let authenticator: any DeviceAuthenticator
+    private let exists: @Sendable (DeviceId) async throws -> Bool
+    private let requests: RateLimiter<UUID>
     private let outlet: any Outlet
     private let now: @Sendable () -> Timestamp
     private let lastCall = Atomic<Int64>(0)
 
     /// Answers with what the chain behind an outlet says.
-    init(authenticator: any DeviceAuthenticator, outlet: any Outlet, now: @escaping @Sendable () -> Timestamp) {
+    ///
+    /// - Parameters:
+    ///   - authenticator: Tells who a device is.
+    ///   - exists: Tells whether a device still exists whose credentials no longer count.
+    ///   - requests: How often a device may ask.
+    ///   - outlet: Where messages go.
+    ///   - now: The clock.
+    init(
+        authenticator: any DeviceAuthenticator,
+        exists: @escaping @Sendable (DeviceId) async throws -> Bool = { _ in true },
+        requests: RateLimiter<UUID> = RateLimiter(perSecond: 0),
+        outlet: any Outlet,
+        now: @escaping @Sendable () -> Timestamp
+    ) {
         self.authenticator = authenticator
+        self.exists = exists
+        self.requests = requests
         self.outlet = outlet
         self.now = now
     }
@@ -62,8 +83,12 @@ final class DeviceAPI: Sendable {
     /// Authenticates, asks the chain, and says what to send.
     func answer(_ request: DeviceRequest) async -> Answer {
         do {
-            guard let device = try await self.authenticator.device(accessToken: request.route.token) else {
+            guard let token = request.route.token else { return .respond(try await self.provision(request)) }
+            guard let device = try await self.device(token, request.certificate) else {
                 return .respond(.empty(401))
+            }
+            guard self.requests.admit(device.id, at: .now()) else {
+                return .respond(.error(429, "Too many requests of the device", at: self.now()))
             }
             return try await self.answer(request, from: device)
         } catch {
@@ -71,17 +96,43 @@ final class DeviceAPI: Sendable {
         }
     }
 
+    /// What a request is refused with before all of its body is here; `nil` if it may go on.
+    func refusal(of request: DeviceRequest) async -> Response? {
+        guard let token = request.route.token else { return nil }
+        do {
+            return try await self.device(token, request.certificate) == nil ? .empty(401) : nil
+        } catch {
+            return .failure(NodeError(wrapping: error), isDownload: false, at: self.now())
+        }
+    }
+
+    private func device(_ token: String, _ certificate: [UInt8]?) async throws -> Originator? {
+        if let certificate { return try await self.authenticator.device(certificate: certificate) }
+        return try await self.authenticator.device(accessToken: token)
+    }
+
     /// What a long poll that ended sends; `nil` if nobody is there to get it.
-    func response(to result: LongPoll.Result) -> Response? {
+    func response(to result: LongPoll.Result, for waitingFor: WaitingFor) async -> Response? {
         switch result {
         case .notified(.attributesUpdated(let attributes)): .json(.object(attributes))
         case .notified(.attributesDeleted(let keys)): .json(["deleted": .array(keys.map(JSON.string))])
         case .notified(.rpcRequest(let id, let method, let params)):
             .json(["id": .integer(Int64(id)), "method": .string(method), "params": params])
-        case .notified(.credentialsRevoked): .empty(401)
+        case .notified(.credentialsRevoked): await self.response(toEndOf: waitingFor.device)
         case .timedOut: .empty(408)
         case .stopping: Response(status: 408, closes: true)
         case .gone: nil
+        }
+    }
+
+    /// What a long poll sends whose device may no longer wait: as ThingsBoard, where a device that is gone is told so, and one
+    /// whose credentials changed only that its session ended.
+    private func response(toEndOf device: Originator) async -> Response {
+        do {
+            guard try await !self.exists(DeviceId(device.id)) else { return .empty(408) }
+            return Response(status: 403, body: .text("Device was deleted!"))
+        } catch {
+            return .failure(NodeError(wrapping: error), isDownload: false, at: self.now())
         }
     }
 
@@ -119,7 +170,13 @@ final class DeviceAPI: Sendable {
             message.metadata[MessageKey.method] = .string(method)
             let id = self.lastCall.wrappingAdd(1, ordering: .relaxed).newValue
             message.metadata[MessageKey.requestId] = .integer(id)
-            return .respond(await self.ask(message, head: request.head))
+            return .respond(await self.ask(message, head: request.head, timedOut: .empty(408)))
+        case .claim:
+            let data = request.body.readableBytes == 0 ? [:] : try await self.json(request.body)
+            guard case .object = data else { throw NodeError(.badRequest, "a claim must be a JSON object") }
+            return .respond(await self.ask(self.message(.claimRequest, from: device, data), head: request.head))
+        case .provision:
+            return .respond(try await self.provision(request))
         case .download(let type, let title, let version, let chunk, let size):
             var message = self.message(.packageChunkRequest, from: device)
             message.metadata[MessageKey.packageType] = .string(type.rawValue)
@@ -129,6 +186,16 @@ final class DeviceAPI: Sendable {
             message.metadata[MessageKey.size] = .integer(size)
             return .respond(await self.ask(message, head: request.head, isDownload: true))
         }
+    }
+
+    /// Asks for somebody who is no device yet to become one.
+    private func provision(_ request: DeviceRequest) async throws -> Response {
+        let data = try await self.json(request.body)
+        guard case .object = data else {
+            throw NodeError(.badRequest, "a provisioning request must be a JSON object")
+        }
+        let device = Originator.unknown(name: data["deviceName"]?.string ?? "")
+        return await self.ask(self.message(.provisionRequest, from: device, data), head: request.head)
     }
 
     private func message(_ type: MessageType, from device: Originator, _ data: JSON? = nil) -> Message {
@@ -142,8 +209,20 @@ final class DeviceAPI: Sendable {
     }
 
     /// Sends a message that wants something: no reply means that it is not there.
-    private func ask(_ message: Message, head: RequestHead, isDownload: Bool = false) async -> Response {
-        await self.send(message, head: head, isDownload: isDownload)
+    ///
+    /// - Parameters:
+    ///   - message: The message.
+    ///   - head: The request that it came from.
+    ///   - isDownload: Whether it asks for bytes of a package.
+    ///   - timedOut: What is answered if the chain's time runs out, unless 504.
+    /// - Returns: The answer.
+    private func ask(
+        _ message: Message,
+        head: RequestHead,
+        isDownload: Bool = false,
+        timedOut: Response? = nil
+    ) async -> Response {
+        await self.send(message, head: head, isDownload: isDownload, timedOut: timedOut)
             ?? .failure(
                 NodeError(.notFound, "nothing in the chain answered the request"),
                 isDownload: isDownload,
@@ -156,14 +235,23 @@ final class DeviceAPI: Sendable {
         await self.send(message, head: head, isDownload: false) ?? .empty(200)
     }
 
-    private func send(_ message: Message, head: RequestHead, isDownload: Bool) async -> Response? {
+    private func send(
+        _ message: Message,
+        head: RequestHead,
+        isDownload: Bool,
+        timedOut: Response? = nil
+    ) async -> Response? {
         switch await self.outlet.send(message) {
         case .completed(nil): nil
         case .completed(.empty): .empty(200)
         case .completed(.json(let value)): .json(value)
         case .completed(.content(let reply)): .content(reply, head: head)
         case .completed(.refused(let error)), .failed(let error):
-            .failure(error, isDownload: isDownload, at: self.now())
+            if error.code == .timedOut, let timedOut {
+                timedOut
+            } else {
+                .failure(error, isDownload: isDownload, at: self.now())
+            }
         }
     }
 

@@ -16,13 +16,17 @@ enum DeviceCall: Hashable, Sendable {
     case answerCall(id: Int64)
     /// `POST …/rpc`: call a method of the server.
     case callServer
+    /// `POST …/claim`: say that a customer may claim the device.
+    case claim
+    /// `POST /api/v1/provision`: ask to become a device; without a token.
+    case provision
     /// `GET …/firmware` and `GET …/software`; a size of 0 means the whole package.
     case download(OtaPackageType, title: String, version: String, chunk: Int64, size: Int64)
 
     /// Whether a body belongs to it.
     var hasBody: Bool {
         switch self {
-        case .writeAttributes, .writeTelemetry, .answerCall, .callServer: true
+        case .writeAttributes, .writeTelemetry, .answerCall, .callServer, .claim, .provision: true
         case .readAttributes, .awaitAttributes, .awaitCall, .download: false
         }
     }

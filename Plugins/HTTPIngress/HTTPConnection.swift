@@ -1,17 +1,8 @@
 import NIOCore
 import NIOHTTP1
+import NIOSSL
 import NodeKit
 import OTA
-
-/// What all connections of a listener share.
-struct HTTPShared: Sendable {
-    var limits: HTTPLimits
-    var api: DeviceAPI
-    var connections: Connections
-    var quota: LongPollQuota
-    var sessions: DeviceSessions
-    var now: @Sendable () -> Timestamp
-}
 
 /// One connection: assembles a bounded request, has it answered, carries out the answer, and only then goes on to the next
 /// (RFC 9112 §9.3.2).
@@ -26,6 +17,8 @@ final class HTTPConnection: ChannelInboundHandler {
         case awaitingHead
         /// A head is there, its body not yet.
         case receivingBody
+        /// A head is there, and before more of its body comes, it is found out whether the client may send it.
+        case admitting
         /// A request is being answered; what comes in waits in the queue.
         case responding
         /// An answer is written, but too much of it waits for the client to go on.
@@ -47,6 +40,7 @@ final class HTTPConnection: ChannelInboundHandler {
     private let shared: HTTPShared
     private let eventLoop: any EventLoop
     private let executor: EventLoopTaskExecutor
+    private let isSecure: Bool
     private var context: ChannelHandlerContext?
 
     private var phase = Phase.awaitingHead
@@ -57,10 +51,7 @@ final class HTTPConnection: ChannelInboundHandler {
     private var isStopping = false
 
     private var head: RequestHead?
-    private var body = ByteBuffer()
-    private var bodyLimit = 0
-    private var bodyReceived = 0
-    private var reserved = 0
+    private var body = IncomingBody(limit: 0)
 
     private var encoder = ResponseEncoder()
     private var headBytes = ByteBuffer()
@@ -71,9 +62,10 @@ final class HTTPConnection: ChannelInboundHandler {
     private var timer: Scheduled<Void>?
     private var writing = WriteWatch()
 
-    init(shared: HTTPShared, eventLoop: any EventLoop) {
+    init(shared: HTTPShared, eventLoop: any EventLoop, isSecure: Bool) {
         self.shared = shared
         self.eventLoop = eventLoop
+        self.isSecure = isSecure
         self.executor = EventLoopTaskExecutor(eventLoop)
     }
 
@@ -118,6 +110,10 @@ final class HTTPConnection: ChannelInboundHandler {
         case .headerOverflow: self.take(.refused(.headerTooLarge))
         case .invalidVersion: self.take(.refused(.versionNotSupported))
         case .some: self.take(.refused(.badRequest("the request is not well-formed HTTP")))
+        // White space before a value counts for no field, so only here it is too much.
+        case nil where error is ByteToMessageDecoderError.PayloadTooLargeError: self.take(.refused(.headerTooLarge))
+        // A client that goes without a farewell; that its input has ended is told next.
+        case nil where error as? NIOSSLError == .uncleanShutdown: break
         case nil: self.close()
         }
     }
@@ -127,7 +123,7 @@ final class HTTPConnection: ChannelInboundHandler {
         self.timer?.cancel()
         self.timer = nil
         self.queue.removeAll()
-        self.releaseBody()
+        self.body.release(to: self.shared.connections)
         self.poll?.finish(.gone)
         self.writableWaiter?.resume()
         self.writableWaiter = nil
@@ -145,7 +141,7 @@ final class HTTPConnection: ChannelInboundHandler {
     private func take(_ input: Input) {
         switch self.phase {
         case .awaitingHead, .receivingBody: self.process(input)
-        case .responding, .flushing: self.queue.append(input)
+        case .admitting, .responding, .flushing: self.queue.append(input)
         case .closing, .lingering, .closed: break
         }
     }
@@ -174,48 +170,86 @@ final class HTTPConnection: ChannelInboundHandler {
     private func begin(_ head: RequestHead) {
         self.phase = .receivingBody
         self.head = head
-        self.bodyReceived = 0
         switch head.route {
-        case .success(let route): self.bodyLimit = self.shared.limits.bodyBytes(for: route.call)
-        case .failure: self.bodyLimit = HTTPLimits.discardedBody
+        case .success(let route): self.body = IncomingBody(limit: self.shared.limits.bodyBytes(for: route.call))
+        case .failure: self.body = IncomingBody(limit: HTTPLimits.discardedBody)
         }
         guard head.hasBody else { return }
         self.deadline = .now() + self.shared.limits.bodyTimeout
-        if let length = head.contentLength, length > self.bodyLimit {
-            return self.refuse(.tooLarge(limit: self.bodyLimit))
+        if let length = head.contentLength, length > self.body.limit {
+            return self.refuse(.tooLarge(limit: self.body.limit))
         }
         if head.expectsContinue {
             if case .failure(let rejection) = head.route { return self.refuse(rejection) }
-            self.context?.writeAndFlush(
-                self.wrapOutboundOut(ByteBuffer(staticString: ResponseEncoder.proceed)),
-                promise: nil
-            )
+            self.admit()
         }
     }
 
-    private func receive(_ bytes: ByteBuffer) {
-        self.bodyReceived += bytes.readableBytes
-        guard self.bodyReceived <= self.bodyLimit else { return self.refuse(.tooLarge(limit: self.bodyLimit)) }
-        guard case .success(let route)? = self.head?.route, route.call.hasBody else { return }
-        guard self.shared.connections.reserve(bytes.readableBytes) else { return self.refuse(.noRoom) }
-        self.reserved += bytes.readableBytes
-        if self.body.readableBytes == 0 {
-            self.body = bytes
-        } else {
-            self.body.writeImmutableBuffer(bytes)
+    /// Finds out whether the client may send the rest of its body.
+    ///
+    /// Bodies that are being received take room, which somebody without a token could take from those who have one.
+    private func admit() {
+        guard let head, case .success(let route) = head.route, route.call.hasBody else { return self.goOn() }
+        self.phase = .admitting
+        let request = self.request(route, head, ByteBuffer())
+        let connection = NIOLoopBound(self, eventLoop: self.eventLoop)
+        let api = self.shared.api
+        // Not a child of the node's task, as in complete(). It ends with the authenticator's answer.
+        Task(executorPreference: self.executor) {
+            let refusal = await api.refusal(of: request)
+            connection.value.goOn(unless: refusal)
         }
+    }
+
+    private func goOn(unless refusal: Response? = nil) {
+        switch self.phase {
+        case .receivingBody, .admitting: break
+        case .awaitingHead, .responding, .flushing, .closing, .lingering, .closed: return
+        }
+        if let refusal { return self.end(with: refusal) }
+        self.body.isAdmitted = true
+        self.phase = .receivingBody
+        guard self.reserve() else { return self.refuse(.noRoom) }
+        if self.head?.expectsContinue == true {
+            let proceed = ByteBuffer(staticString: ResponseEncoder.proceed)
+            self.context?.writeAndFlush(self.wrapOutboundOut(proceed), promise: nil)
+        }
+        self.emptyQueue()
+    }
+
+    /// Counts what there is of the body; `false` if that is too much.
+    private func reserve() -> Bool {
+        guard !self.body.isEmpty, case .success(let route)? = self.head?.route else { return true }
+        return self.body.reserve(in: self.shared.connections, isKnown: route.token != nil)
+    }
+
+    private func request(_ route: Route, _ head: RequestHead, _ body: ByteBuffer) -> DeviceRequest {
+        let showsCertificate = self.isSecure && route.token == Route.tokenOfCertificate
+        return DeviceRequest(
+            route: route,
+            head: head,
+            body: body,
+            certificate: showsCertificate ? self.certificate() : nil
+        )
+    }
+
+    private func receive(_ bytes: ByteBuffer) {
+        guard self.body.count(bytes) else { return self.refuse(.tooLarge(limit: self.body.limit)) }
+        guard case .success(let route)? = self.head?.route, route.call.hasBody else { return }
+        self.body.append(bytes)
+        if self.body.isAdmitted, !self.reserve() { self.refuse(.noRoom) }
     }
 
     private func complete() {
         guard let head = self.head else { return }
+        guard self.reserve() else { return self.refuse(.noRoom) }
         self.phase = .responding
         self.deadline = .distantFuture
         switch head.route {
         case .failure(let rejection):
             self.send(.rejection(rejection, at: self.shared.now()))
         case .success(let route):
-            let request = DeviceRequest(route: route, head: head, body: self.body)
-            self.body = ByteBuffer()
+            let request = self.request(route, head, self.body.take())
             let connection = NIOLoopBound(self, eventLoop: self.eventLoop)
             let api = self.shared.api
             // Not a child of the node's task, which may not touch the channel. It ends with the chain's answer, or for a
@@ -229,13 +263,22 @@ final class HTTPConnection: ChannelInboundHandler {
         }
     }
 
+    /// The client's certificate in DER form, if it has shown one.
+    private func certificate() -> [UInt8]? {
+        try? self.context?.pipeline.syncOperations.nioSSL_peerCertificate()?.toDERBytes()
+    }
+
     /// Answers a request that is not completely here, or is none, and ends the connection.
     private func refuse(_ rejection: Rejection) {
         // A path or method that is refused anyway says more than a length.
         var rejection = rejection
         if case .tooLarge = rejection, case .failure(let reason)? = self.head?.route { rejection = reason }
+        self.end(with: .rejection(rejection, at: self.shared.now()))
+    }
+
+    private func end(with response: Response) {
         self.phase = .responding
-        var response = Response.rejection(rejection, at: self.shared.now())
+        var response = response
         response.closes = true
         self.send(response, lingers: true)
     }
@@ -243,34 +286,49 @@ final class HTTPConnection: ChannelInboundHandler {
     // MARK: Answers
 
     private func carryOut(_ response: Response) async {
-        guard case .content(let reply, let range) = response.body, !range.isEmpty, self.head?.isHead == false else {
-            return self.send(response)
+        guard self.head?.isHead == false else { return self.send(response) }
+        switch response.body {
+        case .content(let reply, let range) where !range.isEmpty:
+            await self.carryOut(response, reply.content, BodyPieces(range))
+        case .parts(let reply, let multipart):
+            await self.carryOut(response, reply.content, BodyPieces(multipart))
+        case .none, .json, .text, .content:
+            self.send(response)
         }
+    }
+
+    /// Sends an answer whose bytes are read piece by piece, no faster than the client takes them.
+    private func carryOut(_ response: Response, _ content: any Content, _ pieces: BodyPieces) async {
         let closes = self.isLast(response)
-        var offset = range.lowerBound
-        while offset < range.upperBound {
-            let piece = offset..<offset + min(HTTPLimits.piece, range.upperBound - offset)
-            let bytes: ByteBuffer
+        var pieces = pieces
+        var hasBegun = false
+        while let piece = pieces.next(HTTPLimits.piece) {
+            var bytes: ByteBuffer
             do {
-                bytes = try await reply.content.read(piece)
-                guard bytes.readableBytes == piece.count else {
+                bytes = try await content.read(piece.range)
+                guard bytes.readableBytes == piece.range.count else {
                     throw NodeError(
                         .internalError,
-                        "the content ended \(piece.count - bytes.readableBytes) bytes early"
+                        "the content ended \(piece.range.count - bytes.readableBytes) bytes early"
                     )
                 }
             } catch {
                 // Once the head is out, only a closed connection tells the client that bytes are missing.
-                guard offset == range.lowerBound else { return self.close() }
+                guard !hasBegun else { return self.close() }
                 return self.send(.failure(NodeError(wrapping: error), isDownload: true, at: self.shared.now()))
             }
             guard self.phase == .responding, let context = self.context else { return }
-            if offset == range.lowerBound {
+            if !hasBegun {
+                hasBegun = true
                 self.encode(response, closes: closes)
                 context.write(self.wrapOutboundOut(self.headBytes), promise: nil)
             }
-            offset = piece.upperBound
-            guard offset < range.upperBound else { return self.finish(writing: bytes, closes: closes) }
+            if let before = piece.before { context.write(self.wrapOutboundOut(before), promise: nil) }
+            if let after = piece.after {
+                context.write(self.wrapOutboundOut(bytes), promise: nil)
+                bytes = after
+            }
+            guard !pieces.isEmpty else { return self.finish(writing: bytes, closes: closes) }
             context.writeAndFlush(self.wrapOutboundOut(bytes), promise: nil)
             await self.untilWritable()
             guard self.phase == .responding else { return }
@@ -298,7 +356,7 @@ final class HTTPConnection: ChannelInboundHandler {
         self.shared.quota.leave(device)
         self.poll = nil
         guard self.phase == .responding else { return }
-        guard let response = self.shared.api.response(to: result) else { return self.close() }
+        guard let response = await self.shared.api.response(to: result, for: waitingFor) else { return self.close() }
         self.send(response)
     }
 
@@ -331,7 +389,7 @@ final class HTTPConnection: ChannelInboundHandler {
     /// Writes the last bytes of an answer and goes on to the next request, or closes.
     private func finish(writing bytes: ByteBuffer, closes: Bool, lingers: Bool = false) {
         guard let context = self.context else { return }
-        self.releaseBody()
+        self.body.release(to: self.shared.connections)
         self.head = nil
         guard closes else {
             context.writeAndFlush(self.wrapOutboundOut(bytes), promise: nil)
@@ -348,6 +406,7 @@ final class HTTPConnection: ChannelInboundHandler {
             guard lingers, !self.inputHasEnded else { return self.close() }
             // RFC 9112 §9.6: closing with unread input would reset the connection and with it the answer.
             self.phase = .lingering
+            self.queue.removeAll()
             self.context?.close(mode: .output, promise: nil)
             self.deadline = .now() + HTTPLimits.lingering
             self.schedule(in: HTTPLimits.lingering)
@@ -360,6 +419,10 @@ final class HTTPConnection: ChannelInboundHandler {
     private func next() {
         self.phase = .awaitingHead
         self.deadline = .now() + self.shared.limits.idleTimeout
+        self.emptyQueue()
+    }
+
+    private func emptyQueue() {
         guard !self.isEmptyingQueue else { return }
         self.isEmptyingQueue = true
         while self.phase == .awaitingHead || self.phase == .receivingBody, let input = self.queue.popFirst() {
@@ -372,19 +435,15 @@ final class HTTPConnection: ChannelInboundHandler {
     }
 
     private func readMore() {
-        if self.queue.isEmpty, !self.inputHasEnded, self.phase != .closed { self.context?.read() }
+        guard self.queue.isEmpty, !self.inputHasEnded, self.phase != .admitting, self.phase != .closed else { return }
+        if self.phase == .receivingBody, !self.body.isAdmitted { return self.admit() }
+        self.context?.read()
     }
 
     private func untilWritable() async {
         guard let context = self.context, !context.channel.isWritable else { return }
         self.watchWriting()
         await withCheckedContinuation { self.writableWaiter = $0 }
-    }
-
-    private func releaseBody() {
-        self.shared.connections.release(self.reserved)
-        self.reserved = 0
-        self.body = ByteBuffer()
     }
 
     private func close() {
@@ -410,7 +469,7 @@ final class HTTPConnection: ChannelInboundHandler {
 
     private func expire(at now: NIODeadline) {
         switch self.phase {
-        case .awaitingHead, .lingering: self.close()
+        case .awaitingHead, .admitting, .lingering: self.close()
         case .receivingBody: self.refuse(.tooSlow)
         case .responding, .flushing, .closing:
             let timeout = self.shared.limits.writeTimeout

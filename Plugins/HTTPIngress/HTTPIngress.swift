@@ -1,3 +1,4 @@
+import IngressKit
 import Logging
 import NIOCore
 import NIOHTTP1
@@ -18,16 +19,32 @@ struct HTTPIngress: IngressNode {
                 in: 0...65_535,
                 summary: "The TCP port to listen on; 0 takes any that is free."
             ),
-            .string("host", default: "0.0.0.0", summary: "The address to listen on."),
-        ] + HTTPLimits.attributes,
+            .integer(
+                "tls-port",
+                in: 0...65_535,
+                optional: true,
+                summary: "The TCP port to listen on for HTTP over TLS, with the tls- files; 0 takes any that is free."
+            ),
+            .string("host", default: "0.0.0.0", summary: "The address to listen on, IPv4 or IPv6; '::' for both."),
+        ] + TLSSettings.attributes + HTTPLimits.attributes + RateLimits.attributes,
         variables: MessageKey.variables
     )
 
     /// How long requests under way may take when the node stops.
     var stopping = HTTPLimits.stopping
+    /// How many bytes are read from a connection at once.
+    var receiving: any RecvByteBufferAllocator = AdaptiveRecvByteBufferAllocator(
+        minimum: 512,
+        initial: 2048,
+        maximum: HTTPLimits.readBytes
+    )
+    /// Whether a device still exists whose credentials no longer count.
+    var exists: @Sendable (DeviceId) async throws -> Bool = { _ in true }
     private let host: String
     private let port: Int
+    private let tls: (port: Int, settings: TLSSettings)?
     private let limits: HTTPLimits
+    private let rates: RateLimits
     private let services: NodeServices
     private let authenticator: any DeviceAuthenticator
     private let sessions: DeviceSessions
@@ -35,39 +52,63 @@ struct HTTPIngress: IngressNode {
     init(configuration: Configuration, services: NodeServices) throws {
         self.host = configuration.string("host")
         self.port = Int(configuration.integer("port"))
+        let settings = try TLSSettings(configuration)
+        self.tls = try configuration.integerIfPresent("tls-port").map { port in
+            guard let settings else {
+                throw NodeError("tls-settings", "tls-port needs tls-certificate-file and tls-private-key-file")
+            }
+            return (Int(port), settings)
+        }
         self.limits = HTTPLimits(configuration)
+        self.rates = RateLimits(configuration)
         self.services = services
         self.authenticator = try services.require((any DeviceAuthenticator).self)
         self.sessions = try services.require(DeviceSessions.self)
+        if let devices = try? services.require((any DeviceService).self) {
+            self.exists = { try await devices.findDeviceById($0) != nil }
+        }
     }
 
     func run(_ outlet: any Outlet) async throws {
+        let tls = try self.tls.map { tls in
+            let logger = self.services.logger
+            return (tls.port, try TLSContext(tls.settings, applicationProtocols: ["http/1.1"], logger: logger))
+        }
         let connections = self.connections()
-        let shared = self.shared(outlet, connections)
-        let listener = try await self.listen(shared)
-        if let address = listener.localAddress, let port = address.port {
-            outlet.ready([Listener(scheme: "http", host: address.ipAddress ?? self.host, port: port)])
-        }
+        let listeners = try await self.listen(tls, self.shared(outlet, connections))
+        outlet.ready(listeners.compactMap(\.address))
         await withTaskCancellationHandler {
-            // Ends when the task is cancelled or the listener fails; either way the channel is closed.
-            try? await listener.closeFuture.get()
+            await withTaskGroup { group in
+                if let (_, context) = tls { group.addTask { await context.watch(clock: self.services.clock) } }
+                // Ends when the task is cancelled or a listener fails; either way the channels are closed.
+                for listener in listeners { try? await listener.channel.closeFuture.get() }
+                group.cancelAll()
+            }
         } onCancel: {
-            listener.close(promise: nil)
+            listeners.first?.channel.close(promise: nil)
         }
-        await connections.stop(within: self.stopping, on: listener.eventLoop)
+        await connections.stop(within: self.stopping, on: self.services.eventLoopGroup.next())
         guard Task.isCancelled else {
-            throw NodeError("listener-closed", "the listener on '\(self.host):\(self.port)' was closed by the system")
+            throw NodeError("listener-closed", "a listener on '\(self.host)' was closed by the system")
         }
     }
 
     /// The list of connections, empty.
-    func connections() -> Connections { Connections(limits: self.limits, logger: self.services.logger) }
+    func connections() -> Connections {
+        Connections(limits: self.limits, rates: self.rates, logger: self.services.logger)
+    }
 
     /// What all connections share.
     func shared(_ outlet: any Outlet, _ connections: Connections) -> HTTPShared {
         HTTPShared(
             limits: self.limits,
-            api: DeviceAPI(authenticator: self.authenticator, outlet: outlet, now: self.services.now),
+            api: DeviceAPI(
+                authenticator: self.authenticator,
+                exists: self.exists,
+                requests: RateLimiter(perSecond: self.rates.deviceRequestsPerSecondMax),
+                outlet: outlet,
+                now: self.services.now
+            ),
             connections: connections,
             quota: LongPollQuota(total: self.limits.longPolls, perDevice: self.limits.longPollsPerDevice),
             sessions: self.sessions,
@@ -75,7 +116,31 @@ struct HTTPIngress: IngressNode {
         )
     }
 
-    private func listen(_ shared: HTTPShared) async throws -> any Channel {
+    /// An open listener, and where it is.
+    private struct Open {
+        var channel: any Channel
+        var address: Listener?
+    }
+
+    /// Opens all listeners or none; when one closes, so do the others.
+    private func listen(_ tls: (Int, TLSContext)?, _ shared: HTTPShared) async throws -> [Open] {
+        let plain = try await self.listen("http", self.port, nil, shared)
+        guard let (port, context) = tls else { return [plain] }
+        let secure: Open
+        do {
+            secure = try await self.listen("https", port, context, shared)
+        } catch {
+            try? await plain.channel.close()
+            throw error
+        }
+        for (one, other) in [(plain, secure), (secure, plain)] {
+            let channel = other.channel
+            one.channel.closeFuture.whenComplete { _ in channel.close(promise: nil) }
+        }
+        return [plain, secure]
+    }
+
+    private func listen(_ scheme: String, _ port: Int, _ tls: TLSContext?, _ shared: HTTPShared) async throws -> Open {
         let bootstrap = ServerBootstrap(group: self.services.eventLoopGroup)
             .serverChannelOption(.backlog, value: HTTPLimits.backlog)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
@@ -83,54 +148,69 @@ struct HTTPIngress: IngressNode {
             .childChannelOption(.autoRead, value: false)
             // One read for each turn of the loop, so that a connection that sends a lot waits for the others.
             .childChannelOption(.maxMessagesPerRead, value: 1)
-            .childChannelOption(
-                .recvAllocator,
-                value: AdaptiveRecvByteBufferAllocator(minimum: 512, initial: 2048, maximum: HTTPLimits.readBytes)
-            )
+            .childChannelOption(.recvAllocator, value: self.receiving)
             .childChannelOption(.allowRemoteHalfClosure, value: true)
             .childChannelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture { try Self.initialize(channel, shared) }
+                channel.eventLoop.makeCompletedFuture { try Self.initialize(channel, tls, shared) }
             }
         do {
-            return try await bootstrap.bind(host: self.host, port: self.port).get()
+            let channel = try await bootstrap.bind(host: self.host, port: port).get()
+            let address = channel.localAddress
+            return Open(
+                channel: channel,
+                address: address?.port.map { Listener(scheme: scheme, host: address?.ipAddress ?? self.host, port: $0) }
+            )
         } catch {
             throw NodeError(
                 "cannot-listen",
-                "could not listen on '\(self.host):\(self.port)', \(error); choose another host or port",
+                "could not listen on '\(self.host):\(port)', \(error); choose another host or port",
                 cause: error
             )
         }
     }
 
-    /// Makes a new connection one of the listener's.
-    static func initialize(_ channel: any Channel, _ shared: HTTPShared) throws {
-        let connection = HTTPConnection(shared: shared, eventLoop: channel.eventLoop)
+    /// Makes a new connection one of the node's, over TLS if there is something to shake hands with.
+    static func initialize(_ channel: any Channel, _ tls: TLSContext? = nil, _ shared: HTTPShared) throws {
+        let connection = HTTPConnection(shared: shared, eventLoop: channel.eventLoop, isSecure: tls != nil)
         let bound = NIOLoopBound(connection, eventLoop: channel.eventLoop)
-        let isAdmitted = shared.connections.admit(channel) {
+        let pipeline = channel.pipeline.syncOperations
+        let admission = shared.connections.admit(channel) {
             channel.eventLoop.execute { bound.value.stop() }
         }
-        guard isAdmitted else {
-            try channel.pipeline.syncOperations.addHandler(BusyHandler())
-            return
+        guard admission == .admitted else {
+            // Over TLS an answer would cost a handshake, of which there may be too many already.
+            let answer = admission == .tooFrequent ? ResponseEncoder.tooFrequent : ResponseEncoder.busy
+            return try pipeline.addHandler(RefusingHandler(answer: tls == nil ? answer : nil))
         }
+        if let tls { try pipeline.addHandler(tls.handler()) }
         var limits = NIOHTTPDecoderLimitConfiguration()
         limits.maxHeaderFieldSize = shared.limits.headerBytes
         limits.maxHeaderListSize = shared.limits.headerBytes
         limits.maxHeaderFieldCount = shared.limits.headerFields
-        let decoder = ByteToMessageHandler(HTTPRequestDecoder(limitConfiguration: limits))
-        try channel.pipeline.syncOperations.addHandlers([decoder, connection])
+        let decoder = ByteToMessageHandler(
+            HTTPRequestDecoder(limitConfiguration: limits),
+            // The decoder's limits do not count the white space before a value, all of which it keeps.
+            maximumBufferSize: shared.limits.headerBytes + HTTPLimits.readBytes
+        )
+        try pipeline.addHandlers([decoder, connection])
     }
 }
 
 /// Tells a connection that is one too many so, and closes it.
-private final class BusyHandler: ChannelInboundHandler {
+private final class RefusingHandler: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
 
+    private let answer: StaticString?
+
+    /// Sends an answer first, if there is one.
+    init(answer: StaticString?) { self.answer = answer }
+
     func channelActive(context: ChannelHandlerContext) {
+        guard let answer else { return context.close(promise: nil) }
         let written = context.eventLoop.makePromise(of: Void.self)
         written.futureResult.assumeIsolated().whenComplete { _ in context.close(promise: nil) }
-        context.writeAndFlush(self.wrapOutboundOut(ByteBuffer(staticString: ResponseEncoder.busy)), promise: written)
+        context.writeAndFlush(self.wrapOutboundOut(ByteBuffer(staticString: answer)), promise: written)
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }

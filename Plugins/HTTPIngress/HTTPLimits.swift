@@ -38,7 +38,7 @@ struct HTTPLimits: Sendable {
             "connections-max",
             default: 20_000,
             in: 1...1_000_000,
-            summary: "How many connections may be open; one more gets 503 and is closed."
+            summary: "How many connections may be open, on both ports together; one more gets 503 and is closed."
         ),
         .integer(
             "header-bytes-max",
@@ -58,14 +58,15 @@ struct HTTPLimits: Sendable {
             default: 52_428_800,
             in: 1...1_073_741_824,
             unit: "bytes",
-            summary: "The largest body of attributes and telemetry; a larger one gets 413."
+            summary: "The largest body of attributes, telemetry and claims; a larger one gets 413."
         ),
         .integer(
             "rpc-body-bytes-max",
             default: 65_536,
             in: 1...1_073_741_824,
             unit: "bytes",
-            summary: "The largest body of a remote call or its answer; a larger one gets 413."
+            summary:
+                "The largest body of a remote call, its answer, or a request to become a device; a larger one gets 413."
         ),
         .integer(
             "buffered-bytes-max",
@@ -91,7 +92,8 @@ struct HTTPLimits: Sendable {
             .seconds,
             default: 30,
             in: 1...3600,
-            summary: "How long a new connection may take until its first request head is there."
+            summary:
+                "How long a new connection may take, its TLS handshake included, until its first request head is there."
         ),
         .duration(
             "body-timeout-seconds",
@@ -139,8 +141,8 @@ struct HTTPLimits: Sendable {
     /// The largest body that a request may have.
     func bodyBytes(for call: DeviceCall) -> Int {
         switch call {
-        case .answerCall, .callServer: self.rpcBodyBytes
-        case .writeAttributes, .writeTelemetry: self.bodyBytes
+        case .answerCall, .callServer, .provision: self.rpcBodyBytes
+        case .writeAttributes, .writeTelemetry, .claim: self.bodyBytes
         case .readAttributes, .awaitAttributes, .awaitCall, .download: Self.discardedBody
         }
     }

@@ -24,23 +24,27 @@ final class LongPoll: Sendable {
 
     private let state = Mutex(State.pending)
 
-    /// Ends the wait; only the first call counts.
+    /// Ends the wait.
     ///
     /// May be called from any thread.
-    func finish(_ result: Result) {
-        let waiter = self.state.withLock { state -> CheckedContinuation<Result, Never>? in
+    ///
+    /// - Returns: Whether this was the first call; others do not count.
+    @discardableResult
+    func finish(_ result: Result) -> Bool {
+        let (isFirst, waiter) = self.state.withLock { state -> (Bool, CheckedContinuation<Result, Never>?) in
             switch state {
             case .pending:
                 state = .finished(result)
-                return nil
+                return (true, nil)
             case .waiting(let continuation):
                 state = .finished(result)
-                return continuation
+                return (true, continuation)
             case .finished:
-                return nil
+                return (false, nil)
             }
         }
         waiter?.resume(returning: result)
+        return isFirst
     }
 
     /// Waits for the end; call it once.

@@ -38,7 +38,7 @@ enum PercentCoding {
         return text
     }
 
-    /// The text with every byte escaped that RFC 5987 does not let stand in a parameter's value.
+    /// The text with every byte escaped that RFC 8187 does not let stand in a parameter's value.
     static func encode(_ text: String) -> [UInt8] {
         var encoded: [UInt8] = []
         for byte in text.utf8 {
@@ -51,7 +51,7 @@ enum PercentCoding {
         return encoded
     }
 
-    /// `attr-char` of RFC 5987 §3.2.1, all of which a token of RFC 9110 §5.6.2 may have too.
+    /// `attr-char` of RFC 8187 §3.2.1, all of which a token of RFC 9110 §5.6.2 may have too.
     static func isAttributeCharacter(_ byte: UInt8) -> Bool {
         switch byte {
         case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),

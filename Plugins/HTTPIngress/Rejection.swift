@@ -18,6 +18,8 @@ enum Rejection: Error, Hashable, Sendable {
     case tooSlow
     /// The header is too large.
     case headerTooLarge
+    /// A body in a content coding, such as gzip (RFC 9110 §8.4).
+    case encodingNotSupported
     /// A transfer coding other than `chunked` (RFC 9112 §6.1).
     case codingNotSupported
     /// A version of HTTP other than 1.

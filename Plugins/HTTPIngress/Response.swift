@@ -9,8 +9,12 @@ struct Response: Sendable {
         case none
         /// A JSON text.
         case json(ByteBuffer)
+        /// A sentence.
+        case text(StaticString)
         /// Bytes of a package, as zero-based offsets within its content.
         case content(ContentReply, Range<Int64>)
+        /// Several ranges of a package.
+        case parts(ContentReply, Multipart)
     }
 
     /// The status code.
@@ -29,7 +33,9 @@ struct Response: Sendable {
         switch self.body {
         case .none: 0
         case .json(let bytes): Int64(bytes.readableBytes)
+        case .text(let text): Int64(text.utf8CodeUnitCount)
         case .content(_, let range): Int64(range.count)
+        case .parts(_, let multipart): multipart.length
         }
     }
 }
@@ -74,6 +80,10 @@ extension Response {
             return response
         case .tooSlow: return Response(status: 408, closes: true)
         case .headerTooLarge: return Response(status: 431, closes: true)
+        case .encodingNotSupported:
+            var response = Response.error(415, "A body must not have a Content-Encoding", at: timestamp)
+            response.closes = true
+            return response
         case .codingNotSupported: return Response(status: 501, closes: true)
         case .versionNotSupported: return Response(status: 505, closes: true)
         }
@@ -103,30 +113,36 @@ extension Response {
         }
     }
 
-    /// Bytes of a package, or what the client's conditions make of them.
+    /// Bytes of a package, or what the client's conditions make of them, in the order of RFC 9110 §13.2.2.
     static func content(_ reply: ContentReply, head: RequestHead) -> Response {
+        let whole = Response(status: 200, body: .content(reply, reply.range))
+        guard head.range != nil || head.ifNoneMatch != nil || head.ifMatch != nil else { return whole }
         let tag = ResponseEncoder.entityTag(reply)
+        guard Conditions.holds(ifMatch: head.ifMatch, entityTag: tag) else { return .empty(412) }
         if Conditions.isUnchanged(ifNoneMatch: head.ifNoneMatch, entityTag: tag) {
             return Response(status: 304, body: .content(reply, reply.range.lowerBound..<reply.range.lowerBound))
         }
         // A chunk is asked for by its index; a range of a chunk is of no use to anyone.
-        guard reply.chunkIndex == nil else { return Response(status: 200, body: .content(reply, reply.range)) }
+        guard reply.chunkIndex == nil, let field = head.range,
+            Conditions.holds(ifRange: head.ifRange, entityTag: tag)
+        else { return whole }
         let size = Int64(reply.range.count)
-        let base = reply.range.lowerBound
-        switch Conditions.selection(range: head.range, ifRange: head.ifRange, entityTag: tag, size: size) {
-        case .whole:
-            return Response(status: 200, body: .content(reply, reply.range))
-        case .part(let part):
+        switch ByteRanges.selection(field, size: size) {
+        case .whole: return whole
+        case .unsatisfiable: return Response(status: 416, completeSize: size)
+        case .parts(let parts):
+            guard let part = parts.first, parts.count == 1 else {
+                return Response(status: 206, body: .parts(reply, Multipart(parts, of: reply)))
+            }
+            let base = reply.range.lowerBound
             let range = base + part.lowerBound..<base + part.upperBound
             return Response(status: 206, body: .content(reply, range), completeSize: size)
-        case .unsatisfiable:
-            return Response(status: 416, completeSize: size)
         }
     }
 
     private static func errorCode(_ status: Int) -> Int64 {
         switch status {
-        case 400, 405, 413, 417: 31
+        case 400, 405, 413, 415, 417: 31
         case 401: 10
         case 403: 20
         case 404: 32

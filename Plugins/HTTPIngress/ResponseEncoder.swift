@@ -10,10 +10,13 @@ struct ResponseEncoder {
     static let proceed: StaticString = "HTTP/1.1 100 Continue\r\n\r\n"
     /// What a connection gets that is one too many.
     static let busy: StaticString = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    /// What a connection gets whose address opens too many.
+    static let tooFrequent: StaticString =
+        "HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
 
     private var date = DateField()
 
-    /// Appends the head, and the body if it is JSON.
+    /// Appends the head, and the body unless it is bytes of a package.
     ///
     /// - Parameters:
     ///   - response: What to write.
@@ -39,26 +42,65 @@ struct ResponseEncoder {
         switch response.body {
         case .none: break
         case .json: buffer.writeStaticString("Content-Type: application/json\r\n")
+        case .text: buffer.writeStaticString("Content-Type: text/plain;charset=UTF-8\r\n")
         case .content(let reply, let range):
             self.write(reply, range, of: response, into: &buffer)
+        case .parts(let reply, let multipart):
+            Self.write(entityTagOf: reply, into: &buffer)
+            buffer.writeString("Content-Type: multipart/byteranges; boundary=\(multipart.boundary)\r\n")
+            Self.write(fileNameOf: reply, into: &buffer)
+            buffer.writeStaticString("Accept-Ranges: bytes\r\n")
         }
         if response.status == 416, let size = response.completeSize {
             buffer.writeStaticString("Content-Range: bytes */")
             Self.write(size, into: &buffer)
             buffer.writeStaticString("\r\n")
         }
+        // RFC 6585 §4: the limits are per second.
+        if response.status == 429 { buffer.writeStaticString("Retry-After: 1\r\n") }
         if let allow = response.allow { buffer.writeString("Allow: \(allow)\r\n") }
         if let connection { buffer.writeStaticString(connection) }
         buffer.writeStaticString("\r\n")
-        if !isHead, case .json(let bytes) = response.body { buffer.writeImmutableBuffer(bytes) }
+        guard !isHead else { return }
+        switch response.body {
+        case .json(let bytes): buffer.writeImmutableBuffer(bytes)
+        case .text(let text): buffer.writeStaticString(text)
+        case .none, .content, .parts: break
+        }
     }
 
     /// The strong entity tag of a package's bytes, if they have a fit one (RFC 9110 §8.8.3).
     static func entityTag(_ reply: ContentReply) -> String? {
+        Self.opaqueTag(reply).map { "\"\($0)\"" }
+    }
+
+    /// The entity tag without its quotes.
+    ///
+    /// None with a comma, which clients and proxies are not sure to tell from that of a list.
+    private static func opaqueTag(_ reply: ContentReply) -> String? {
         guard let tag = reply.entityTag, !tag.isEmpty,
-            tag.utf8.allSatisfy({ $0 == 0x21 || (0x23...0x7E).contains($0) })
+            tag.utf8.allSatisfy({ $0 == 0x21 || (0x23...0x7E).contains($0) && $0 != UInt8(ascii: ",") })
         else { return nil }
-        return "\"\(tag)\""
+        return tag
+    }
+
+    /// The media type of a package's bytes, fit for a field.
+    static func mediaType(_ reply: ContentReply) -> String {
+        guard let type = reply.contentType, !type.isEmpty, type.utf8.allSatisfy({ (0x20...0x7E).contains($0) }) else {
+            return "application/octet-stream"
+        }
+        return type
+    }
+
+    private static func write(entityTagOf reply: ContentReply, into buffer: inout ByteBuffer) {
+        guard let tag = Self.opaqueTag(reply) else { return }
+        buffer.writeStaticString("ETag: \"")
+        buffer.writeString(tag)
+        buffer.writeStaticString("\"\r\n")
+    }
+
+    private static func write(fileNameOf reply: ContentReply, into buffer: inout ByteBuffer) {
+        if let name = reply.fileName, !name.isEmpty { Self.write(fileName: name, into: &buffer) }
     }
 
     private func write(
@@ -67,20 +109,12 @@ struct ResponseEncoder {
         of response: Response,
         into buffer: inout ByteBuffer
     ) {
-        if let tag = reply.entityTag, Self.entityTag(reply) != nil {
-            buffer.writeStaticString("ETag: \"")
-            buffer.writeString(tag)
-            buffer.writeStaticString("\"\r\n")
-        }
+        Self.write(entityTagOf: reply, into: &buffer)
         guard response.status != 304 else { return }
         buffer.writeStaticString("Content-Type: ")
-        if let type = reply.contentType, !type.isEmpty, type.utf8.allSatisfy({ (0x20...0x7E).contains($0) }) {
-            buffer.writeString(type)
-        } else {
-            buffer.writeStaticString("application/octet-stream")
-        }
+        buffer.writeString(Self.mediaType(reply))
         buffer.writeStaticString("\r\n")
-        if let name = reply.fileName, !name.isEmpty { Self.write(fileName: name, into: &buffer) }
+        Self.write(fileNameOf: reply, into: &buffer)
         if let index = reply.chunkIndex {
             buffer.writeStaticString("X-Chunk-Index: ")
             Self.write(index, into: &buffer)
@@ -103,7 +137,8 @@ struct ResponseEncoder {
     /// Writes a file name that an uploader chose so that it stays inside its field.
     ///
     /// A plain name stands there as ThingsBoard writes it. Any other is quoted, with what a quoted text cannot hold
-    /// replaced, and given in full as RFC 6266 §4.3 says.
+    /// replaced, and given in full as RFC 6266 §4.3 says. `x-filename` has any name of printable ASCII as it is, as in
+    /// ThingsBoard, and any other percent-encoded.
     private static func write(fileName name: String, into buffer: inout ByteBuffer) {
         if name.utf8.allSatisfy(PercentCoding.isAttributeCharacter) {
             buffer.writeStaticString("Content-Disposition: attachment;filename=")
@@ -114,18 +149,25 @@ struct ResponseEncoder {
             return
         }
         let encoded = PercentCoding.encode(name)
-        let plain = name.unicodeScalars.map { scalar -> UInt8 in
-            let isPlain = scalar.isASCII && scalar.value >= 0x20 && scalar.value != 0x7F
-            return isPlain && scalar != "\"" && scalar != "\\" ? UInt8(scalar.value) : UInt8(ascii: "_")
+        // RFC 6266 appendix D: some clients take '%' for an escape, and a backslash for a part of a path.
+        let plain = name.unicodeScalars.map { scalar in
+            Self.isPrintable(scalar) && !["\"", "\\", "%"].contains(scalar)
+                ? UInt8(truncatingIfNeeded: scalar.value) : UInt8(ascii: "_")
         }
         buffer.writeStaticString("Content-Disposition: attachment;filename=\"")
         buffer.writeBytes(plain)
         buffer.writeStaticString("\";filename*=UTF-8''")
         buffer.writeBytes(encoded)
         buffer.writeStaticString("\r\nx-filename: ")
-        buffer.writeBytes(encoded)
+        if name.unicodeScalars.allSatisfy(Self.isPrintable) {
+            buffer.writeString(name)
+        } else {
+            buffer.writeBytes(encoded)
+        }
         buffer.writeStaticString("\r\n")
     }
+
+    private static func isPrintable(_ scalar: Unicode.Scalar) -> Bool { (0x20...0x7E).contains(scalar.value) }
 
     /// Writes a number that is not negative in digits, without a text in between.
     private static func write(_ number: Int64, into buffer: inout ByteBuffer) {
@@ -148,7 +190,9 @@ struct ResponseEncoder {
         case 405: "HTTP/1.1 405 Method Not Allowed\r\n"
         case 408: "HTTP/1.1 408 Request Timeout\r\n"
         case 409: "HTTP/1.1 409 Conflict\r\n"
+        case 412: "HTTP/1.1 412 Precondition Failed\r\n"
         case 413: "HTTP/1.1 413 Content Too Large\r\n"
+        case 415: "HTTP/1.1 415 Unsupported Media Type\r\n"
         case 416: "HTTP/1.1 416 Range Not Satisfiable\r\n"
         case 417: "HTTP/1.1 417 Expectation Failed\r\n"
         case 429: "HTTP/1.1 429 Too Many Requests\r\n"

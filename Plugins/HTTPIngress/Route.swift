@@ -19,14 +19,17 @@ enum RequestBounds {
 
 /// The method and target of a request, understood: who asks and what for.
 struct Route: Hashable, Sendable {
-    /// The device's access token, 1…255 bytes.
+    /// The device's access token, 1…255 bytes; `nil` for a request that no device makes yet.
     ///
     /// Never logged.
-    var token: String
+    var token: String?
     /// What it asks for.
     var call: DeviceCall
 
-    /// Reads `/api/v1/{token}/…` in one pass over its bytes.
+    /// Stands in a path for the token of whoever the client's certificate says, as `me` does in MQTT topics.
+    static let tokenOfCertificate = "me"
+
+    /// Reads `/api/v1/{token}/…` and `/api/v1/provision` in one pass over its bytes.
     ///
     /// - Parameters:
     ///   - method: The method; `HEAD` counts as `GET` where that is safe to repeat.
@@ -46,16 +49,23 @@ struct Route: Hashable, Sendable {
         let pathEnd = target.firstIndex { $0 == UInt8(ascii: "?") || $0 == UInt8(ascii: "#") } ?? target.endIndex
         var path = PathSegments(rest: target[..<pathEnd])
         guard path.next()?.isEmpty == true, Self.equal(path.next(), "api"), Self.equal(path.next(), "v1"),
-            let tokenBytes = path.next(), let resource = path.next()
+            let tokenBytes = path.next()
         else { throw .notFound }
+        guard let resource = path.next() else {
+            guard Self.equal(tokenBytes, "provision") else { throw .notFound }
+            guard method == .POST else { throw .methodNotAllowed(allow: "POST") }
+            self.call = .provision
+            return
+        }
         let detail = path.next()
         guard path.next() == nil else { throw .notFound }
         var query = Query(rest: target[pathEnd...].dropFirst())
 
         self.call = try Self.call(method, resource: resource, detail: detail, query: &query)
         guard !tokenBytes.isEmpty else { throw .notFound }
-        self.token = try Self.pathSegment(tokenBytes)
-        guard self.token.utf8.count <= RequestBounds.tokenLength else { throw .unauthorized }
+        let token = try Self.pathSegment(tokenBytes)
+        guard token.utf8.count <= RequestBounds.tokenLength else { throw .unauthorized }
+        self.token = token
     }
 
     private static func call(
@@ -98,6 +108,10 @@ struct Route: Hashable, Sendable {
                 throw .badRequest("the identifier of a call must be an integer of 0…\(RequestBounds.callIdentifier)")
             }
             return .answerCall(id: id)
+        }
+        if Self.equal(resource, "claim"), detail == nil {
+            guard method == .POST else { throw .methodNotAllowed(allow: "POST") }
+            return .claim
         }
         throw .notFound
     }

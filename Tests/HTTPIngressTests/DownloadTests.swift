@@ -170,6 +170,108 @@ import Testing
         }
     }
 
+    @Test("several ranges get 206 in parts, each with its place, and read no more than these")
+    func severalRanges() async throws {
+        let content = BufferContent(size: 1_000_000)
+        try await withServer(answer: serve(content)) { server in
+            let response = try await server.get(Self.path, fields: "Range: bytes=0-9, 300000-599999, -5\r\n")
+            #expect(response.status == 206)
+            #expect(response["Content-Range"] == nil)
+            #expect(response["ETag"] == "\"abc123\"")
+            let type = try #require(response["Content-Type"])
+            #expect(type.hasPrefix("multipart/byteranges; boundary="))
+            var expected = ByteBuffer()
+            let boundary = try #require(type.split(separator: "=").last)
+            for range in [0..<10, 300_000..<600_000, 999_995..<1_000_000] as [Range<Int64>] {
+                expected.writeString(
+                    "\r\n--\(boundary)\r\nContent-Type: application/octet-stream\r\n"
+                        + "Content-Range: bytes \(range.lowerBound)-\(range.upperBound - 1)/1000000\r\n\r\n"
+                )
+                expected.writeImmutableBuffer(content.slice(range))
+            }
+            expected.writeString("\r\n--\(boundary)--\r\n")
+            #expect(response.body == expected)
+            #expect(content.ranges == [0..<10, 300_000..<562_144, 562_144..<600_000, 999_995..<1_000_000])
+        }
+    }
+
+    @Test("ranges that overlap get 206 with one part, and too many the whole")
+    func overlappingRanges() async throws {
+        let content = BufferContent(size: 1000)
+        try await withServer(answer: serve(content)) { server async throws in
+            let part = try await server.get(Self.path, fields: "Range: bytes=0-99,50-149\r\n")
+            #expect(part.status == 206)
+            #expect(part["Content-Range"] == "bytes 0-149/1000")
+            #expect(part.body == content.slice(0..<150))
+            let many = (0..<17).map { "\($0 * 50)-\($0 * 50)" }.joined(separator: ",")
+            #expect(try await server.get(Self.path, fields: "Range: bytes=\(many)\r\n").status == 200)
+            // Several fields are malformed, not a list (RFC 9110 §5.3).
+            let twice = try await server.get(Self.path, fields: "Range: bytes=0-9\r\nRange: bytes=20-29\r\n")
+            #expect(twice.status == 200)
+        }
+    }
+
+    @Test("the conditions of a request count in the order of RFC 9110 §13.2.2")
+    func conditions() async throws {
+        try await withServer(answer: serve(BufferContent(size: 1000))) { server async throws in
+            for (fields, status) in [
+                ("If-Match: \"abc123\"\r\n", 200), ("If-Match: *\r\n", 200), ("If-Match: \"x\"\r\n", 412),
+                ("If-Match: W/\"abc123\"\r\n", 412), ("If-Match: \"x\"\r\nIf-Match: \"abc123\"\r\n", 200),
+                ("If-Match: \"x\"\r\nIf-None-Match: \"abc123\"\r\n", 412),
+                ("If-None-Match: \"abc123\"\r\nRange: bytes=0-9\r\n", 304),
+                ("If-None-Match: \"x\"\r\nIf-None-Match: W/\"abc123\"\r\n", 304),
+                ("If-None-Match: \"x\"\r\nRange: bytes=0-9\r\n", 206),
+                ("Range: bytes=0-9\r\nIf-Range: \"abc123\"\r\n", 206),
+                ("Range: bytes=0-9\r\nIf-Range: W/\"abc123\"\r\n", 200),
+                ("Range: bytes=0-9\r\nIf-Range: Thu, 01 Jan 1970 00:00:00 GMT\r\n", 200),
+                ("Range: bytes=0-9\r\nIf-Range: \"abc123\"\r\nIf-Range: \"abc123\"\r\n", 200),
+                ("Range: bytes=1000-\r\nIf-Range: \"x\"\r\n", 200), ("Range: bytes=1000-\r\n", 416),
+                ("If-Modified-Since: Fri, 01 Jan 2100 00:00:00 GMT\r\n", 200),
+                ("If-Unmodified-Since: Thu, 01 Jan 1970 00:00:00 GMT\r\n", 200),
+            ] {
+                #expect(try await server.get(Self.path, fields: fields).status == status, "\(fields)")
+            }
+        }
+    }
+
+    @Test("HEAD knows conditions but no ranges, which are for GET only (RFC 9110 §14.2)")
+    func headWithFields() async throws {
+        let content = BufferContent(size: 1000)
+        try await withServer(answer: serve(content)) { server async throws in
+            for (fields, status) in [
+                ("Range: bytes=0-9\r\n", 200), ("Range: bytes=0-9,500-509\r\n", 200), ("If-Match: \"x\"\r\n", 412),
+                ("If-None-Match: \"abc123\"\r\n", 304),
+            ] {
+                let request = "HEAD \(Self.path) HTTP/1.1\r\nHost: h\r\n\(fields)\r\n"
+                let response = try await server.exchange(request, isHead: true)
+                #expect(response.status == status, "\(fields)")
+                if status == 200 {
+                    #expect(response["Content-Length"] == "1000")
+                    #expect(response["Accept-Ranges"] == "bytes")
+                }
+            }
+            #expect(content.ranges.isEmpty)
+        }
+    }
+
+    @Test("a whole download may be put together from its end and its beginning")
+    func resumed() async throws {
+        let content = BufferContent(size: 700_000)
+        try await withServer(answer: serve(content)) { server in
+            let client = try await server.connect()
+            let first = "GET \(Self.path) HTTP/1.1\r\nHost: h\r\nRange: bytes=0-399999\r\n\r\n"
+            try await client.send(first)
+            var bytes = try await client.response().body
+            let rest = "Range: bytes=\(bytes.readableBytes)-\r\nIf-Range: \"abc123\"\r\n"
+            try await client.send("GET \(Self.path) HTTP/1.1\r\nHost: h\r\n\(rest)\r\n")
+            let response = try await client.response()
+            #expect(response["Content-Range"] == "bytes 400000-699999/700000")
+            bytes.writeImmutableBuffer(response.body)
+            #expect(bytes == content.slice(0..<700_000))
+            try await client.close()
+        }
+    }
+
     @Test("a large package is read in pieces of 256 KiB, no further than the client reads")
     func backpressure() async throws {
         let size: Int64 = 64 * 1024 * 1024

@@ -39,17 +39,28 @@ import Testing
         }
     }
 
-    static let vectors: [Vector] = {
+    private static let lines: [Substring] = {
         let file = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "Vectors/framing.txt")
         let text = (try? String(contentsOf: file, encoding: .utf8)) ?? ""
-        return text.split(separator: "\n").filter { !$0.hasPrefix("#") }.compactMap(Vector.init)
+        return text.split(separator: "\n").filter { !$0.hasPrefix("#") }
     }()
 
-    @Test("every line of the vectors is read") func vectorsAreRead() { #expect(Self.vectors.count == 54) }
+    static let vectors = Self.lines.compactMap(Vector.init)
 
-    @Test("a request is taken apart in one way only", arguments: Self.vectors)
-    func framing(vector: Vector) async throws {
-        try await withServer { server in
+    @Test("every line of the vectors is read") func vectorsAreRead() {
+        #expect(Self.vectors.count == Self.lines.count)
+        #expect(Self.vectors.count > 100)
+    }
+
+    @Test(
+        "a request is taken apart in one way only, whether it is read at once or byte by byte",
+        arguments: Self.vectors,
+        [true, false]
+    )
+    func framing(vector: Vector, atOnce: Bool) async throws {
+        // The server reads single bytes: had the client to send them one by one, it could not know when to stop.
+        let receiving = atOnce ? nil : FixedSizeRecvByteBufferAllocator(capacity: 1)
+        try await withServer(receiving: receiving) { server in
             let client = try await server.connect()
             try await client.send(bytes: vector.bytes)
             let response = try await client.response()
@@ -161,6 +172,25 @@ import Testing
             try await client.send("POST /api/v1/A1/nothing \(fields)")
             #expect(try await client.response().status == 404)
             #expect(await client.rest() == "")
+            let unknown = try await server.connect()
+            try await unknown.send("POST /api/v1/no/telemetry \(fields)")
+            #expect(try await unknown.response().status == 401)
+            #expect(await unknown.rest() == "")
+        }
+    }
+
+    @Test("a client may send its body without waiting to be told to go on")
+    func impatient() async throws {
+        try await withServer { server in
+            let client = try await server.connect()
+            let fields = "HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+            let request = "POST /api/v1/A1/telemetry \(fields){}"
+            try await client.send(request + request)
+            for _ in 0..<2 {
+                #expect(try await client.response().status == 100)
+                #expect(try await client.response().status == 200)
+            }
+            try await client.close()
         }
     }
 }

@@ -1,3 +1,4 @@
+import FoundationEssentials
 import NIOCore
 import NodeKit
 import NodeTesting
@@ -77,6 +78,53 @@ import Testing
         }
     }
 
+    @Test("a client that nobody knows is refused before it has sent its body")
+    func unknownClient() async throws {
+        try await withServer { server async throws in
+            for token in ["no", "me"] {
+                let client = try await server.connect()
+                try await client.send(
+                    "POST /api/v1/\(token)/telemetry HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n{"
+                )
+                let response = try await client.response()
+                #expect(response.status == 401)
+                #expect(response["Connection"] == "close")
+                #expect(await client.rest() == "")
+            }
+            #expect(
+                try await server.exchange(
+                    "POST /api/v1/away/telemetry HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n{"
+                ).status == 503
+            )
+            #expect(server.messages.isEmpty)
+        }
+    }
+
+    @Test("those who ask to become devices take no more than half of the room from those who are")
+    func room() async throws {
+        try await withServer(["buffered-bytes-max": "60000"]) { server in
+            func begin() async throws -> TestClient {
+                let client = try await server.connect()
+                let head = "POST /api/v1/provision HTTP/1.1\r\nHost: h\r\nContent-Length: 30000\r\n\r\n"
+                try await client.send(head + String(repeating: " ", count: 20_000))
+                return client
+            }
+            // The second is one too many, whichever of the two that is.
+            let clients = [try await begin(), try await begin()]
+            let refusals = AsyncStream.makeStream(of: Int.self)
+            for client in clients {
+                // Ends when the connection does.
+                Task { if let response = try? await client.response() { refusals.continuation.yield(response.status) } }
+            }
+            for await status in refusals.stream {
+                #expect(status == 503)
+                break
+            }
+            #expect(try await server.post("/api/v1/A1/telemetry", Self.json(30_000)).status == 200)
+            for client in clients { try await client.close() }
+        }
+    }
+
     @Test("a head may have so many fields and bytes and no more")
     func heads() async throws {
         try await withServer(["header-fields-max": "5", "header-bytes-max": "1000"]) { server async throws in
@@ -93,6 +141,16 @@ import Testing
                     == 431
             )
             #expect(try await server.get("/\(String(repeating: "n", count: 1000))").status == 431)
+        }
+    }
+
+    @Test("white space before a value is not kept without end")
+    func whiteSpace() async throws {
+        try await withServer(["header-bytes-max": "1000"]) { server in
+            let client = try await server.connect()
+            try await client.send("GET / HTTP/1.1\r\nHost: h\r\nX:" + String(repeating: " ", count: 17_384))
+            #expect(try await client.response().status == 431)
+            #expect(await client.rest() == "")
         }
     }
 
@@ -191,6 +249,77 @@ import Testing
             try await first.close()
         }
         #expect(log.messages == ["too many connections; more are refused"])
+    }
+
+    @Test("a device asks so often in a second and no more, over all of its connections")
+    func deviceRate() async throws {
+        try await withServer(["device-requests-per-second-max": "1"]) { server in
+            // Two within a second, however slow the machine: of so many sent in one go one at least is refused.
+            let count = 100
+            let request = "POST /api/v1/A1/telemetry HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}"
+            let client = try await server.connect()
+            try await client.send(String(repeating: request, count: count))
+            var statuses: [Int: Int] = [:]
+            for _ in 0..<count {
+                let response = try await client.response()
+                statuses[response.status, default: 0] += 1
+                if response.status == 429 {
+                    #expect(response["Retry-After"] == "1")
+                    #expect(try JSON(parsing: response.body)["errorCode"] == 33)
+                }
+            }
+            #expect(statuses[200] == server.messages.count)
+            #expect(statuses[429, default: 0] > 0 && statuses[200, default: 0] + statuses[429, default: 0] == count)
+            // Another device is not held up, nor is somebody without a right counted.
+            #expect(try await server.post("/api/v1/B2/telemetry", "{}").status == 200)
+            for _ in 0..<3 { #expect(try await server.post("/api/v1/no/telemetry", "{}").status == 401) }
+            try await client.close()
+        }
+    }
+
+    @Test("an address begins so many connections in a second, and one more gets 429")
+    func addressRate() async throws {
+        try await withServer(["address-connections-per-second-max": "1"]) { server in
+            while true {
+                let client = try await server.connect()
+                await client.sendAnyway("GET /nothing HTTP/1.1\r\nHost: h\r\n\r\n")
+                let response = try? await client.response()
+                try await client.close()
+                guard let response, response.status == 429 else { continue }
+                #expect(response["Retry-After"] == "1")
+                #expect(response["Connection"] == "close")
+                break
+            }
+        }
+    }
+
+    @Test("no limit of rates is no limit")
+    func noRates() async throws {
+        let attributes = ["device-requests-per-second-max": "0", "address-connections-per-second-max": "0"]
+        try await withServer(attributes) { server async throws in
+            for _ in 0..<50 { #expect(try await server.post("/api/v1/A1/telemetry", "{}").status == 200) }
+        }
+    }
+
+    /// Whether the machine has the loopback address of IPv6.
+    private static let hasIPv6 =
+        FileManager.default.contents(atPath: "/proc/net/if_inet6")
+        .map { String(decoding: $0, as: UTF8.self).contains("00000000000000000000000000000001") } ?? false
+
+    @Test(
+        "a listener may have an IPv6 address, or all addresses of both kinds",
+        .enabled(if: Self.hasIPv6),
+        arguments: ["::1", "::"]
+    )
+    func ipv6(host: String) async throws {
+        try await withServer(["host": host]) { server in
+            for address in host == "::" ? ["::1", "127.0.0.1"] : ["::1"] {
+                let client = try await TestClient.connect(host: address, port: server.port)
+                try await client.send("GET /nothing HTTP/1.1\r\nHost: [::1]:\(server.port)\r\n\r\n")
+                #expect(try await client.response().status == 404)
+                try await client.close()
+            }
+        }
     }
 
     @Test("a client that asks without reading is not answered without end")

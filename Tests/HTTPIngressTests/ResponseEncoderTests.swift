@@ -16,11 +16,12 @@ import Testing
         "a file name stays inside its field",
         arguments: [
             ("fw-1.0_a.bin", "attachment;filename=fw-1.0_a.bin", "fw-1.0_a.bin"),
-            ("my fw.bin", "attachment;filename=\"my fw.bin\";filename*=UTF-8''my%20fw.bin", "my%20fw.bin"),
+            ("my fw.bin", "attachment;filename=\"my fw.bin\";filename*=UTF-8''my%20fw.bin", "my fw.bin"),
             ("a\r\nX: y", "attachment;filename=\"a__X: y\";filename*=UTF-8''a%0D%0AX%3A%20y", "a%0D%0AX%3A%20y"),
-            ("a\"b\\", "attachment;filename=\"a_b_\";filename*=UTF-8''a%22b%5C", "a%22b%5C"),
+            ("a\"b\\", "attachment;filename=\"a_b_\";filename*=UTF-8''a%22b%5C", "a\"b\\"),
             ("ü", "attachment;filename=\"_\";filename*=UTF-8''%C3%BC", "%C3%BC"),
-            ("a;b", "attachment;filename=\"a;b\";filename*=UTF-8''a%3Bb", "a%3Bb"),
+            ("a;b", "attachment;filename=\"a;b\";filename*=UTF-8''a%3Bb", "a;b"),
+            ("a%41", "attachment;filename=\"a_41\";filename*=UTF-8''a%2541", "a%41"),
             ("a\0", "attachment;filename=\"a_\";filename*=UTF-8''a%00", "a%00"),
         ]
     )

@@ -50,7 +50,9 @@ import Testing
         arguments: [
             ("/api/v1/A1/attributes", .writeAttributes), ("/api/v1/A1/telemetry", .writeTelemetry),
             ("/api/v1/A1/rpc", .callServer), ("/api/v1/A1/rpc/0", .answerCall(id: 0)),
-            ("/api/v1/A1/rpc/2147483647", .answerCall(id: 2_147_483_647)),
+            ("/api/v1/A1/rpc/2147483647", .answerCall(id: 2_147_483_647)), ("/api/v1/A1/claim", .claim),
+            ("/api/v1/provision", .provision), ("/api/v1/provision?x=y", .provision),
+            ("/api/v1/provision/telemetry", .writeTelemetry),
         ] as [(String, DeviceCall)]
     )
     func understandsPosts(target: String, call: DeviceCall) throws {
@@ -65,7 +67,7 @@ import Testing
             "/api/v1/A1/attributes/updates/x", "/api/v1/A1/nothing", "/api/v1/A1/firmware/chunk",
             "/api/v2/A1/attributes",
             "//api/v1/A1/attributes", "/API/v1/A1/attributes", "http://host", "host:80", "/api/v1/A1%2Fattributes",
-            "/api/v1/A1/telemetry/x",
+            "/api/v1/A1/telemetry/x", "/api/v1/A1/claim/x", "/api/v1/provision/",
         ]
     )
     func notFound(target: String) {
@@ -116,12 +118,20 @@ import Testing
         arguments: [
             (.POST, "firmware", "GET, HEAD"), (.DELETE, "attributes", "GET, HEAD, POST"), (.GET, "telemetry", "POST"),
             (.PUT, "rpc", "GET, POST"), (.GET, "rpc/1", "POST"), (.POST, "attributes/updates", "GET"),
-            (.HEAD, "attributes/updates", "GET"),
+            (.HEAD, "attributes/updates", "GET"), (.GET, "claim", "POST"),
         ] as [(HTTPMethod, String, String)]
     )
     func wrongMethod(method: HTTPMethod, path: String, allow: String) {
         #expect(throws: Rejection.methodNotAllowed(allow: allow)) {
             try Route(method: method, target: "/api/v1/A1/\(path)")
+        }
+    }
+
+    @Test("to become a device is asked for with POST, and without a token")
+    func provision() throws {
+        #expect(try Route(method: .POST, target: "/api/v1/provision").token == nil)
+        #expect(throws: Rejection.methodNotAllowed(allow: "POST")) {
+            try Route(method: .GET, target: "/api/v1/provision")
         }
     }
 

@@ -1,5 +1,6 @@
 import NIOCore
 import NIOPosix
+import NIOSSL
 import Synchronization
 
 /// A response as it came off the wire.
@@ -30,17 +31,27 @@ final class TestClient: Sendable {
         self.inbox = inbox
     }
 
-    static func connect(port: Int, autoRead: Bool = true) async throws -> TestClient {
+    /// Connects, over TLS if there is something to shake hands with.
+    static func connect(
+        host: String = "127.0.0.1",
+        port: Int,
+        autoRead: Bool = true,
+        tls: NIOSSLContext? = nil
+    ) async throws -> TestClient {
         let inbox = Inbox()
         let channel = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
             .channelOption(.autoRead, value: autoRead)
             .channelOption(.allowRemoteHalfClosure, value: true)
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
+                    if let tls {
+                        let handler = try NIOSSLClientHandler(context: tls, serverHostname: "localhost")
+                        try channel.pipeline.syncOperations.addHandler(handler)
+                    }
                     try channel.pipeline.syncOperations.addHandler(InboxHandler(inbox))
                 }
             }
-            .connect(host: "127.0.0.1", port: port).get()
+            .connect(host: host, port: port).get()
         return TestClient(channel: channel, inbox: inbox)
     }
 
@@ -63,6 +74,14 @@ final class TestClient: Sendable {
 
     /// Reads on by hand where the connection does not by itself.
     func startReading() async throws { try await self.channel.setOption(.autoRead, value: true).get() }
+
+    /// The certificate that the other end showed, in DER form.
+    func certificate() async throws -> [UInt8]? {
+        let channel = self.channel
+        return try await channel.eventLoop.submit {
+            try channel.pipeline.syncOperations.nioSSL_peerCertificate()?.toDERBytes()
+        }.get()
+    }
 
     /// The next response on the connection.
     func response(isHead: Bool = false) async throws -> TestResponse {

@@ -1,6 +1,7 @@
 import FoundationEssentials
 import Logging
 import NIOCore
+import NIOSSL
 import NodeKit
 import NodeTesting
 import OTA
@@ -23,11 +24,24 @@ struct TestAuthenticator: DeviceAuthenticator {
     }
 
     func device(clientId: String, userName: String?, password: String?) async throws -> Originator? { nil }
+
+    func device(certificate: [UInt8]) async throws -> Originator? {
+        certificate == (try TestCertificate.client.der) ? Self.other : nil
+    }
+}
+
+extension TestCertificate {
+    /// The certificate in DER form.
+    var der: [UInt8] {
+        get throws { try NIOSSLCertificate(bytes: Array(self.certificate.utf8), format: .pem).toDERBytes() }
+    }
 }
 
 /// An ingress node that runs on a port of its own.
 struct TestServer: Sendable {
     let port: Int
+    /// The port with TLS, if there is one.
+    let tlsPort: Int?
     let outlet: TestOutlet
     let sessions: DeviceSessions
 
@@ -37,6 +51,11 @@ struct TestServer: Sendable {
     /// A connection that is closed when the test is done with it or the server stops.
     func connect(autoRead: Bool = true) async throws -> TestClient {
         try await TestClient.connect(port: self.port, autoRead: autoRead)
+    }
+
+    /// A connection over TLS.
+    func connect(tls: NIOSSLContext) async throws -> TestClient {
+        try await TestClient.connect(port: self.tlsPort ?? 0, tls: tls)
     }
 
     /// One request on a connection of its own.
@@ -79,7 +98,10 @@ struct TestServer: Sendable {
 func withServer(
     _ attributes: [String: String] = [:],
     stopping: TimeAmount = HTTPLimits.stopping,
+    receiving: (any RecvByteBufferAllocator)? = nil,
     logger: Logger? = nil,
+    clock: (any Clock<Duration>)? = nil,
+    exists: @escaping @Sendable (DeviceId) async throws -> Bool = { _ in true },
     answer: @escaping @Sendable (Message) async -> Outcome = { _ in .completed(nil) },
     body: (TestServer) async throws -> Void
 ) async throws {
@@ -90,14 +112,19 @@ func withServer(
         registry.register(sessions, as: DeviceSessions.self)
     }
     if let logger { services.logger = logger }
+    if let clock { services.clock = clock }
     let attributes = ["port": "0", "host": "127.0.0.1"].merging(attributes) { $1 }
     var node = try HTTPIngress.make(attributes, services: services)
     node.stopping = stopping
+    if let receiving { node.receiving = receiving }
+    node.exists = exists
     let running = Task { [node] in try await node.run(outlet) }
-    let listener = await outlet.listeners()[0]
+    let listeners = await outlet.listeners()
+    let port = listeners.first { $0.scheme == "http" }?.port ?? 0
+    let tlsPort = listeners.first { $0.scheme == "https" }?.port
     let result: Result<Void, any Error>
     do {
-        try await body(TestServer(port: listener.port, outlet: outlet, sessions: sessions))
+        try await body(TestServer(port: port, tlsPort: tlsPort, outlet: outlet, sessions: sessions))
         result = .success(())
     } catch {
         result = .failure(error)

@@ -1,0 +1,12 @@
+import NodeKit
+import OTA
+
+/// What all connections of a node share.
+struct HTTPShared: Sendable {
+    var limits: HTTPLimits
+    var api: DeviceAPI
+    var connections: Connections
+    var quota: LongPollQuota
+    var sessions: DeviceSessions
+    var now: @Sendable () -> Timestamp
+}
