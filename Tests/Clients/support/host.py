@@ -87,7 +87,7 @@ class Host:
 
     def url(self, scheme="http"):
         host, port = self.addresses[scheme]
-        return f"http://{host}:{port}"
+        return f"{'https' if scheme == 'https' else 'http'}://{host}:{port}"
 
     def kill(self):
         """Ends the process as a power cut would."""
