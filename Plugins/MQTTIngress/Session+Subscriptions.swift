@@ -1,0 +1,55 @@
+extension Session {
+    mutating func subscribe(_ packet: SubscribePacket) -> [Action] {
+        let hasIdentifier = packet.properties[.subscriptionIdentifier] != nil
+        let codes = packet.subscriptions.map { subscription in
+            switch self.subscribe(subscription, hasIdentifier: hasIdentifier) {
+            case .success(let qos): qos.rawValue
+            // MQTT 3.1.1 §3.9.3 knows one code for failure.
+            case .failure(let error):
+                self.version == .v5 ? error.reason.rawValue : ReasonCode.unspecifiedError.rawValue
+            }
+        }
+        return [.send(.suback(SubscriptionAnswerPacket(packetId: packet.packetId, codes: codes)))]
+    }
+
+    mutating func subscribe(
+        _ subscription: SubscribePacket.Subscription,
+        hasIdentifier: Bool
+    ) -> Result<QoS, PacketError> {
+        guard !hasIdentifier else {
+            return .failure(PacketError(.subscriptionIdentifiersNotSupported, "no subscription identifiers"))
+        }
+        guard let filter = TopicFilter(subscription.filter) else {
+            return .failure(PacketError(.topicFilterInvalid, "a wildcard is not alone in its level"))
+        }
+        if self.version == .v5, filter.isShared {
+            return .failure(PacketError(.sharedSubscriptionsNotSupported, "no shared subscriptions"))
+        }
+        let qos = min(subscription.qos, .atLeastOnce)
+        if let index = self.subscriptions.firstIndex(where: { $0.filter == filter }) {
+            self.subscriptions[index].qos = qos
+        } else {
+            guard self.subscriptions.count < Limits.subscriptionsMax else {
+                return .failure(PacketError(.quotaExceeded, "too many subscriptions"))
+            }
+            self.subscriptions.append((filter, qos))
+        }
+        return .success(qos)
+    }
+
+    mutating func unsubscribe(_ packet: UnsubscribePacket) -> [Action] {
+        var codes: [UInt8] = []
+        for text in packet.filters {
+            guard let filter = TopicFilter(text) else {
+                codes.append(ReasonCode.topicFilterInvalid.rawValue)
+                continue
+            }
+            let index = self.subscriptions.firstIndex { $0.filter == filter }
+            if let index { self.subscriptions.remove(at: index) }
+            codes.append((index == nil ? ReasonCode.noSubscriptionExisted : .success).rawValue)
+        }
+        // MQTT 3.1.1 §3.11: UNSUBACK has no payload.
+        if self.version != .v5 { codes = [] }
+        return [.send(.unsuback(SubscriptionAnswerPacket(packetId: packet.packetId, codes: codes)))]
+    }
+}
