@@ -36,10 +36,36 @@ public final class DeviceSessions: Sendable {
         fileprivate let onTaken: @Sendable () -> Void
     }
 
+    /// What makes a listener a session.
+    private struct Session {
+        /// What the peer calls itself; `nil` if it has no name.
+        var name: String?
+        var replaced: @Sendable () -> Void
+    }
+
+    private struct Listener {
+        var id: UInt64
+        /// Returns whether it took the notification.
+        var handler: @Sendable (DeviceNotification) -> Bool
+        var session: Session?
+    }
+
     private struct State {
         var nextID: UInt64 = 0
-        var handlers: [UUID: [(id: UInt64, handler: @Sendable (DeviceNotification) -> Bool)]] = [:]
+        var listeners: [UUID: [Listener]] = [:]
         var held: [UUID: [Held]] = [:]
+
+        mutating func add(
+            _ handler: @escaping @Sendable (DeviceNotification) -> Bool,
+            of device: UUID,
+            session: Session?
+        ) -> Subscription {
+            self.nextID += 1
+            self.listeners[device, default: []].append(
+                Listener(id: self.nextID, handler: handler, session: session)
+            )
+            return Subscription(device: device, id: self.nextID)
+        }
     }
 
     private let state = Mutex(State())
@@ -70,12 +96,50 @@ public final class DeviceSessions: Sendable {
         _ handler: @escaping @Sendable (DeviceNotification) -> Bool
     ) -> Subscription {
         let (subscription, held) = self.state.withLock { state in
-            state.nextID += 1
-            state.handlers[device, default: []].append((state.nextID, handler))
-            return (Subscription(device: device, id: state.nextID), state.held[device] ?? [])
+            (state.add(handler, of: device, session: nil), state.held[device] ?? [])
         }
-        for entry in held where handler(entry.notification) && self.withdraw(entry) { entry.onTaken() }
+        self.offer(held, to: handler)
         return subscription
+    }
+
+    /// Adds a listener that is a session: a connection on which the device itself is, of which there may be only so many,
+    /// over all ingress nodes that call this.
+    ///
+    /// The session with the same name, and the oldest beyond `sessionsMax`, listen no more from here on. End it with
+    /// ``unsubscribe(_:)``.
+    ///
+    /// - Parameters:
+    ///   - device: The device.
+    ///   - name: What the peer calls itself, such as an MQTT client identifier; `nil` if it has no name.
+    ///   - sessionsMax: How many sessions the device may have, this one included; at least 1.
+    ///   - replaced: Called once, on the thread of the session that takes the place of this one.
+    ///   - handler: Called with each notification; returns whether it took it, and so will tell the device.
+    /// - Returns: The listener's place.
+    public func beginSession(
+        _ device: UUID,
+        name: String?,
+        sessionsMax: Int,
+        replaced: @escaping @Sendable () -> Void,
+        _ handler: @escaping @Sendable (DeviceNotification) -> Bool
+    ) -> Subscription {
+        let (subscription, ended, held) = self.state.withLock { state in
+            let sessions = (state.listeners[device] ?? []).filter { $0.session != nil }
+            let namesakes = sessions.filter { name != nil && $0.session?.name == name }
+            let others = sessions.filter { name == nil || $0.session?.name != name }
+            let ended = namesakes + others.prefix(max(0, others.count - sessionsMax + 1))
+            let ids = Set(ended.map(\.id))
+            state.listeners[device]?.removeAll { ids.contains($0.id) }
+            let session = Session(name: name, replaced: replaced)
+            return (state.add(handler, of: device, session: session), ended, state.held[device] ?? [])
+        }
+        for listener in ended { listener.session?.replaced() }
+        self.offer(held, to: handler)
+        return subscription
+    }
+
+    /// How many sessions a device has now.
+    public func sessionCount(of device: UUID) -> Int {
+        self.state.withLock { state in (state.listeners[device] ?? []).count { $0.session != nil } }
     }
 
     /// Removes a listener.
@@ -83,8 +147,8 @@ public final class DeviceSessions: Sendable {
     /// It may still be called by a notification that is under way.
     public func unsubscribe(_ subscription: Subscription) {
         self.state.withLock { state in
-            state.handlers[subscription.device]?.removeAll { $0.id == subscription.id }
-            if state.handlers[subscription.device]?.isEmpty == true { state.handlers[subscription.device] = nil }
+            state.listeners[subscription.device]?.removeAll { $0.id == subscription.id }
+            if state.listeners[subscription.device]?.isEmpty == true { state.listeners[subscription.device] = nil }
         }
     }
 
@@ -93,8 +157,8 @@ public final class DeviceSessions: Sendable {
     /// - Returns: How many took it.
     @discardableResult
     public func notify(_ device: UUID, _ notification: DeviceNotification) -> Int {
-        let handlers = self.state.withLock { $0.handlers[device] ?? [] }
-        return handlers.count { $0.handler(notification) }
+        let listeners = self.state.withLock { $0.listeners[device] ?? [] }
+        return listeners.count { $0.handler(notification) }
     }
 
     /// Tells all listeners of a device, or, if none takes it, the first one that comes and does.
@@ -114,11 +178,15 @@ public final class DeviceSessions: Sendable {
             state.nextID += 1
             let held = Held(device: device, id: state.nextID, notification: notification, onTaken: onTaken)
             state.held[device, default: []].append(held)
-            return (held, state.handlers[device] ?? [])
+            return (held, state.listeners[device] ?? [])
         }
         // A listener that came between the two steps above was not asked yet, and one that was asked refuses again.
         guard newer.contains(where: { $0.handler(notification) }), self.withdraw(held) else { return held }
         return nil
+    }
+
+    private func offer(_ held: [Held], to handler: @Sendable (DeviceNotification) -> Bool) {
+        for entry in held where handler(entry.notification) && self.withdraw(entry) { entry.onTaken() }
     }
 
     /// Lets a notification wait no longer.

@@ -1,0 +1,59 @@
+import FoundationEssentials
+import OTA
+import Synchronization
+import Testing
+
+@Suite struct DeviceSessionsTests {
+    /// Remembers who was told what.
+    private final class Log: Sendable {
+        private let entries = Mutex<[String]>([])
+        var all: [String] { self.entries.withLock { $0 } }
+        func add(_ entry: String) { self.entries.withLock { $0.append(entry) } }
+    }
+
+    private static func begin(
+        _ sessions: DeviceSessions,
+        _ device: UUID,
+        _ name: String?,
+        max: Int,
+        _ log: Log
+    ) -> DeviceSessions.Subscription {
+        sessions.beginSession(device, name: name, sessionsMax: max, replaced: { log.add("\(name ?? "?") replaced") }) {
+            _ in log.add("\(name ?? "?") notified")
+        }
+    }
+
+    @Test("one session more than a device may have ends the oldest, which listens no more")
+    func oldest() {
+        let (sessions, device, log) = (DeviceSessions(), UUID(), Log())
+        _ = sessions.subscribe(device) { _ in log.add("listener notified") }
+        let first = Self.begin(sessions, device, "a", max: 2, log)
+        _ = Self.begin(sessions, device, "b", max: 2, log)
+        #expect(log.all.isEmpty && sessions.sessionCount(of: device) == 2)
+        _ = Self.begin(sessions, device, nil, max: 2, log)
+        #expect(log.all == ["a replaced"] && sessions.sessionCount(of: device) == 2)
+        #expect(sessions.notify(device, .attributesDeleted([])) == 3)
+        #expect(log.all.dropFirst() == ["listener notified", "b notified", "? notified"])
+        sessions.unsubscribe(first)
+        #expect(sessions.sessionCount(of: device) == 2)
+    }
+
+    @Test("a session ends that of the same name, whatever there is room for")
+    func namesake() {
+        let (sessions, device, log) = (DeviceSessions(), UUID(), Log())
+        for name in ["a", "b", nil, nil, "a"] { _ = Self.begin(sessions, device, name, max: 10, log) }
+        #expect(log.all == ["a replaced"] && sessions.sessionCount(of: device) == 4)
+    }
+
+    @Test("sessions of one device do not end those of another, and one that ended makes room")
+    func apart() {
+        let (sessions, log) = (DeviceSessions(), Log())
+        let (one, other) = (UUID(), UUID())
+        let first = Self.begin(sessions, one, "a", max: 1, log)
+        _ = Self.begin(sessions, other, "a", max: 1, log)
+        sessions.unsubscribe(first)
+        #expect(sessions.sessionCount(of: one) == 0 && sessions.sessionCount(of: other) == 1)
+        _ = Self.begin(sessions, one, "b", max: 1, log)
+        #expect(log.all.isEmpty)
+    }
+}
