@@ -5,37 +5,61 @@ import OTA
 
 /// Carries out, on one connection, what its session says.
 ///
-/// Reads packets, writes bytes, keeps the timers and runs one task while there are requests to work on; an idle connection
-/// has no task. All of it on the connection's event loop.
+/// Reads packets, writes bytes and runs one task while there are requests to work on; an idle connection has neither task
+/// nor timer. All of it on the connection's event loop.
 final class ConnectionHandler: ChannelDuplexHandler {
-    typealias InboundIn = Packet
+    typealias InboundIn = ByteBuffer
     typealias OutboundIn = Never
     typealias OutboundOut = ByteBuffer
 
-    private let services: ConnectionServices
-    private var session: Session
-    private var context: ChannelHandlerContext?
-    private var handle: Connections.Handle?
-    private var device: Originator?
-    private var subscription: DeviceSessions.Subscription?
-    private var requests: DeviceRequests?
+    /// Who is on the other side, once that is known.
+    enum Peer {
+        case device(DeviceRequests)
+        /// Someone who wants to be made a device.
+        case provisioning(ProvisionRequests)
+    }
+
+    let services: ConnectionServices
+    /// Whether the client may have shown a certificate.
+    let isTLS: Bool
+    var session: Session
+    var context: ChannelHandlerContext?
+    var handle: Connections.Handle?
+    var peer: Peer?
+    var subscription: DeviceSessions.Subscription?
+    /// Where the session is kept when it outlives the connection.
+    var key: KeptSessions.Key?
     /// The task that authenticates or works on requests.
     private var task: Task<Void, Never>?
+    private var taskCount = 0
     /// The task, while it waits for the client to read or to acknowledge.
     private var waiter: CheckedContinuation<Void, Never>?
     /// What is to be sent after the package that is being sent in pieces; `nil` if none is.
-    private var held: ByteBuffer?
+    var held: ByteBuffer?
+    private var decoder: PacketDecoder
+    /// Bytes that are no whole packet yet, or that wait for requests to be done.
+    private var unread: ByteBuffer?
+    private var isDecoding = false
     private var isReadPending = false
-    private var isShuttingDown = false
+    private(set) var isShuttingDown = false
+    private var isGone = false
+    private var isLeaving = false
     private var hasNoted = false
     private var lastPacket = NIODeadline.now()
-    private var connectTimer: Scheduled<Void>?
-    private var keepAliveTimer: Scheduled<Void>?
+    /// When the connection is to be looked at; the deadline of a wheel that is earlier is of no meaning any more.
+    private var watchedUntil = NIODeadline.distantFuture
     private var writeTimer: Scheduled<Void>?
 
-    init(services: ConnectionServices) {
+    init(services: ConnectionServices, isTLS: Bool = false) {
         self.services = services
+        self.isTLS = isTLS
         self.session = Session(limits: services.limits)
+        self.decoder = PacketDecoder(packetBytesMax: services.limits.packetBytesMax)
+    }
+
+    /// The device on the other side, if it is one.
+    var device: Originator? {
+        if case .device(let requests) = self.peer { requests.device } else { nil }
     }
 
     // MARK: Life
@@ -77,27 +101,47 @@ final class ConnectionHandler: ChannelDuplexHandler {
             context.close(promise: nil)
             return
         }
-        self.connectTimer = context.eventLoop.assumeIsolated().scheduleTask(in: self.services.limits.connectTimeout) {
-            self.end(.protocolError, "the client did not complete its connection in time")
-        }
+        self.lastPacket = context.eventLoop.now
+        self.watch(until: context.eventLoop.now + self.services.limits.connectTimeout)
     }
 
     private func stop() {
-        self.session.closed()
-        self.connectTimer?.cancel()
-        self.keepAliveTimer?.cancel()
+        guard !self.isGone, let handle = self.handle else { return }
+        self.isGone = true
+        self.decode(isLast: true)
+        self.unread = nil
+        let actions = self.session.closed()
         self.writeTimer?.cancel()
         if let subscription = self.subscription { self.services.deviceSessions.unsubscribe(subscription) }
-        self.subscription = nil
         self.held = nil
+        self.perform(actions)
         self.wake()
-        self.leaveIfDone()
+        self.leaveIfDone(handle)
     }
 
     /// Leaves the list of connections once the channel is closed and the last request is done.
-    private func leaveIfDone() {
-        guard let handle = self.handle, self.session.isIdle, self.context?.channel.isActive != true else { return }
-        self.services.connections.remove(handle, of: self.device?.id)
+    private func leaveIfDone(_ handle: Connections.Handle) {
+        guard self.isGone, !self.isLeaving, self.session.isIdle, self.taskCount == 0 else { return }
+        self.isLeaving = true
+        guard case .device(let requests) = self.peer else { return self.services.connections.remove(handle) }
+        if let key = self.key {
+            let departure = KeptSessions.Departure(
+                device: requests.device,
+                state: self.session.state,
+                expirySeconds: self.session.expirySeconds,
+                will: self.session.will
+            )
+            let now = handle.eventLoop.now
+            self.services.publishWills(of: self.services.kept.leave(key, departure, now: now), on: handle.eventLoop)
+        }
+        // A device that connected again meanwhile has not gone.
+        guard self.services.deviceSessions.sessionCount(of: requests.device.id) == 0 else {
+            return self.services.connections.remove(handle)
+        }
+        self.run { connection in
+            if case .device(let requests) = connection.peer { await requests.tell(.disconnectEvent) }
+            connection.services.connections.remove(handle)
+        }
     }
 
     /// Ends the session for a reason, which a client of MQTT 5 is told.
@@ -116,21 +160,111 @@ final class ConnectionHandler: ChannelDuplexHandler {
     func abort() {
         self.task?.cancel()
         self.context?.close(promise: nil)
-        if let handle = self.handle { self.services.connections.remove(handle, of: self.device?.id) }
+        if let handle = self.handle { self.services.connections.remove(handle) }
     }
 
     /// Something happened that the device may want to know.
-    func notified(_ notification: DeviceNotification) {
+    ///
+    /// - Parameters:
+    ///   - notification: What.
+    ///   - key: The session whose client is to be told, if it is one that is kept: then only what comes this way counts.
+    func notified(_ notification: DeviceNotification, of key: KeptSessions.Key? = nil) {
+        guard notification == .credentialsRevoked || key == self.key else {
+            // It was on its way when the session went on to another connection, or none.
+            if let key { self.services.kept.notified(key, notification) }
+            return
+        }
+        if let key, self.isLeaving { return self.services.kept.notified(key, notification) }
         self.perform(self.session.notified(notification))
         self.context?.flush()
+    }
+
+    // MARK: Deadlines
+
+    /// Has the connection looked at when a deadline has come.
+    func watch(until deadline: NIODeadline) {
+        guard let handle = self.handle else { return }
+        self.watchedUntil = deadline
+        self.services.services(of: handle.eventLoop).deadlines.watch(handle.id, until: deadline)
+    }
+
+    /// A deadline has come, if it was not moved since.
+    ///
+    /// - Returns: When to look again.
+    func deadlineReached(now: NIODeadline) -> NIODeadline? {
+        guard !self.isGone, !self.session.isClosed, now >= self.watchedUntil else { return nil }
+        guard self.session.isConnected else {
+            self.end(.protocolError, "the client did not complete its connection in time")
+            return nil
+        }
+        guard case .device = self.peer else {
+            self.end(.maximumConnectTime, "a session to become a device may last no longer")
+            return nil
+        }
+        guard let silenceMax = self.silenceMax else { return nil }
+        if !self.session.isReadingWanted {
+            self.lastPacket = now
+        } else if now - self.lastPacket >= silenceMax {
+            self.end(.keepAliveTimeout, "nothing came for one and a half times the keep alive")
+            return nil
+        }
+        self.watchedUntil = self.lastPacket + silenceMax
+        return self.watchedUntil
+    }
+
+    /// How long the client may be silent (MQTT 5 §3.1.2.10); `nil` if for ever.
+    private var silenceMax: TimeAmount? {
+        let seconds = self.session.keepAliveSeconds
+        return seconds == 0 ? nil : .milliseconds(Int64(seconds) * 1500)
+    }
+
+    /// The session has begun: what counts from now on is how long the client is silent.
+    func watchSilence() {
+        guard let handle = self.handle else { return }
+        self.lastPacket = handle.eventLoop.now
+        // That of connecting is over.
+        self.watchedUntil = .distantFuture
+        if let silenceMax = self.silenceMax { self.watch(until: self.lastPacket + silenceMax) }
     }
 
     // MARK: Reading
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        self.lastPacket = context.eventLoop.now
-        self.perform(self.session.received(Self.unwrapInboundIn(data)))
+        guard !self.session.isClosed else { return }
+        var bytes = Self.unwrapInboundIn(data)
+        if self.unread == nil { self.unread = bytes } else { self.unread?.writeBuffer(&bytes) }
+        self.decode()
+    }
+
+    /// Takes packets from what was read, as long as they are wanted, or all of them if the connection is gone.
+    private func decode(isLast: Bool = false) {
+        // Sending an answer may close the connection, which ends up here again.
+        guard !self.isDecoding else { return }
+        self.isDecoding = true
+        defer { self.isDecoding = false }
+        do {
+            while self.session.isReadingWanted || isLast, var bytes = self.unread, bytes.readableBytes > 0 {
+                guard let packet = try self.decoder.next(in: &bytes) else { break }
+                self.unread = bytes
+                if let context = self.context { self.lastPacket = context.eventLoop.now }
+                self.perform(self.session.received(packet))
+            }
+            self.trimUnread()
+        } catch {
+            self.unread = nil
+            self.perform(self.session.received(error))
+        }
         self.wake()
+    }
+
+    /// Does not let a few bytes of a packet hold the memory of a large read.
+    private func trimUnread() {
+        guard let bytes = self.unread else { return }
+        if bytes.readableBytes == 0 || self.session.isClosed {
+            self.unread = nil
+        } else if bytes.readableBytes < bytes.storageCapacity / 4 {
+            self.unread = ByteBuffer(bytes: bytes.readableBytesView)
+        }
     }
 
     func channelReadComplete(context: ChannelHandlerContext) {
@@ -139,13 +273,8 @@ final class ConnectionHandler: ChannelDuplexHandler {
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        if let error = error as? PacketError {
-            self.perform(self.session.received(error))
-            context.flush()
-        } else {
-            // The peer reset the connection, or sent more after bytes that were no packet.
-            context.close(promise: nil)
-        }
+        // The peer reset the connection, or what it sent is not of the protocol below MQTT.
+        context.close(promise: nil)
     }
 
     func read(context: ChannelHandlerContext) {
@@ -157,10 +286,10 @@ final class ConnectionHandler: ChannelDuplexHandler {
     }
 
     /// Reads on if that was held back and is wanted again.
-    private func resumeReading() {
-        guard self.isReadPending, self.session.isReadingWanted, !self.isShuttingDown, let context = self.context else {
-            return
-        }
+    func resumeReading() {
+        guard !self.isShuttingDown else { return }
+        self.decode()
+        guard self.isReadPending, self.session.isReadingWanted, let context = self.context else { return }
         self.isReadPending = false
         // The client was not heard because it was not listened to.
         self.lastPacket = context.eventLoop.now
@@ -169,7 +298,7 @@ final class ConnectionHandler: ChannelDuplexHandler {
 
     // MARK: Actions
 
-    private func perform(_ actions: [Session.Action]) {
+    func perform(_ actions: [Session.Action]) {
         for action in actions {
             switch action {
             case .send(let packet): self.write(packet)
@@ -186,12 +315,23 @@ final class ConnectionHandler: ChannelDuplexHandler {
     /// It ends with the work it is given, at the latest soon after the connection; nothing waits for its result.
     private func run(_ body: @escaping @Sendable (ConnectionHandler) async -> Void) {
         guard let handle = self.handle else { return }
-        self.task = Task(executorPreference: self.services.executor(of: handle.eventLoop)) {
-            await body(handle.connection.value)
+        self.taskCount += 1
+        let executor = self.services.services(of: handle.eventLoop).executor
+        self.task = Task(executorPreference: executor) {
+            let connection = handle.connection.value
+            await body(connection)
+            connection.taskEnded(handle)
         }
     }
 
-    private func write(_ packet: Packet) {
+    /// A task that is done would take as much memory as one that works.
+    private func taskEnded(_ handle: Connections.Handle) {
+        self.taskCount -= 1
+        if self.taskCount == 0 { self.task = nil }
+        self.leaveIfDone(handle)
+    }
+
+    func write(_ packet: Packet) {
         guard let context = self.context else { return }
         var buffer = context.channel.allocator.buffer(capacity: 64)
         packet.write(into: &buffer, version: self.session.version)
@@ -224,7 +364,7 @@ final class ConnectionHandler: ChannelDuplexHandler {
     }
 
     /// Logs that something was refused or ignored, once for each connection.
-    private func note(_ text: String) {
+    func note(_ text: String) {
         guard !self.hasNoted else { return }
         self.hasNoted = true
         self.services.logger.info(
@@ -240,197 +380,12 @@ final class ConnectionHandler: ChannelDuplexHandler {
         return metadata
     }
 
-    // MARK: Connecting
-
-    private func authenticate(_ connect: ConnectPacket) async {
-        let actions: [Session.Action]
-        do {
-            if try await self.findDevice(connect) {
-                actions = self.accept()
-            } else if connect.userName == nil, connect.password == nil {
-                actions = self.session.refused(
-                    .clientIdentifierNotValid,
-                    explanation: "no device has this client identifier"
-                )
-            } else {
-                actions = self.session.refused(.badUserNameOrPassword, explanation: "no device has these credentials")
-            }
-        } catch {
-            let explanation = "the credentials could not be checked: \(NodeError(wrapping: error))"
-            actions = self.session.refused(.serverUnavailable, explanation: explanation)
-        }
-        self.perform(actions)
-        self.context?.flush()
-        self.resumeReading()
-    }
-
-    private func findDevice(_ connect: ConnectPacket) async throws -> Bool {
-        let authenticator = self.services.authenticator
-        var password: String?
-        if let bytes = connect.password {
-            password = try? bytes.getUTF8ValidatedString(at: bytes.readerIndex, length: bytes.readableBytes)
-            // A password that is no text is not that of a device, whose credentials are text.
-            guard password != nil else { return false }
-        }
-        let (clientId, userName) = (connect.clientId, connect.userName)
-        let found = try await authenticator.device(clientId: clientId, userName: userName, password: password)
-        guard let device = found, let handle = self.handle, !self.session.isClosed else { return false }
-        self.device = device
-        self.subscription = self.services.deviceSessions.subscribe(device.id) { notification in
-            handle.tell { $0.notified(notification) }
-        }
-        // The credentials may have been revoked before there was a listener to tell.
-        return try await authenticator.device(clientId: clientId, userName: userName, password: password)?.id
-            == device.id
-    }
-
-    private func accept() -> [Session.Action] {
-        guard !self.session.isClosed, let context = self.context, let handle = self.handle, let device = self.device
-        else {
-            return []
-        }
-        self.connectTimer?.cancel()
-        self.connectTimer = nil
-        let services = self.services
-        self.requests = DeviceRequests(
-            device: device,
-            outlet: services.outlet,
-            packages: services.packages,
-            now: services.now,
-            limits: services.limits
-        )
-        services.connections.claim(device.id, for: handle)?.tell {
-            $0.end(.sessionTakenOver, "the device connected again")
-        }
-        let actions = self.session.authenticated(assignedClientId: "windlass-\(device.id.uuidString.lowercased())")
-        // MQTT 5 §3.1.2.10: one and a half times the keep alive.
-        if self.session.keepAliveSeconds > 0 {
-            self.lastPacket = context.eventLoop.now
-            self.watchKeepAlive(.milliseconds(Int64(self.session.keepAliveSeconds) * 1500))
-        }
-        return actions
-    }
-
-    /// Looks again when the silence could be too long.
-    ///
-    /// One timer for each connection, not moved with every packet.
-    private func watchKeepAlive(_ silenceMax: TimeAmount) {
-        guard let context = self.context, !self.session.isClosed else { return }
-        self.keepAliveTimer = context.eventLoop.assumeIsolated().scheduleTask(deadline: self.lastPacket + silenceMax) {
-            if !self.session.isReadingWanted {
-                self.lastPacket = context.eventLoop.now
-            } else if context.eventLoop.now - self.lastPacket >= silenceMax {
-                return self.end(.keepAliveTimeout, "nothing came for one and a half times the keep alive")
-            }
-            self.watchKeepAlive(silenceMax)
-        }
-    }
-
-    // MARK: Requests
-
-    /// Carries out requests one after another until none is left.
-    private func work() async {
-        while let requests = self.requests, let request = self.session.nextRequest() {
-            let answer = await requests.answer(request)
-            self.perform(self.session.acknowledge(request, answer.reason, explanation: answer.explanation))
-            if let response = answer.response { await self.respond(response, to: request) }
-            self.context?.flush()
-            self.resumeReading()
-        }
-        if self.isShuttingDown { self.end(.serverShuttingDown, nil) }
-        self.leaveIfDone()
-    }
-
-    private func respond(_ response: Answer.Response, to request: Session.Request) async {
-        while !self.session.isClosed, !self.session.canPublish(to: response.topic) || !self.isWritable {
-            self.context?.flush()
-            self.resumeReading()
-            await self.wait()
-        }
-        guard self.session.isConnected else { return }
-        switch response.body {
-        case .bytes(let bytes):
-            guard var packet = self.session.answer(to: response.topic, payloadSize: bytes.readableBytes) else {
-                return self.refuse(request, size: Int64(bytes.readableBytes))
-            }
-            packet.payload = bytes
-            self.write(header: packet, payloadSize: bytes.readableBytes)
-            self.context?.write(Self.wrapOutboundOut(bytes), promise: nil)
-        case .content(let reply):
-            let size = reply.range.upperBound - reply.range.lowerBound
-            guard let packet = self.session.answer(to: response.topic, payloadSize: Int(clamping: size)) else {
-                return self.refuse(request, size: size)
-            }
-            await self.send(packet, payload: reply)
-        }
-    }
-
-    /// Tells that an answer is too large for the client, or for MQTT; where there is no topic for that, it is only logged.
-    private func refuse(_ request: Session.Request, size: Int64) {
-        let error = NodeError(
-            .tooLarge,
-            "a message of \(size) bytes is over what the client or MQTT allows; ask for smaller chunks"
-        )
-        self.note(error.description)
-        guard case .chunkRequest(let type, _, _) = request.topic,
-            let response = DeviceRequests.chunkFailure(type, error).response,
-            case .bytes(let text) = response.body,
-            var packet = self.session.answer(to: response.topic, payloadSize: text.readableBytes)
-        else { return }
-        packet.payload = text
-        self.write(.publish(packet))
-    }
-
-    private func write(header packet: PublishPacket, payloadSize: Int) {
-        guard let context = self.context else { return }
-        var buffer = context.channel.allocator.buffer(capacity: packet.topic.utf8.count + 16)
-        packet.writeHeader(into: &buffer, version: self.session.version, payloadSize: payloadSize)
-        context.write(Self.wrapOutboundOut(buffer), promise: nil)
-    }
-
-    /// Sends a message too large to hold in memory, piece by piece as the client reads.
-    ///
-    /// Nothing else is sent meanwhile.
-    private func send(_ packet: PublishPacket, payload: ContentReply) async {
-        self.held = ByteBuffer()
-        let (offset, end) = (payload.range.lowerBound, payload.range.upperBound)
-        self.write(header: packet, payloadSize: Int(end - offset))
-        for start in stride(from: offset, to: end, by: Limits.pieceBytes) {
-            let range = start..<min(start + Int64(Limits.pieceBytes), end)
-            guard let piece = await self.read(range, of: payload.content), let context = self.context else { return }
-            context.writeAndFlush(Self.wrapOutboundOut(piece), promise: nil)
-            while !self.session.isClosed, !self.isWritable { await self.wait() }
-            if self.session.isClosed { return }
-        }
-        if let held = self.held, held.readableBytes > 0 {
-            self.context?.write(Self.wrapOutboundOut(held), promise: nil)
-        }
-        self.held = nil
-    }
-
-    /// Reads a piece; `nil` if that failed or the connection ended.
-    ///
-    /// A message that has begun cannot be taken back, so a failure ends the connection.
-    private func read(_ range: Range<Int64>, of content: any Content) async -> ByteBuffer? {
-        do {
-            let piece = try await content.read(range)
-            if self.session.isClosed { return nil }
-            guard piece.readableBytes == range.count else {
-                throw NodeError(.internalError, "\(piece.readableBytes) bytes came in place of \(range.count)")
-            }
-            return piece
-        } catch {
-            self.end(.unspecifiedError, "a package could not be read to its end: \(NodeError(wrapping: error))")
-            return nil
-        }
-    }
-
     // MARK: Waiting
 
-    private var isWritable: Bool { self.context?.channel.isWritable ?? true }
+    var isWritable: Bool { self.context?.channel.isWritable ?? true }
 
     /// Waits until the client read or sent something, or is gone.
-    private func wait() async {
+    func wait() async {
         await withCheckedContinuation { self.waiter = $0 }
     }
 

@@ -1,23 +1,87 @@
+import FoundationEssentials
+import IngressKit
 import Logging
 import NIOCore
 import NodeKit
 import OTA
+import Synchronization
 
-/// What all connections of a listener share.
-struct ConnectionServices: Sendable {
-    var limits: Limits
-    var outlet: any Outlet
-    var authenticator: any DeviceAuthenticator
-    var packages: any OtaPackageService
-    var deviceSessions: DeviceSessions
-    var connections: Connections
-    var now: @Sendable () -> Timestamp
-    var logger: Logger
-    /// The executor of each event loop of the group.
-    var executors: [ObjectIdentifier: EventLoopTaskExecutor]
+/// What all connections of a node share.
+final class ConnectionServices: Sendable {
+    let limits: Limits
+    let outlet: any Outlet
+    let authenticator: any DeviceAuthenticator
+    let packages: any OtaPackageService
+    let deviceSessions: DeviceSessions
+    let connections: Connections
+    let kept: KeptSessions
+    /// By device.
+    let deviceLimiter: RateLimiter<UUID>
+    /// By address.
+    let addressLimiter: RateLimiter<String>
+    let rateLimits: RateLimits
+    let now: @Sendable () -> Timestamp
+    let logger: Logger
+    private let loops = Mutex<[ObjectIdentifier: LoopServices]>([:])
 
-    /// The executor of an event loop.
-    func executor(of eventLoop: any EventLoop) -> EventLoopTaskExecutor {
-        self.executors[ObjectIdentifier(eventLoop)] ?? EventLoopTaskExecutor(eventLoop)
+    init(
+        limits: Limits,
+        rateLimits: RateLimits,
+        outlet: any Outlet,
+        authenticator: any DeviceAuthenticator,
+        packages: any OtaPackageService,
+        deviceSessions: DeviceSessions,
+        connections: Connections,
+        now: @escaping @Sendable () -> Timestamp,
+        logger: Logger
+    ) {
+        self.limits = limits
+        self.outlet = outlet
+        self.authenticator = authenticator
+        self.packages = packages
+        self.deviceSessions = deviceSessions
+        self.connections = connections
+        self.rateLimits = rateLimits
+        self.deviceLimiter = RateLimiter(perSecond: rateLimits.deviceRequestsPerSecondMax)
+        self.addressLimiter = RateLimiter(perSecond: rateLimits.addressConnectionsPerSecondMax)
+        self.kept = KeptSessions(limits: limits, deviceSessions: deviceSessions)
+        self.now = now
+        self.logger = logger
     }
+
+    /// What the connections of an event loop share; call on it.
+    func services(of eventLoop: any EventLoop) -> LoopServices {
+        self.loops.withLock { loops in
+            if let services = loops[ObjectIdentifier(eventLoop)] { return services }
+            let services = LoopServices(eventLoop, connections: self.connections)
+            loops[ObjectIdentifier(eventLoop)] = services
+            return services
+        }
+    }
+
+    /// Carries out the wills of sessions that ended or whose devices did not come back in time; call on the event loop.
+    ///
+    /// Nothing waits for the tasks: each ends when the chain is done with one message.
+    func publishWills(of departures: [KeptSessions.Departure], on eventLoop: any EventLoop) {
+        for departure in departures {
+            guard let will = departure.will else { continue }
+            Task(executorPreference: self.services(of: eventLoop).executor) {
+                _ = await DeviceRequests(device: departure.device, services: self).answer(will.request)
+            }
+        }
+    }
+}
+
+/// What the connections of one event loop share.
+final class LoopServices: Sendable {
+    let executor: EventLoopTaskExecutor
+    private let wheel: NIOLoopBound<DeadlineWheel>
+
+    init(_ eventLoop: any EventLoop, connections: Connections) {
+        self.executor = EventLoopTaskExecutor(eventLoop)
+        self.wheel = NIOLoopBound(DeadlineWheel(eventLoop, connections: connections), eventLoop: eventLoop)
+    }
+
+    /// The deadlines of these connections; on their event loop only.
+    var deadlines: DeadlineWheel { self.wheel.value }
 }

@@ -1,16 +1,19 @@
-import FoundationEssentials
 import NIOCore
 import Synchronization
 
-/// The connections of a listener, and which device each belongs to.
-///
-/// A device has one session: a second connection replaces the first (wire rule of ThingsBoard).
+/// The connections of a node.
 final class Connections: Sendable {
     /// Tells a connection something, from any thread.
-    struct Handle: Sendable {
-        fileprivate let id: UInt64
+    final class Handle: Sendable {
+        let id: UInt64
         let eventLoop: any EventLoop
         let connection: NIOLoopBound<ConnectionHandler>
+
+        fileprivate init(id: UInt64, eventLoop: any EventLoop, connection: NIOLoopBound<ConnectionHandler>) {
+            self.id = id
+            self.eventLoop = eventLoop
+            self.connection = connection
+        }
 
         /// Runs on the connection's event loop.
         func tell(_ body: @escaping @Sendable (ConnectionHandler) -> Void) {
@@ -21,7 +24,6 @@ final class Connections: Sendable {
     private struct State {
         var nextID: UInt64 = 0
         var all: [UInt64: Handle] = [:]
-        var devices: [UUID: Handle] = [:]
         var isFull = false
         var isClosing = false
         var waiters: [CheckedContinuation<Void, Never>] = []
@@ -43,6 +45,9 @@ final class Connections: Sendable {
     /// How many connections there are.
     var count: Int { self.state.withLock { $0.all.count } }
 
+    /// A connection that is there.
+    func handle(_ id: UInt64) -> Handle? { self.state.withLock { $0.all[id] } }
+
     /// Takes in a connection; call on its event loop.
     func admit(_ connection: ConnectionHandler, on eventLoop: any EventLoop) -> Admission {
         let bound = NIOLoopBound(connection, eventLoop: eventLoop)
@@ -60,16 +65,10 @@ final class Connections: Sendable {
         }
     }
 
-    /// Makes a connection the one of a device, and returns the one that it replaces.
-    func claim(_ device: UUID, for handle: Handle) -> Handle? {
-        self.state.withLock { $0.devices.updateValue(handle, forKey: device) }
-    }
-
     /// Forgets a connection that is gone.
-    func remove(_ handle: Handle, of device: UUID?) {
+    func remove(_ handle: Handle) {
         let waiters = self.state.withLock { state in
             state.all[handle.id] = nil
-            if let device, state.devices[device]?.id == handle.id { state.devices[device] = nil }
             guard state.all.isEmpty else { return [CheckedContinuation<Void, Never>]() }
             defer { state.waiters = [] }
             return state.waiters

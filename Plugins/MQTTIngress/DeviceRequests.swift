@@ -16,19 +16,43 @@ struct Answer: Sendable {
         var body: Body
     }
 
-    var reason: ReasonCode
-    /// What went wrong, for the log.
-    var explanation: String?
-    var response: Response?
+    /// How a message is acknowledged.
+    struct Outcome: Sendable {
+        var reason: ReasonCode
+        /// What went wrong, for the log.
+        var explanation: String?
+        /// What went wrong, for a client of MQTT 5.
+        var told: String?
+        /// Whether a client that cannot be told of a failure goes on as if there was none.
+        var isTolerable = false
 
-    static let done = Answer(reason: .success)
+        static let success = Outcome(reason: .success)
+    }
+
+    var outcome: Outcome
+    var response: Response?
+    /// Whether the session is of no use any more.
+    var endsSession = false
+
+    static let done = Answer(outcome: .success)
 
     static func failure(_ error: NodeError) -> Answer {
-        Answer(reason: ReasonCode(error.code), explanation: error.description)
+        // What is not the client's doing is not its business, and may name what is inside.
+        let reason = ReasonCode(error.code)
+        let told = reason == .unspecifiedError ? nil : error.message
+        return Answer(outcome: Outcome(reason: reason, explanation: error.description, told: told))
+    }
+
+    /// The message is refused or means nothing here; a client that cannot be told of that need not know.
+    static func ignored(_ reason: ReasonCode, _ explanation: String) -> Answer {
+        Answer(outcome: Outcome(reason: reason, explanation: explanation, told: explanation, isTolerable: true))
     }
 
     static func response(_ topic: String, _ bytes: ByteBuffer, explanation: String? = nil) -> Answer {
-        Answer(reason: .success, explanation: explanation, response: Response(topic: topic, body: .bytes(bytes)))
+        Answer(
+            outcome: Outcome(reason: .success, explanation: explanation),
+            response: Response(topic: topic, body: .bytes(bytes))
+        )
     }
 }
 
@@ -49,31 +73,25 @@ extension ReasonCode {
 ///
 /// Belongs to one connection, which asks for one answer at a time.
 final class DeviceRequests {
-    private let device: Originator
-    private let outlet: any Outlet
-    private let packages: any OtaPackageService
-    private let now: @Sendable () -> Timestamp
-    private let limits: Limits
+    let device: Originator
+    private let services: ConnectionServices
     private var downloads = Downloads()
 
-    init(
-        device: Originator,
-        outlet: any Outlet,
-        packages: any OtaPackageService,
-        now: @escaping @Sendable () -> Timestamp,
-        limits: Limits
-    ) {
+    init(device: Originator, services: ConnectionServices) {
         self.device = device
-        self.outlet = outlet
-        self.packages = packages
-        self.now = now
-        self.limits = limits
+        self.services = services
     }
 
     /// Carries a request out.
     ///
     /// Returns when the chain is done with it and what it stored is stored.
     func answer(_ request: Session.Request) async -> Answer {
+        guard self.services.deviceLimiter.admit(self.device.id, at: .now()) else {
+            let error = NodeError(.tooManyRequests, "the device sends more requests in a second than it may")
+            // Only this answer is sure to reach a device that waits for a chunk.
+            if case .chunkRequest(let type, _, _) = request.topic { return Self.chunkFailure(type, error) }
+            return .failure(error)
+        }
         do throws(NodeError) {
             switch request.topic {
             case .telemetry:
@@ -91,15 +109,21 @@ final class DeviceRequests {
                 return try await self.call(request.payload, id: id, topic: family.rpcResponse(id))
             case .chunkRequest(let type, let id, let chunk):
                 return try await self.chunk(type, id: id, chunk: chunk, payload: request.payload)
-            case .unknown:
-                return Answer(reason: .topicNameInvalid, explanation: "a message came on a topic that has no meaning")
+            case .claim: return try await self.claim(request.payload)
+            case .protobuf: throw NodeError(.badRequest, "protobuf is not spoken here; use the topic of the JSON form")
+            case .gateway: return .ignored(.notAuthorized, "the device is no gateway")
+            case .provision: return .ignored(.topicNameInvalid, "a device that has credentials is provisioned already")
+            case .unknown: return .ignored(.topicNameInvalid, "a message came on a topic that has no meaning")
             }
         } catch {
             return .failure(error)
         }
     }
 
-    private static func json(_ payload: ByteBuffer) throws(NodeError) -> JSON {
+    /// Tells the chain that the device's session began or ended; nobody waits for an answer.
+    func tell(_ event: MessageType) async { _ = await self.services.outlet.send(self.message(event, .json([:]), [])) }
+
+    static func json(_ payload: ByteBuffer) throws(NodeError) -> JSON {
         do {
             return try JSON(parsing: payload)
         } catch {
@@ -110,12 +134,12 @@ final class DeviceRequests {
     private func message(_ type: MessageType, _ data: MessageData, _ metadata: [(String, JSON)]) -> Message {
         var all: Metadata = [MessageKey.transport: "mqtt"]
         for (name, value) in metadata { all[name] = value }
-        return Message(originator: self.device, type: type, metadata: all, data: data, timestamp: self.now())
+        return Message(originator: self.device, type: type, metadata: all, data: data, timestamp: self.services.now())
     }
 
     /// Sends a message to the chain and gives back its reply.
     private func send(_ message: Message) async throws(NodeError) -> Reply? {
-        switch await self.outlet.send(message) {
+        switch await self.services.outlet.send(message) {
         case .completed(.refused(let error)), .failed(let error): throw error
         case .completed(let reply): return reply
         }
@@ -125,6 +149,15 @@ final class DeviceRequests {
         -> Answer
     {
         _ = try await self.send(self.message(type, .json(data), metadata))
+        return .done
+    }
+
+    private func claim(_ payload: ByteBuffer) async throws(NodeError) -> Answer {
+        let request = payload.readableBytes == 0 ? [:] : try Self.json(payload)
+        guard request.object != nil else { throw NodeError(.badRequest, "a claim must be an object") }
+        guard try await self.send(self.message(.claimRequest, .json(request), [])) != nil else {
+            return .ignored(.implementationSpecificError, "no node of the chain takes claims")
+        }
         return .done
     }
 
@@ -176,12 +209,15 @@ final class DeviceRequests {
         return .response(topic, JSON.object(["error": .string(problem)]).bytes, explanation: problem)
     }
 
-    /// What clients that adapt to limits ask for on each connection; there are no rate limits to tell.
+    /// What clients that adapt to limits ask for on each connection.
     private var sessionLimits: JSON {
-        [
-            "maxPayloadSize": .integer(Int64(self.limits.packetBytesMax)),
-            "maxInflightMessages": .integer(Int64(self.limits.requestsMax)),
-            "rateLimits": [:],
+        let perSecond = self.services.rateLimits.deviceRequestsPerSecondMax
+        // Messages and seconds, joined by a colon; without a limit there is none to tell.
+        let rate = JSON.string("\(perSecond):1")
+        return [
+            "maxPayloadSize": .integer(Int64(self.services.limits.packetBytesMax)),
+            "maxInflightMessages": .integer(Int64(self.services.limits.requestsMax)),
+            "rateLimits": perSecond == 0 ? [:] : ["messages": rate, "telemetryMessages": rate],
         ]
     }
 
@@ -202,7 +238,7 @@ final class DeviceRequests {
                 id: id,
                 chunk: chunk,
                 payload: payload,
-                chunkBytesMax: self.limits.chunkBytesMax
+                chunkBytesMax: self.services.limits.chunkBytesMax
             )
             return try await self.chunk(request)
         } catch {
@@ -217,7 +253,10 @@ final class DeviceRequests {
         if download.packageId == nil {
             let found: EffectivePackage?
             do {
-                found = try await self.packages.effectivePackage(for: DeviceId(self.device.id), type: request.type)
+                found = try await self.services.packages.effectivePackage(
+                    for: DeviceId(self.device.id),
+                    type: request.type
+                )
             } catch {
                 throw NodeError(wrapping: error)
             }
@@ -247,7 +286,7 @@ final class DeviceRequests {
         let topic = "v2/\(request.type.prefix)/response/\(request.id)/chunk/\(request.chunk)"
         // What fits one piece is read before anything is acknowledged, so that a failure can still be told.
         guard count <= Int64(Limits.pieceBytes) else {
-            return Answer(reason: .success, response: Answer.Response(topic: topic, body: .content(reply)))
+            return Answer(outcome: .success, response: Answer.Response(topic: topic, body: .content(reply)))
         }
         do {
             return .response(topic, count == 0 ? ByteBuffer() : try await reply.content.read(reply.range))

@@ -10,6 +10,10 @@ import OTA
 /// | `v1/devices/me/rpc/request/{id}`, `v2/r/req/{id}`, `v2/r/req/j/{id}` | calls the server |
 /// | `v1/devices/me/rpc/response/{id}`, `v2/r/res/{id}`, `v2/r/res/j/{id}` | answers a call |
 /// | `v2/fw/request/{id}/chunk/{n}`, `v2/sw/request/{id}/chunk/{n}` | asks for bytes of a package |
+/// | `v1/devices/me/claim` | lets itself be claimed |
+/// | `/provision/request` | wants to be made a device; only in a session for that |
+///
+/// The short forms that end in `/p`, or have `/p/` before the identifier, are protobuf and refused; so are those of a gateway.
 ///
 /// Identifiers of requests are digits, at most ``idMax``. Answers go out on the topic of the same family as the request.
 enum DeviceTopic: Hashable, Sendable {
@@ -20,14 +24,20 @@ enum DeviceTopic: Hashable, Sendable {
     case rpcResponse(id: Int64)
     /// Identifier and index of a chunk request are as written: a bad one gets an answer that says so.
     case chunkRequest(type: OtaPackageType, id: String, chunk: String)
+    case claim
+    case provision
+    /// A message in protobuf, which is not spoken.
+    case protobuf
+    /// A message for devices behind a gateway, of which there are none.
+    case gateway
     /// None of these.
     case unknown
 
     /// Whether the device reports something and expects no answer but an acknowledgement.
     var isReport: Bool {
         switch self {
-        case .telemetry, .attributes, .rpcResponse: true
-        case .attributesRequest, .rpcRequest, .chunkRequest, .unknown: false
+        case .telemetry, .attributes, .rpcResponse, .claim: true
+        case .attributesRequest, .rpcRequest, .chunkRequest, .provision, .protobuf, .gateway, .unknown: false
         }
     }
 
@@ -84,9 +94,18 @@ enum DeviceTopic: Hashable, Sendable {
         switch topic {
         case "v1/devices/me/telemetry", "v2/t", "v2/t/j": self = .telemetry
         case "v1/devices/me/attributes", "v2/a", "v2/a/j": self = .attributes
+        case "v1/devices/me/claim": self = .claim
+        case Self.provisionRequest: self = .provision
+        case "v2/t/p", "v2/a/p": self = .protobuf
+        case _ where topic.hasPrefix("v1/gateway/"): self = .gateway
         default: self = Self.chunkRequest(topic) ?? Self.request(topic) ?? .unknown
         }
     }
+
+    /// Where a client asks to be made a device.
+    static let provisionRequest = "/provision/request"
+    /// Where that is answered.
+    static let provisionResponse = "/provision/response"
 
     private static func chunkRequest(_ topic: String) -> DeviceTopic? {
         for type in OtaPackageType.allCases {
@@ -110,6 +129,7 @@ enum DeviceTopic: Hashable, Sendable {
         case "v2/r/req": return .rpcRequest(id: id, family: .v2)
         case "v2/r/req/j": return .rpcRequest(id: id, family: .v2JSON)
         case "v1/devices/me/rpc/response", "v2/r/res", "v2/r/res/j": return .rpcResponse(id: id)
+        case "v2/a/req/p", "v2/r/req/p", "v2/r/res/p": return .protobuf
         default: return nil
         }
     }

@@ -29,6 +29,21 @@ struct Limits: Hashable, Sendable {
     /// The whole package is not limited.
     var chunkBytesMax: Int64
 
+    /// Sessions of one device at once.
+    var sessionsPerDeviceMax: Int
+    /// How long a session may outlive its connection.
+    var sessionExpirySecondsMax: UInt32
+    /// Sessions without a connection.
+    var keptSessionsMax: Int
+    /// Messages that wait for the client of one such session.
+    var keptMessagesMax: Int
+    /// Bytes of the messages that wait for the client of one session.
+    var keptBytesMax: Int
+
+    /// Topics of one connection that a number may stand for.
+    static let topicAliasesMax: UInt16 = 16
+    /// How long a client that wants to be made a device may be connected.
+    static let provisionTimeout = TimeAmount.seconds(60)
     /// Filters that one connection subscribes to.
     static let subscriptionsMax = 100
     /// Attribute updates and calls for one client that wait for its PUBACK of earlier ones.
@@ -48,7 +63,7 @@ struct Limits: Hashable, Sendable {
         ),
         .integer(
             "connections-max",
-            default: 20_000,
+            default: 50_000,
             in: 1...1_000_000,
             summary: "How many clients may be connected at once; further ones are turned away."
         ),
@@ -99,6 +114,38 @@ struct Limits: Hashable, Sendable {
             unit: "bytes",
             summary: "The largest chunk that a device may ask for."
         ),
+        .integer(
+            "sessions-per-device-max",
+            default: 1,
+            in: 1...1000,
+            summary: "How many sessions of a device there may be at once; one more ends the oldest."
+        ),
+        .duration(
+            "session-expiry-max-seconds",
+            .seconds,
+            default: 86_400,
+            in: 0...4_294_967_294,
+            summary: "How long a session outlives its connection at most; 0 means that none does."
+        ),
+        .integer(
+            "kept-sessions-max",
+            default: 10_000,
+            in: 1...1_000_000,
+            summary: "How many sessions without a connection are kept; one more ends the one that left first."
+        ),
+        .integer(
+            "kept-messages-max",
+            default: 100,
+            in: 1...65_000,
+            summary: "How many messages wait for the client of a session that is kept; the oldest make room."
+        ),
+        .integer(
+            "kept-bytes-max",
+            default: 65_536,
+            in: 1024...16_777_216,
+            unit: "bytes",
+            summary: "How much may wait for the client of a session that is kept; the oldest messages make room."
+        ),
     ]
 
     init(_ configuration: Configuration) {
@@ -111,5 +158,10 @@ struct Limits: Hashable, Sendable {
         self.outboundBytesMax = Int(configuration.integer("outbound-bytes-max"))
         self.writeTimeout = TimeAmount(configuration.duration("write-timeout-seconds"))
         self.chunkBytesMax = configuration.integer("chunk-bytes-max")
+        self.sessionsPerDeviceMax = Int(configuration.integer("sessions-per-device-max"))
+        self.sessionExpirySecondsMax = UInt32(configuration.duration("session-expiry-max-seconds").components.seconds)
+        self.keptSessionsMax = Int(configuration.integer("kept-sessions-max"))
+        self.keptMessagesMax = Int(configuration.integer("kept-messages-max"))
+        self.keptBytesMax = Int(configuration.integer("kept-bytes-max"))
     }
 }

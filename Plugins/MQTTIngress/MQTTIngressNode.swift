@@ -1,3 +1,4 @@
+import IngressKit
 import NIOCore
 import NIOPosix
 public import NodeKit
@@ -6,7 +7,7 @@ import OTA
 /// Takes in what devices send by MQTT 3.1, 3.1.1 and 5, and answers them.
 ///
 /// Speaks ThingsBoard's device protocol: telemetry, attributes, remote calls, and the chunks of packages. A device names
-/// itself by its access token as user name. See ``DeviceTopic`` for the topics.
+/// itself by its access token as user name, by MQTT name and password, or by a certificate. See ``DeviceTopic`` for the topics.
 ///
 /// | Relation  | When                                        |
 /// |-----------|---------------------------------------------|
@@ -25,15 +26,31 @@ public struct MQTTIngressNode: IngressNode {
                 summary: "The TCP port to listen on; 0 takes any that is free."
             ),
             .string("host", default: "0.0.0.0", summary: "The address to listen on."),
-        ] + Limits.attributes,
+            .integer("tls-port", in: 0...65_535, optional: true, summary: "The port to listen on for MQTT over TLS."),
+            .integer(
+                "websocket-port",
+                in: 0...65_535,
+                optional: true,
+                summary: "The port to listen on for MQTT over WebSocket."
+            ),
+            .integer(
+                "websocket-tls-port",
+                in: 0...65_535,
+                optional: true,
+                summary: "The port to listen on for MQTT over WebSocket over TLS."
+            ),
+            .string("websocket-path", default: "/mqtt", summary: "The path of the WebSocket."),
+        ] + TLSSettings.attributes + Limits.attributes + RateLimits.attributes,
         variables: MessageKey.variables
     )
 
     /// How long requests under way may take when the node stops.
     var shutdownGrace = Limits.shutdownGrace
-    private let port: Int
     private let host: String
+    private let endpoints: [Endpoint]
+    private let tls: TLSSettings?
     private let limits: Limits
+    private let rateLimits: RateLimits
     private let services: NodeServices
     private let authenticator: any DeviceAuthenticator
     private let packages: any OtaPackageService
@@ -41,9 +58,17 @@ public struct MQTTIngressNode: IngressNode {
 
     /// Reads the configuration; opens nothing and starts nothing.
     public init(configuration: Configuration, services: NodeServices) throws {
-        self.port = Int(configuration.integer("port"))
         self.host = configuration.string("host")
+        self.endpoints = Endpoint.all(configuration)
+        self.tls = try TLSSettings(configuration)
+        if self.tls == nil, self.endpoints.contains(where: \.isTLS) {
+            throw NodeError(
+                "tls-settings",
+                "tls-port and websocket-tls-port need tls-certificate-file and tls-private-key-file"
+            )
+        }
         self.limits = Limits(configuration)
+        self.rateLimits = RateLimits(configuration)
         self.services = services
         self.authenticator = try services.require((any DeviceAuthenticator).self)
         self.packages = try services.require((any OtaPackageService).self)
@@ -52,46 +77,83 @@ public struct MQTTIngressNode: IngressNode {
 
     /// Listens until cancelled; then requests under way get ``Limits/shutdownGrace`` to finish.
     public func run(_ outlet: any Outlet) async throws {
-        let connections = Connections(countMax: self.limits.connectionsMax)
-        let server = try await self.listen(self.connectionServices(outlet, connections))
-        if let address = server.localAddress, let port = address.port {
-            outlet.ready([Listener(scheme: "mqtt", host: address.ipAddress ?? self.host, port: port)])
-        }
+        let tls = try self.tls.map { try TLSContext($0, logger: self.services.logger) }
+        let services = self.connectionServices(outlet)
+        let servers = try await self.listen(services, tls)
+        outlet.ready(servers.map(\.listener))
+        let elapsing = self.watchKeptSessions(services)
         await withTaskCancellationHandler {
-            // Ends when the listener is closed: by cancellation, or by a failure of the socket.
-            try? await server.closeFuture.get()
+            await withTaskGroup(of: Void.self) { group in
+                if let tls { group.addTask { await tls.watch(clock: self.services.clock) } }
+                // Ends when a listener is closed: by cancellation, or by a failure of its socket, which ends all.
+                group.addTask { for server in servers { try? await server.channel.closeFuture.get() } }
+                await group.next()
+                group.cancelAll()
+            }
         } onCancel: {
-            server.close(promise: nil)
+            servers.first?.channel.close(promise: nil)
         }
-        connections.close { $0.shutDown() }
+        elapsing.cancel()
+        services.connections.close { $0.shutDown() }
         let deadline = self.services.eventLoopGroup.next().scheduleTask(in: self.shutdownGrace) {
-            connections.close { $0.abort() }
+            services.connections.close { $0.abort() }
         }
-        await connections.empty()
+        await services.connections.empty()
         deadline.cancel()
-        if !Task.isCancelled { throw NodeError(.internalError, "the listener on port \(self.port) was closed") }
+        services.kept.removeAll()
+        if !Task.isCancelled { throw NodeError(.internalError, "a listener on '\(self.host)' was closed") }
     }
 
-    func connectionServices(_ outlet: any Outlet, _ connections: Connections) -> ConnectionServices {
-        var executors: [ObjectIdentifier: EventLoopTaskExecutor] = [:]
-        for eventLoop in self.services.eventLoopGroup.makeIterator() {
-            executors[ObjectIdentifier(eventLoop)] = EventLoopTaskExecutor(eventLoop)
-        }
-        return ConnectionServices(
+    func connectionServices(_ outlet: any Outlet) -> ConnectionServices {
+        ConnectionServices(
             limits: self.limits,
+            rateLimits: self.rateLimits,
             outlet: outlet,
             authenticator: self.authenticator,
             packages: self.packages,
             deviceSessions: self.deviceSessions,
-            connections: connections,
+            connections: Connections(countMax: self.limits.connectionsMax),
             now: self.services.now,
-            logger: self.services.logger,
-            executors: executors
+            logger: self.services.logger
         )
     }
 
-    private func listen(_ services: ConnectionServices) async throws -> any Channel {
-        let limits = self.limits
+    /// Looks once a second which kept sessions have ended and which wills are due.
+    private func watchKeptSessions(_ services: ConnectionServices) -> RepeatedTask {
+        let eventLoop = self.services.eventLoopGroup.next()
+        return eventLoop.scheduleRepeatedTask(initialDelay: .seconds(1), delay: .seconds(1)) { _ in
+            services.publishWills(of: services.kept.elapsed(now: eventLoop.now), on: eventLoop)
+        }
+    }
+
+    // MARK: Listening
+
+    private struct Server: Sendable {
+        var channel: any Channel
+        var listener: Listener
+    }
+
+    /// Opens all ports, or none.
+    private func listen(_ services: ConnectionServices, _ tls: TLSContext?) async throws -> [Server] {
+        var servers: [Server] = []
+        do {
+            for endpoint in self.endpoints { servers.append(try await self.listen(endpoint, services, tls)) }
+        } catch {
+            for server in servers { try? await server.channel.close().get() }
+            throw error
+        }
+        let channels = servers.map(\.channel)
+        for channel in channels {
+            channel.closeFuture.whenComplete { _ in for other in channels { other.close(promise: nil) } }
+        }
+        return servers
+    }
+
+    private func listen(
+        _ endpoint: Endpoint,
+        _ services: ConnectionServices,
+        _ tls: TLSContext?
+    ) async throws -> Server {
         let bootstrap = ServerBootstrap(group: self.services.eventLoopGroup)
             .serverChannelOption(.backlog, value: 1024)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
@@ -104,30 +166,31 @@ public struct MQTTIngressNode: IngressNode {
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
             // Finds peers that are gone without a word where the keep alive is off.
             .childChannelOption(.socketOption(.so_keepalive), value: 1)
-            // Most packets are small, and most connections idle.
+            // Most packets are small and most connections idle, and each keeps the buffer of its last read.
             .childChannelOption(
                 .recvAllocator,
-                value: AdaptiveRecvByteBufferAllocator(minimum: 512, initial: 1024, maximum: 65_536)
+                value: AdaptiveRecvByteBufferAllocator(minimum: 64, initial: 512, maximum: 65_536)
             )
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
-                    try Self.configure(channel, services: services, limits: limits)
+                    try endpoint.configure(channel, services: services, tls: tls)
                 }
             }
         do {
-            return try await bootstrap.bind(host: self.host, port: self.port).get()
+            let channel = try await bootstrap.bind(host: self.host, port: endpoint.port).get()
+            let address = channel.localAddress
+            let listener = Listener(
+                scheme: endpoint.scheme,
+                host: address?.ipAddress ?? self.host,
+                port: address?.port ?? endpoint.port
+            )
+            return Server(channel: channel, listener: listener)
         } catch {
             throw NodeError(
                 .unavailable,
-                "cannot listen on '\(self.host):\(self.port)': \(error); choose another port or stop what uses it",
+                "cannot listen on '\(self.host):\(endpoint.port)': \(error); choose another port or stop what uses it",
                 cause: error
             )
         }
-    }
-
-    static func configure(_ channel: any Channel, services: ConnectionServices, limits: Limits) throws {
-        let pipeline = channel.pipeline.syncOperations
-        try pipeline.addHandler(ByteToMessageHandler(PacketDecoder(packetBytesMax: limits.packetBytesMax)))
-        try pipeline.addHandler(ConnectionHandler(services: services))
     }
 }

@@ -10,7 +10,7 @@ extension Session {
         return canPublish
     }
 
-    var hasRoom: Bool { self.waiting.isEmpty && self.inFlight.count < self.inFlightMax }
+    private var hasRoom: Bool { self.state.waiting.isEmpty && self.state.inFlight.count < self.inFlightMax }
 
     /// An answer on a topic, whether or not the client subscribed to it; ask ``canPublish(to:)`` before.
     ///
@@ -18,88 +18,89 @@ extension Session {
     ///   or over what MQTT can carry.
     mutating func answer(to topic: String, payloadSize: Int) -> PublishPacket? {
         var packet = PublishPacket(qos: self.qos(for: topic), topic: topic, payload: ByteBuffer())
-        packet.packetId = packet.qos == .atMostOnce ? nil : 1
-        guard let size = packet.size(version: self.version, payloadSize: payloadSize), size <= self.clientPacketBytesMax
-        else {
-            return nil
+        guard self.fits(packet, payloadSize: payloadSize) else { return nil }
+        if packet.qos != .atMostOnce {
+            packet.packetId = self.state.takePacketId()
+            self.state.inFlight.append(SessionState.InFlight(packetId: self.state.lastPacketId))
         }
-        if packet.qos != .atMostOnce { packet.packetId = self.takePacketId() }
         return packet
     }
 
-    /// Something happened that the device may want to know.
-    mutating func notified(_ notification: DeviceNotification) -> [Action] {
-        if notification == .credentialsRevoked, case .authenticating = self.phase {
-            return self.refused(.notAuthorized, explanation: "the credentials changed while they were checked")
-        }
-        guard self.isConnected else { return [] }
-        switch notification {
-        case .attributesUpdated(let values):
-            guard !values.isEmpty else { return [] }
-            return self.push(JSON.object(values)) { $0.attributes }
-        case .attributesDeleted(let names):
-            guard !names.isEmpty else { return [] }
-            return self.push(["deleted": .array(names.map(JSON.string))]) { $0.attributes }
-        case .rpcRequest(let id, let method, let params):
-            return self.push(["method": .string(method), "params": params]) { $0.rpcRequest(id) }
-        case .credentialsRevoked:
-            return self.end(.administrativeAction, "the device was removed or its credentials changed")
-        }
+    /// An answer that was sent just now may be sent again on another connection of the session.
+    mutating func remember(_ packet: PublishPacket) {
+        guard self.expirySeconds > 0,
+            let index = self.state.inFlight.lastIndex(where: { $0.packetId == packet.packetId })
+        else { return }
+        self.state.inFlight[index].packet = packet
+        if self.state.keptBytes > self.limits.keptBytesMax { self.state.inFlight[index].packet = nil }
     }
 
-    /// Sends a message on the first of the three forms of its topic that the client subscribed to, if any.
-    mutating func push(_ message: JSON, on topic: (DeviceTopic.Family) -> String) -> [Action] {
-        for topic in DeviceTopic.Family.allCases.map(topic) {
-            guard let qos = self.subscribedQoS(for: topic) else { continue }
-            var packet = PublishPacket(qos: qos, topic: topic, payload: message.bytes)
-            packet.packetId = qos == .atMostOnce ? nil : 1
-            let size = packet.size(version: self.version, payloadSize: packet.payload.readableBytes)
-            guard let size, size <= self.clientPacketBytesMax else {
-                return [.note("a message to the client is larger than it accepts")]
+    /// Something happened that the device may want to know.
+    ///
+    /// What comes between the end of the connection and that of its last request is kept, if the session is.
+    mutating func notified(_ notification: DeviceNotification) -> [Action] {
+        if notification == .credentialsRevoked {
+            if case .authenticating = self.phase {
+                return self.refused(.notAuthorized, explanation: "the credentials changed while they were checked")
             }
-            if qos == .atMostOnce { return [.send(.publish(packet))] }
-            if self.hasRoom {
-                packet.packetId = self.takePacketId()
-                return [.send(.publish(packet))]
-            }
-            guard self.waiting.count < Limits.waitingMax else {
+            guard self.isConnected else { return [] }
+            return self.end(.administrativeAction, "the device was removed or its credentials changed")
+        }
+        guard let packet = self.state.message(for: notification) else { return [] }
+        if self.isConnected { return self.push(packet) }
+        if self.isClosed, self.expirySeconds > 0 { self.state.keep(packet, limits: self.limits) }
+        return []
+    }
+
+    private mutating func push(_ packet: PublishPacket) -> [Action] {
+        guard self.fits(packet, payloadSize: packet.payload.readableBytes) else { return [Self.tooLarge] }
+        if packet.qos == .atMostOnce { return [.send(.publish(packet))] }
+        guard self.hasRoom else {
+            guard self.state.waiting.count < Limits.waitingMax else {
                 return self.end(.quotaExceeded, "the client does not acknowledge what was sent to it")
             }
-            self.waiting.append(packet)
+            self.state.waiting.append(packet)
             return []
         }
-        return []
+        return [self.send(packet)]
+    }
+
+    private static let tooLarge = Action.note("a message to the client is larger than it accepts")
+
+    private mutating func send(_ packet: PublishPacket) -> Action {
+        var packet = packet
+        let packetId = packet.packetId ?? self.state.takePacketId()
+        packet.packetId = packetId
+        self.state.inFlight.append(SessionState.InFlight(packetId: packetId))
+        self.remember(packet)
+        return .send(.publish(packet))
+    }
+
+    mutating func acknowledged(_ acknowledgement: AcknowledgementPacket) -> [Action] {
+        guard let index = self.state.inFlight.firstIndex(where: { $0.packetId == acknowledgement.packetId }) else {
+            return []
+        }
+        self.state.inFlight.remove(at: index)
+        return self.sendWaiting()
     }
 
     mutating func sendWaiting() -> [Action] {
         var actions: [Action] = []
-        while self.inFlight.count < self.inFlightMax, var packet = self.waiting.popFirst() {
-            packet.packetId = self.takePacketId()
-            actions.append(.send(.publish(packet)))
+        while self.state.inFlight.count < self.inFlightMax, let packet = self.state.waiting.popFirst() {
+            // The client may accept less than on the connection that the message waited for.
+            let fits = self.fits(packet, payloadSize: packet.payload.readableBytes)
+            actions.append(fits ? self.send(packet) : Self.tooLarge)
         }
         return actions
     }
 
-    mutating func takePacketId() -> UInt16 {
-        // The window is smaller than the numbers there are, so a free one is found.
-        repeat {
-            self.lastPacketId = self.lastPacketId == .max ? 1 : self.lastPacketId + 1
-        } while self.inFlight.contains(
-            self.lastPacketId
-        )
-        self.inFlight.insert(self.lastPacketId)
-        return self.lastPacketId
+    private func fits(_ packet: PublishPacket, payloadSize: Int) -> Bool {
+        var packet = packet
+        if packet.qos != .atMostOnce { packet.packetId = packet.packetId ?? 1 }
+        guard let size = packet.size(version: self.version, payloadSize: payloadSize) else { return false }
+        return size <= self.clientPacketBytesMax
     }
 
     /// The QoS of an answer: that of a subscription to its topic, else 1.
-    func qos(for topic: String) -> QoS { self.subscribedQoS(for: topic) ?? .atLeastOnce }
-
-    /// The highest QoS granted to a subscription that matches a topic (MQTT 5 §3.3.4); `nil` if none matches.
-    func subscribedQoS(for topic: String) -> QoS? {
-        var highest: QoS?
-        for subscription in self.subscriptions where subscription.filter.matches(topic) {
-            highest = max(highest ?? .atMostOnce, subscription.qos)
-        }
-        return highest
-    }
+    private func qos(for topic: String) -> QoS { self.state.subscribedQoS(for: topic) ?? .atLeastOnce }
 }

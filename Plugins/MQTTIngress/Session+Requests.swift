@@ -2,14 +2,15 @@ import NIOCore
 
 extension Session {
     mutating func publish(_ publish: PublishPacket) -> [Action] {
-        guard publish.properties[.topicAlias] == nil else {
-            return self.end(.topicAliasInvalid, "a topic alias came, though none was allowed")
+        let topic: String
+        switch self.topic(of: publish) {
+        case .success(let name): topic = name
+        case .failure(let error): return self.end(error.reason, error.explanation)
         }
-        guard !publish.topic.isEmpty else { return self.end(.protocolError, "a message came without topic") }
         if publish.qos == .exactlyOnce, let packetId = publish.packetId {
             // MQTT 5 §4.3.3: until PUBREL, the same identifier is the same message; its answer is on the way or is repeated.
-            guard self.unreleased.insert(packetId).inserted else {
-                let isUnderWay = ([self.current].compactMap(\.self) + self.requests).contains {
+            guard self.state.unreleased.insert(packetId).inserted else {
+                let isUnderWay = ([self.current].compactMap(\.self) + self.requests.waiting).contains {
                     $0.packetId == packetId && $0.qos == .exactlyOnce
                 }
                 return isUnderWay ? [] : [.send(.pubrec(AcknowledgementPacket(packetId: packetId)))]
@@ -29,10 +30,44 @@ extension Session {
             Request(
                 qos: publish.qos,
                 packetId: publish.packetId,
-                topic: DeviceTopic(publish.topic),
+                topic: DeviceTopic(topic),
                 payload: publish.payload
             )
         )
+        return self.startWork()
+    }
+
+    /// The topic of a message, which may be said by its alias (MQTT 5 §3.3.2.3.4).
+    private mutating func topic(of publish: PublishPacket) -> Result<String, PacketError> {
+        guard let alias = publish.properties.number(.topicAlias) else {
+            return publish.topic.isEmpty
+                ? .failure(PacketError(.protocolError, "a message came without topic")) : .success(publish.topic)
+        }
+        guard (1...Int(Limits.topicAliasesMax)).contains(alias) else {
+            return .failure(
+                PacketError(.topicAliasInvalid, "the topic alias \(alias) is not one of 1 to \(Limits.topicAliasesMax)")
+            )
+        }
+        if publish.topic.isEmpty {
+            guard alias <= self.topicAliases.count, !self.topicAliases[alias - 1].isEmpty else {
+                return .failure(PacketError(.protocolError, "the topic alias \(alias) stands for no topic yet"))
+            }
+            return .success(self.topicAliases[alias - 1])
+        }
+        while self.topicAliases.count < alias { self.topicAliases.append("") }
+        self.topicAliases[alias - 1] = publish.topic
+        return .success(publish.topic)
+    }
+
+    mutating func release(_ release: AcknowledgementPacket) -> [Action] {
+        let isKnown = self.state.unreleased.remove(release.packetId) != nil
+        // One that an earlier connection left takes no place among those of this one.
+        if isKnown, self.unacknowledged > 0 { self.unacknowledged -= 1 }
+        let reason = isKnown ? ReasonCode.success : .packetIdentifierNotFound
+        return [.send(.pubcomp(AcknowledgementPacket(packetId: release.packetId, reason: reason)))]
+    }
+
+    mutating func startWork() -> [Action] {
         guard !self.isWorking else { return [] }
         self.isWorking = true
         return [.work]
@@ -43,7 +78,10 @@ extension Session {
     /// Of a client that left, only what it reported is still of use, not what it asked for.
     mutating func nextRequest() -> Request? {
         while let request = self.requests.popFirst() {
-            guard !self.isClosed || request.topic.isReport else { continue }
+            guard !self.isClosed || request.topic.isReport else {
+                self.forget(request)
+                continue
+            }
             self.current = request
             return request
         }
@@ -51,33 +89,55 @@ extension Session {
         return nil
     }
 
+    mutating func dropRequests() {
+        for request in self.requests.waiting { self.forget(request) }
+        self.requests.removeAll()
+    }
+
+    /// A request is not carried out; if it comes again on another connection, it is new.
+    private mutating func forget(_ request: Request) {
+        if request.qos == .exactlyOnce, let packetId = request.packetId { self.state.unreleased.remove(packetId) }
+    }
+
     /// A request is done, well or not; what it asked for follows by ``publish(to:payload:)``.
     ///
-    /// MQTT 3.1.1 cannot say that something failed: the connection is closed without acknowledging, as ThingsBoard does. An
-    /// unknown topic is acknowledged and ignored. A message of QoS 0 is not missed by anyone.
-    mutating func acknowledge(_ request: Request, _ reason: ReasonCode, explanation: String? = nil) -> [Action] {
+    /// MQTT 3.1.1 cannot say that something failed: the connection is closed without acknowledging, as ThingsBoard does,
+    /// unless the failure is one that a client need not know of. A message of QoS 0 is not missed by anyone.
+    mutating func acknowledge(_ request: Request, _ outcome: Answer.Outcome) -> [Action] {
         self.current = nil
+        let reason = outcome.reason
+        let isAccepted = self.version != .v5 && outcome.isTolerable
+        if reason.isFailure, !isAccepted { self.forget(request) }
         guard self.isConnected else { return [] }
-        guard let packetId = request.packetId else {
-            return explanation.map { [.note($0)] } ?? []
-        }
-        if self.version != .v5, reason.isFailure, reason != .topicNameInvalid {
-            return self.end(reason, explanation)
+        guard let packetId = request.packetId else { return outcome.explanation.map { [.note($0)] } ?? [] }
+        if self.version != .v5, reason.isFailure, !isAccepted {
+            return self.end(reason, outcome.explanation)
         }
         var acknowledgement = AcknowledgementPacket(packetId: packetId)
         if self.version == .v5 { acknowledgement.reason = reason }
-        var actions: [Action] = explanation.map { [.note($0)] } ?? []
+        var actions: [Action] = outcome.explanation.map { [.note($0)] } ?? []
         if request.qos == .exactlyOnce {
-            if acknowledgement.reason.isFailure {
-                // MQTT 5 §4.3.3: a PUBREC with a failure ends the exchange.
-                self.unreleased.remove(packetId)
-                self.unacknowledged -= 1
-            }
-            actions.append(.send(.pubrec(acknowledgement)))
+            // MQTT 5 §4.3.3: a PUBREC with a failure ends the exchange.
+            if acknowledgement.reason.isFailure { self.unacknowledged -= 1 }
+            actions.append(.send(self.explained(acknowledgement, outcome.told) { .pubrec($0) }))
         } else {
             self.unacknowledged -= 1
-            actions.append(.send(.puback(acknowledgement)))
+            actions.append(.send(self.explained(acknowledgement, outcome.told) { .puback($0) }))
         }
         return actions
+    }
+
+    /// The packet with words for people, if the client takes them (MQTT 5 §3.1.2.11.7 and §3.4.2.2.2).
+    private func explained(
+        _ acknowledgement: AcknowledgementPacket,
+        _ words: String?,
+        _ packet: (AcknowledgementPacket) -> Packet
+    ) -> Packet {
+        guard let words, self.version == .v5, self.wantsProblemInformation, acknowledgement.reason.isFailure else {
+            return packet(acknowledgement)
+        }
+        var long = acknowledgement
+        long.properties = .reason(words)
+        return self.fits(packet(long)) ? packet(long) : packet(acknowledgement)
     }
 }

@@ -1,18 +1,25 @@
 extension Session {
     mutating func subscribe(_ packet: SubscribePacket) -> [Action] {
         let hasIdentifier = packet.properties[.subscriptionIdentifier] != nil
+        var problem: String?
         let codes = packet.subscriptions.map { subscription in
             switch self.subscribe(subscription, hasIdentifier: hasIdentifier) {
-            case .success(let qos): qos.rawValue
-            // MQTT 3.1.1 §3.9.3 knows one code for failure.
+            case .success(let qos): return qos.rawValue
             case .failure(let error):
-                self.version == .v5 ? error.reason.rawValue : ReasonCode.unspecifiedError.rawValue
+                problem = problem ?? error.explanation
+                // MQTT 3.1.1 §3.9.3 knows one code for failure.
+                return self.version == .v5 ? error.reason.rawValue : ReasonCode.unspecifiedError.rawValue
             }
         }
-        return [.send(.suback(SubscriptionAnswerPacket(packetId: packet.packetId, codes: codes)))]
+        var answer = SubscriptionAnswerPacket(packetId: packet.packetId, codes: codes)
+        if let problem, self.version == .v5, self.wantsProblemInformation {
+            answer.properties = .reason(problem)
+            if !self.fits(.suback(answer)) { answer.properties = [] }
+        }
+        return [.send(.suback(answer))]
     }
 
-    mutating func subscribe(
+    private mutating func subscribe(
         _ subscription: SubscribePacket.Subscription,
         hasIdentifier: Bool
     ) -> Result<QoS, PacketError> {
@@ -26,13 +33,13 @@ extension Session {
             return .failure(PacketError(.sharedSubscriptionsNotSupported, "no shared subscriptions"))
         }
         let qos = min(subscription.qos, .atLeastOnce)
-        if let index = self.subscriptions.firstIndex(where: { $0.filter == filter }) {
-            self.subscriptions[index].qos = qos
+        if let index = self.state.subscriptions.firstIndex(where: { $0.filter == filter }) {
+            self.state.subscriptions[index].qos = qos
         } else {
-            guard self.subscriptions.count < Limits.subscriptionsMax else {
+            guard self.state.subscriptions.count < Limits.subscriptionsMax else {
                 return .failure(PacketError(.quotaExceeded, "too many subscriptions"))
             }
-            self.subscriptions.append((filter, qos))
+            self.state.subscriptions.append(SessionState.Subscription(filter: filter, qos: qos))
         }
         return .success(qos)
     }
@@ -44,8 +51,8 @@ extension Session {
                 codes.append(ReasonCode.topicFilterInvalid.rawValue)
                 continue
             }
-            let index = self.subscriptions.firstIndex { $0.filter == filter }
-            if let index { self.subscriptions.remove(at: index) }
+            let index = self.state.subscriptions.firstIndex { $0.filter == filter }
+            if let index { self.state.subscriptions.remove(at: index) }
             codes.append((index == nil ? ReasonCode.noSubscriptionExisted : .success).rawValue)
         }
         // MQTT 3.1.1 §3.11: UNSUBACK has no payload.

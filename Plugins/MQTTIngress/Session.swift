@@ -1,6 +1,4 @@
 import NIOCore
-import NodeKit
-import OTA
 
 /// What one connection is allowed to do and has to be told: the protocol's rules, without sockets, clocks and tasks.
 ///
@@ -13,7 +11,8 @@ struct Session {
     enum Action: Hashable, Sendable {
         /// Send a packet.
         case send(Packet)
-        /// Find out whose credentials these are, and report by ``authenticated(_:)`` or ``refused(_:explanation:)``.
+        /// Find out whose credentials these are, and report by ``authenticated(assignedClientId:resuming:)`` or
+        /// ``refused(_:explanation:)``.
         case authenticate(ConnectPacket)
         /// Take requests by ``nextRequest()`` until there are none.
         case work
@@ -48,28 +47,28 @@ struct Session {
     /// Seconds of silence after which the client counts as gone, before the factor of 1.5; 0 means never.
     var keepAliveSeconds: UInt16 = 0
     var clientPacketBytesMax = Int.max
+    /// Whether failures may be told in words (MQTT 5 §3.1.2.11.7).
+    var wantsProblemInformation = true
+    /// How long the session outlives the connection, in seconds; 0 means that it ends with it.
+    var expirySeconds: UInt32 = 0
+    /// What the device wants to be published if it goes without a word.
+    var will: Will?
+    /// The topics that the client gave a number, by that number less one (MQTT 5 §3.3.2.3.4).
+    var topicAliases: [String] = []
 
-    var subscriptions: [(filter: TopicFilter, qos: QoS)] = []
+    /// What may outlive the connection.
+    var state = SessionState()
 
-    var requests = CircularBuffer<Request>()
+    var requests = Queue<Request>()
     /// Whether someone takes requests; at most one does.
     var isWorking = false
     /// The request that was taken last and is not acknowledged yet.
     var current: Request?
     /// Messages of QoS 1 and 2 that are not fully acknowledged to the client.
     var unacknowledged = 0
-    /// Identifiers of QoS 2 messages for which PUBREL has not come (MQTT 5 §4.3.3).
-    var unreleased: Set<UInt16> = []
 
-    /// Identifiers of messages to the client for which PUBACK has not come.
-    ///
-    /// Messages are not kept: they are never sent again within a session, because a client that appends what it gets
-    /// would spoil its image with a repetition.
-    var inFlight: Set<UInt16> = []
+    /// Messages of QoS 1 to the client that may be under way at once.
     var inFlightMax: Int
-    var lastPacketId: UInt16 = 0
-    /// Messages that wait for room in the window.
-    var waiting = CircularBuffer<PublishPacket>()
     /// Whether the request under way cannot be answered before the client acknowledges something.
     var isBlockedByWindow = false
 
@@ -122,23 +121,15 @@ struct Session {
         }
     }
 
-    mutating func receivedConnected(_ packet: Packet) -> [Action] {
+    private mutating func receivedConnected(_ packet: Packet) -> [Action] {
         switch packet {
         case .publish(let publish): return self.publish(publish)
-        case .puback(let acknowledgement):
-            guard self.inFlight.remove(acknowledgement.packetId) != nil else { return [] }
-            return self.sendWaiting()
-        case .pubrel(let release):
-            let isKnown = self.unreleased.remove(release.packetId) != nil
-            if isKnown { self.unacknowledged -= 1 }
-            let reason = isKnown ? ReasonCode.success : .packetIdentifierNotFound
-            return [.send(.pubcomp(AcknowledgementPacket(packetId: release.packetId, reason: reason)))]
+        case .puback(let acknowledgement): return self.acknowledged(acknowledgement)
+        case .pubrel(let release): return self.release(release)
         case .subscribe(let subscribe): return self.subscribe(subscribe)
         case .unsubscribe(let unsubscribe): return self.unsubscribe(unsubscribe)
         case .pingreq: return [.send(.pingresp)]
-        case .disconnect:
-            self.phase = .closed
-            return [.close(explanation: nil)]
+        case .disconnect(let disconnect): return self.disconnect(disconnect)
         case .connect: return self.end(.protocolError, "a second CONNECT came")
         case .connack, .suback, .unsuback, .pingresp, .pubrec, .pubcomp, .auth:
             return self.end(.protocolError, "a packet came that a client has no reason to send here")
@@ -149,13 +140,29 @@ struct Session {
     mutating func received(_ error: PacketError) -> [Action] {
         if case .awaitingConnect = self.phase, let version = error.version {
             self.version = version
+            self.phase = .closed
             let code = ConnackPacket.ReturnCode.unacceptableProtocolVersion.rawValue
-            return self.refuse(code: version == .v5 ? error.reason.rawValue : code, explanation: error.explanation)
+            // Without words: what the client expects of a CONNACK beyond its code is not known.
+            let connack = ConnackPacket(code: version == .v5 ? error.reason.rawValue : code)
+            return [.send(.connack(connack)), .close(explanation: error.explanation)]
         }
         return self.end(error.reason, error.explanation)
     }
 
     // MARK: Ending
+
+    private mutating func disconnect(_ packet: DisconnectPacket) -> [Action] {
+        if let expiry = packet.properties.number(.sessionExpiryInterval) {
+            // MQTT 5 §3.14.2.2.2: a session that was to end with its connection cannot be made to last.
+            if self.expirySeconds == 0, expiry > 0 {
+                return self.end(.protocolError, "DISCONNECT sets a session expiry where CONNECT set none")
+            }
+            self.expirySeconds = min(UInt32(clamping: expiry), self.limits.sessionExpirySecondsMax)
+        }
+        if packet.reason != .disconnectWithWill { self.will = nil }
+        self.phase = .closed
+        return [.close(explanation: nil)]
+    }
 
     /// Ends the session on the server's part.
     ///
@@ -164,8 +171,12 @@ struct Session {
         guard !self.isClosed else { return [] }
         let isTold = self.isConnected && self.version == .v5
         self.phase = .closed
-        self.requests.removeAll()
-        self.waiting.removeAll()
+        self.dropRequests()
+        switch reason {
+        // When the server stops, or does not want the device any more, it has not gone.
+        case .serverShuttingDown, .administrativeAction: self.will = nil
+        default: break
+        }
         let close = Action.close(explanation: explanation)
         guard isTold else { return [close] }
         return [.send(.disconnect(.farewell(reason, explanation, bytesMax: self.clientPacketBytesMax))), close]
@@ -173,6 +184,14 @@ struct Session {
 
     /// The connection is gone.
     ///
-    /// What a device sent before it left is still carried out.
-    mutating func closed() { self.phase = .closed }
+    /// What a device sent before it left is still carried out, and after it its will, unless that may have to wait
+    /// until the session ends.
+    mutating func closed() -> [Action] {
+        self.phase = .closed
+        self.topicAliases = []
+        guard let will = self.will, !self.isWillDelayed else { return [] }
+        self.will = nil
+        self.requests.append(will.request)
+        return self.startWork()
+    }
 }

@@ -6,8 +6,14 @@ struct TopicFilter: Hashable, Sendable {
     /// Takes a filter that is valid; `nil` if it is not.
     init?(_ text: String) {
         guard Self.isValid(text) else { return nil }
-        self.text = text
+        self.text = Self.usual.firstIndex(of: text).map { Self.usual[$0] } ?? text
     }
+
+    /// The filters that nearly all devices subscribe to: written here, they take no memory of a session.
+    private static let usual = [
+        "v1/devices/me/attributes", "v1/devices/me/attributes/response/+", "v1/devices/me/rpc/request/+",
+        "v1/devices/me/rpc/response/+", "v2/fw/response/+", "v2/fw/response/+/chunk/+", "v2/sw/response/+/chunk/+",
+    ]
 
     /// Whether a topic name fits the filter.
     ///

@@ -77,7 +77,7 @@ import Testing
             func packageId(_ client: TestClient, _ topic: String) async throws -> String? {
                 client.publish(topic, "10", qos: .atMostOnce)
                 _ = try await client.message()
-                return server.outlet.sent.last?.message.metadata.string(MessageKey.packageId)
+                return server.sent.last?.message.metadata.string(MessageKey.packageId)
             }
             let client = try await server.connected()
             #expect(try await packageId(client, "v2/fw/request/1/chunk/0") == nil)
@@ -98,7 +98,7 @@ import Testing
             let client = try await server.connected()
             client.publish("v2/sw/request/5/chunk/3", "16", qos: .atMostOnce)
             _ = try await client.message()
-            let message = try #require(server.outlet.sent.last).message
+            let message = try #require(server.sent.last).message
             #expect(message.type == .packageChunkRequest)
             #expect(message.metadata.string(MessageKey.packageType) == "SOFTWARE")
             #expect(message.metadata.integer(MessageKey.chunk) == 3)

@@ -26,7 +26,7 @@ import Testing
                 let client = try await server.connected(version)
                 let packetId = client.publish(topic, payload)
                 #expect(try await client.next() == .puback(AcknowledgementPacket(packetId: packetId)))
-                let message = try #require(server.outlet.sent.last).message
+                let message = try #require(server.sent.last).message
                 #expect(message.type == type)
                 #expect(message.data == .json(try JSON(parsing: payload)))
                 #expect(message.metadata.integer(MessageKey.requestId) == (type == .toServerRPCResponse ? 12 : nil))
@@ -42,7 +42,7 @@ import Testing
             #expect(try await client.next() == .pubrec(AcknowledgementPacket(packetId: 1)))
             client.send(.pubrel(AcknowledgementPacket(packetId: 1)))
             #expect(try await client.next() == .pubcomp(AcknowledgementPacket(packetId: 1)))
-            #expect(server.outlet.sent.count == 1)
+            #expect(server.sent.count == 1)
         }
     }
 
@@ -77,15 +77,14 @@ import Testing
             let client = try await server.connected(.v5)
             client.publish(topic, payload, qos: .atMostOnce)
             client.publish(topic, payload)
-            let puback = AcknowledgementPacket(packetId: 2, reason: .payloadFormatInvalid)
-            #expect(try await client.next() == .puback(puback))
+            #expect(try await client.acknowledgement() == (2, 0x99))
             let old = try await server.connected(.v3_1_1)
             old.publish(topic, payload, qos: .atMostOnce)
             old.send(.pingreq)
             #expect(try await old.next() == .pingresp)
             old.publish(topic, payload)
             #expect(await old.rest().isEmpty)
-            #expect(server.outlet.sent.isEmpty)
+            #expect(server.sent.isEmpty)
         }
     }
 
@@ -103,8 +102,7 @@ import Testing
             try await TestServer.run(answer: { _ in outcome }) { server in
                 let client = try await server.connected(.v5)
                 client.publish("v2/t", "{}")
-                let puback = AcknowledgementPacket(packetId: 1, reason: ReasonCode(rawValue: reason))
-                #expect(try await client.next() == .puback(puback))
+                #expect(try await client.acknowledgement() == (1, reason))
                 let old = try await server.connected(.v3_1_1)
                 old.publish("v2/t", "{}")
                 #expect(await old.rest().isEmpty)
@@ -120,11 +118,71 @@ import Testing
         try await TestServer.run { server in
             let client = try await server.connected(version)
             client.publish("v1/devices/other/telemetry", "{}")
-            let puback = AcknowledgementPacket(packetId: 1, reason: ReasonCode(rawValue: reason))
-            #expect(try await client.next() == .puback(puback))
+            #expect(try await client.acknowledgement() == (1, reason))
             client.publish("v2/t", "{}")
             #expect(try await client.next() == .puback(AcknowledgementPacket(packetId: 2)))
-            #expect(server.outlet.sent.count == 1)
+            #expect(server.sent.count == 1)
+        }
+    }
+
+    @Test("protobuf is refused as a payload that makes no sense, with words", arguments: ["v2/t/p", "v2/a/req/p/1"])
+    func protobuf(topic: String) async throws {
+        try await TestServer.run { server in
+            let client = try await server.connected(.v5)
+            client.publish(topic, "{}")
+            let words = "protobuf is not spoken here; use the topic of the JSON form"
+            let expected = AcknowledgementPacket(packetId: 1, reason: .payloadFormatInvalid, properties: .reason(words))
+            #expect(try await client.next() == .puback(expected))
+            let old = try await server.connected(.v3_1_1)
+            old.publish(topic, "{}")
+            #expect(await old.rest().isEmpty)
+            #expect(server.sent.isEmpty)
+        }
+    }
+
+    @Test(
+        "what is only for gateways is refused and does not end the session",
+        arguments: [(.v3_1_1, 0), (.v5, 0x87)] as [(ProtocolVersion, UInt8)]
+    )
+    func gateway(version: ProtocolVersion, reason: UInt8) async throws {
+        try await TestServer.run { server in
+            let client = try await server.connected(version)
+            client.publish("v1/gateway/telemetry", #"{"A":[{"k":1}]}"#)
+            #expect(try await client.acknowledgement() == (1, reason))
+            client.publish("v2/t", "{}")
+            #expect(try await client.acknowledgement() == (2, 0))
+            #expect(server.sent.count == 1)
+        }
+    }
+
+    @Test("a claim passes the chain, and one that no node takes does not end the session")
+    func claim() async throws {
+        try await TestServer.run(answer: { message in
+            message.value(forVariable: "secretKey") == nil ? .completed(nil) : .completed(.empty)
+        }) { server in
+            for version in Self.versions {
+                let client = try await server.connected(version)
+                client.publish("v1/devices/me/claim", #"{"secretKey":"s","durationMs":60000}"#)
+                #expect(try await client.acknowledgement() == (1, 0))
+                #expect(try #require(server.sent.last).message.type == .claimRequest)
+                client.publish("v1/devices/me/claim")
+                #expect(try await client.acknowledgement() == (2, version == .v5 ? 0x83 : 0))
+                #expect(try #require(server.sent.last).message.data == .json([:]))
+            }
+        }
+    }
+
+    @Test("words are left out where the client does not want them, or they are over its Maximum Packet Size")
+    func noWords() async throws {
+        try await TestServer.run { server in
+            for properties: Properties in [
+                [(.requestProblemInformation, .byte(0))], [(.maximumPacketSize, .fourBytes(20))],
+            ] {
+                let client = try await server.connected(.v5, properties: properties)
+                client.publish("x")
+                let expected = AcknowledgementPacket(packetId: 1, reason: .topicNameInvalid)
+                #expect(try await client.next() == .puback(expected))
+            }
         }
     }
 
@@ -141,7 +199,7 @@ import Testing
             let count: UInt16 = version == .v5 ? 3 : 500
             for id in 1...count { client.publish("v2/t", "{\"n\":\(id)}") }
             for id in 1...count { #expect(try await client.next() == .puback(AcknowledgementPacket(packetId: id))) }
-            let numbers = server.outlet.sent.map { $0.message.value(forVariable: "n") }
+            let numbers = server.sent.map { $0.message.value(forVariable: "n") }
             #expect(numbers == (1...Int64(count)).map(JSON.integer))
         }
     }
@@ -157,7 +215,7 @@ import Testing
             for n in 1...3 { client.publish("v2/t", "{\"n\":\(n)}", qos: .atMostOnce) }
             client.send(.disconnect(DisconnectPacket()))
             await gate.pass()
-            #expect(server.outlet.sent.count == 3)
+            #expect(server.sent.count == 3)
         }
     }
 
@@ -177,7 +235,7 @@ import Testing
                 client.publish(topic, #"{"clientKeys":"a,b","sharedKeys":"c"}"#)
                 #expect(try await client.next() == .puback(AcknowledgementPacket(packetId: 1)))
                 #expect(try await client.text() == response + #" {"shared":{"fw_title":"t"}}"#)
-                let message = try #require(server.outlet.sent.last).message
+                let message = try #require(server.sent.last).message
                 #expect(message.type == .getAttributesRequest)
                 #expect(message.metadata.string(MessageKey.clientKeys) == "a,b")
                 #expect(message.metadata.string(MessageKey.sharedKeys) == "c")
@@ -191,23 +249,29 @@ import Testing
             let client = try await server.connected()
             client.publish("v1/devices/me/attributes/request/1", payload, qos: .atMostOnce)
             #expect(try await client.text() == "v1/devices/me/attributes/response/1 {}")
-            let message = try #require(server.outlet.sent.last).message
+            let message = try #require(server.sent.last).message
             #expect(message.metadata[MessageKey.clientKeys] == nil && message.metadata[MessageKey.sharedKeys] == nil)
         }
     }
 
-    @Test("the session's limits are told without the chain, with or without parameters")
-    func sessionLimits() async throws {
-        try await TestServer.run(["requests-max": "20"]) { server in
+    @Test(
+        "the session's limits are told without the chain, with or without parameters",
+        arguments: [
+            ("0", "{}"), ("7", #"{"messages":"7:1","telemetryMessages":"7:1"}"#),
+        ]
+    )
+    func sessionLimits(perSecond: String, rates: String) async throws {
+        let attributes = ["requests-max": "20", "device-requests-per-second-max": perSecond]
+        try await TestServer.run(attributes) { server in
             let client = try await server.connected()
-            let limits = #"{"maxPayloadSize":65536,"maxInflightMessages":20,"rateLimits":{}}"#
+            let limits = #"{"maxPayloadSize":65536,"maxInflightMessages":20,"rateLimits":"# + rates + "}"
             for call in [
                 #"{"method":"getSessionLimits"}"#, #"{"method":"getSessionLimits","params":{"timeout":5000}}"#,
             ] {
                 client.publish("v1/devices/me/rpc/request/1", call, qos: .atMostOnce)
                 #expect(try await client.text() == "v1/devices/me/rpc/response/1 " + limits)
             }
-            #expect(server.outlet.sent.isEmpty)
+            #expect(server.sent.isEmpty)
         }
     }
 
@@ -225,7 +289,7 @@ import Testing
             let client = try await server.connected()
             client.publish("\(request)/1", #"{"method":"add","params":[1,2]}"#, qos: .atMostOnce)
             #expect(try await client.text() == "\(response)/1 3")
-            let message = try #require(server.outlet.sent.last).message
+            let message = try #require(server.sent.last).message
             #expect(message.type == .toServerRPCRequest && message.data == .json([1, 2]))
             #expect(message.metadata.integer(MessageKey.requestId) == 1)
             client.publish("\(request)/2", #"{"method":"fail"}"#, qos: .atMostOnce)

@@ -18,6 +18,16 @@ extension Limits {
     }
 }
 
+extension Session {
+    mutating func acknowledge(_ request: Request, _ reason: ReasonCode, explanation: String? = nil) -> [Action] {
+        let isTolerable = reason == .topicNameInvalid
+        return self.acknowledge(
+            request,
+            Answer.Outcome(reason: reason, explanation: explanation, isTolerable: isTolerable)
+        )
+    }
+}
+
 @Suite("Session") struct SessionTests {
     /// A session whose client has connected.
     static func connected(
@@ -98,8 +108,8 @@ extension Limits {
         #expect(connack.code == 0 && !connack.isSessionPresent)
         let expected: Properties = [
             (.receiveMaximum, .twoBytes(100)), (.retainAvailable, .byte(0)), (.maximumPacketSize, .fourBytes(65_536)),
-            (.subscriptionIdentifierAvailable, .byte(0)), (.sharedSubscriptionAvailable, .byte(0)),
-            (.sessionExpiryInterval, .fourBytes(0)), (.serverKeepAlive, .twoBytes(3600)),
+            (.topicAliasMaximum, .twoBytes(16)), (.subscriptionIdentifierAvailable, .byte(0)),
+            (.sharedSubscriptionAvailable, .byte(0)), (.serverKeepAlive, .twoBytes(3600)),
             (.assignedClientIdentifier, .text("assigned")),
         ]
         #expect(connack.properties == expected)
@@ -344,28 +354,50 @@ extension Limits {
         #expect(session.nextRequest() != nil)
     }
 
-    @Test("a topic alias ends the session, for none was allowed")
-    func topicAlias() {
+    @Test("a topic may be said by its alias once it was said in full")
+    func topicAlias() throws {
         var session = Self.connected()
-        let packet = Self.publish(topic: "", properties: [(.topicAlias, .twoBytes(1))])
-        #expect(Self.endReason(session.received(packet)) == .topicAliasInvalid)
-        session = Self.connected()
+        let short = Self.publish(topic: "", properties: [(.topicAlias, .twoBytes(16))])
+        var early = session
+        #expect(Self.endReason(early.received(short)) == .protocolError)
+        _ = session.received(Self.publish(topic: "v2/t", properties: [(.topicAlias, .twoBytes(16))]))
+        _ = session.received(short)
+        #expect(try Self.take(&session).topic == .telemetry)
+        #expect(try Self.take(&session).topic == .telemetry)
+        _ = session.received(Self.publish(topic: "v2/a", properties: [(.topicAlias, .twoBytes(16))]))
+        _ = session.received(short)
+        #expect(try Self.take(&session).topic == .attributes)
+        #expect(try Self.take(&session).topic == .attributes)
+    }
+
+    @Test("a topic alias over the maximum, or 0, or none and no topic, ends the session")
+    func badTopicAlias() {
+        for alias: UInt16 in [0, 17, .max] {
+            var session = Self.connected()
+            let packet = Self.publish(properties: [(.topicAlias, .twoBytes(alias))])
+            #expect(Self.endReason(session.received(packet)) == .topicAliasInvalid)
+        }
+        var session = Self.connected()
         #expect(Self.endReason(session.received(Self.publish(topic: ""))) == .protocolError)
+        session = Self.connected()
+        let unknown = Self.publish(topic: "", properties: [(.topicAlias, .twoBytes(3))])
+        _ = session.received(Self.publish(topic: "v2/t", properties: [(.topicAlias, .twoBytes(5))]))
+        #expect(Self.endReason(session.received(unknown)) == .protocolError)
     }
 
     @Test("a client of MQTT 5 is told in words why its session ends, unless that is over its Maximum Packet Size")
     func farewell() {
-        let explanation = "a topic alias came, though none was allowed"
+        let explanation = "the topic alias 17 is not one of 1 to 16"
         let long = DisconnectPacket(reason: .topicAliasInvalid, explanation: explanation)
         #expect(long.properties == [(.reasonString, .text(explanation))])
         // Type, length, reason code, length of the properties, identifier, length of the text.
         let size = UInt32(explanation.utf8.count) + 7
         for (maximum, packet) in [(size, long), (size - 1, DisconnectPacket(reason: .topicAliasInvalid))] {
             var session = Self.connected(properties: [(.maximumPacketSize, .fourBytes(maximum))])
-            let actions = session.received(Self.publish(properties: [(.topicAlias, .twoBytes(1))]))
+            let actions = session.received(Self.publish(properties: [(.topicAlias, .twoBytes(17))]))
             #expect(actions == [.send(.disconnect(packet)), .close(explanation: explanation)])
         }
-        let bytesMax = DisconnectPacket.explanationBytesMax
+        let bytesMax = Properties.reasonBytesMax
         for count in [bytesMax, bytesMax + 1] {
             let packet = DisconnectPacket(reason: .protocolError, explanation: String(repeating: "a", count: count))
             #expect(packet.properties == [(.reasonString, .text(String(repeating: "a", count: bytesMax)))])
@@ -402,13 +434,31 @@ extension Limits {
         #expect(session.received(.subscribe(packet)) == [.send(.suback(.init(packetId: 3, codes: [1, 0, 0x80, 1])))])
         session = Self.connected(.v5)
         #expect(
-            session.received(.subscribe(packet)) == [.send(.suback(.init(packetId: 3, codes: [1, 0, 0x8F, 0x9E])))]
+            session.received(.subscribe(packet)) == [
+                .send(
+                    .suback(
+                        .init(
+                            packetId: 3,
+                            properties: .reason("a wildcard is not alone in its level"),
+                            codes: [1, 0, 0x8F, 0x9E]
+                        )
+                    )
+                )
+            ]
         )
         var identified = packet
         identified.properties = [(.subscriptionIdentifier, .variable(1))]
         #expect(
             session.received(.subscribe(identified)) == [
-                .send(.suback(.init(packetId: 3, codes: [0xA1, 0xA1, 0xA1, 0xA1])))
+                .send(
+                    .suback(
+                        .init(
+                            packetId: 3,
+                            properties: .reason("no subscription identifiers"),
+                            codes: [0xA1, 0xA1, 0xA1, 0xA1]
+                        )
+                    )
+                )
             ]
         )
     }
@@ -419,7 +469,11 @@ extension Limits {
         for index in 0..<Limits.subscriptionsMax {
             #expect(session.received(Self.subscribe("a/\(index)")) == [.send(.suback(.init(packetId: 1, codes: [1])))])
         }
-        #expect(session.received(Self.subscribe("b")) == [.send(.suback(.init(packetId: 1, codes: [0x97])))])
+        #expect(
+            session.received(Self.subscribe("b")) == [
+                .send(.suback(.init(packetId: 1, properties: .reason("too many subscriptions"), codes: [0x97])))
+            ]
+        )
         #expect(
             session.received(Self.subscribe("a/0", .atMostOnce)) == [.send(.suback(.init(packetId: 1, codes: [0])))]
         )

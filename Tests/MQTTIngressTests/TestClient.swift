@@ -1,5 +1,6 @@
 import NIOCore
 import NIOPosix
+import NIOSSL
 import NodeKit
 
 @testable import MQTTIngress
@@ -13,10 +14,18 @@ final class TestClient {
 
     /// - Parameters:
     ///   - port: The server's, on this machine.
+    ///   - host: The server's address.
     ///   - version: How packets are read and written.
     ///   - reads: Whether bytes are taken from the socket before ``startReading()``.
+    ///   - tls: How TLS is spoken, if it is.
     /// - Throws: What NIO throws if nobody listens.
-    init(port: Int, version: ProtocolVersion, reads: Bool = true) async throws {
+    init(
+        port: Int,
+        host: String = "127.0.0.1",
+        version: ProtocolVersion,
+        reads: Bool = true,
+        tls: NIOSSLContext? = nil
+    ) async throws {
         let (stream, continuation) = AsyncStream<Packet>.makeStream()
         self.version = version
         self.packets = stream.makeAsyncIterator()
@@ -25,11 +34,15 @@ final class TestClient {
             .channelOption(.socketOption(.so_rcvbuf), value: reads ? 1 << 20 : 1 << 14)
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
+                    if let tls {
+                        let handler = try NIOSSLClientHandler(context: tls, serverHostname: "localhost")
+                        try channel.pipeline.syncOperations.addHandler(handler)
+                    }
                     let decoder = ByteToMessageHandler(PacketDecoder(packetBytesMax: .max, version: version))
                     try channel.pipeline.syncOperations.addHandlers(decoder, Collector(continuation))
                 }
             }
-            .connect(host: "127.0.0.1", port: port)
+            .connect(host: host, port: port)
             .get()
     }
 
@@ -64,6 +77,14 @@ final class TestClient {
             throw NodeError(.unavailable, "the server closed the connection")
         }
         return packet
+    }
+
+    /// The next packet, which must acknowledge: its identifier and its reason.
+    func acknowledgement() async throws -> (packetId: UInt16, reason: UInt8) {
+        switch try await self.next() {
+        case .puback(let packet), .pubrec(let packet): (packet.packetId, packet.reason.rawValue)
+        case let packet: throw NodeError(.internalError, "\(packet) came in place of an acknowledgement")
+        }
     }
 
     /// The packets until the server closes the connection.

@@ -17,7 +17,10 @@ struct TestServer: Sendable {
         "port": "0", "host": "127.0.0.1", "connect-timeout-seconds": "600", "write-timeout-seconds": "600",
     ]
 
+    /// Of plain MQTT.
     var port: Int
+    /// All ports, by scheme.
+    var ports: [String: Int]
     var outlet: TestOutlet
     var sessions: DeviceSessions
     var devices: TestDevices
@@ -28,11 +31,12 @@ struct TestServer: Sendable {
         _ attributes: [String: String] = [:],
         devices: TestDevices = TestDevices(),
         packages: TestPackages = TestPackages(),
+        sessions: DeviceSessions? = nil,
         answer: @escaping @Sendable (Message) async -> Outcome = { _ in .completed(nil) },
         _ body: @escaping @Sendable (TestServer) async throws -> Void
     ) async throws {
-        let sessions = DeviceSessions()
-        let outlet = TestOutlet(answer)
+        let sessions = sessions ?? DeviceSessions()
+        let outlet = TestOutlet { Self.events.contains($0.type) ? .completed(nil) : await answer($0) }
         let node = try MQTTIngressNode.make(
             Self.patience.merging(attributes) { $1 },
             services: .testing { registry in
@@ -47,6 +51,7 @@ struct TestServer: Sendable {
             try await body(
                 TestServer(
                     port: listeners.first?.port ?? 0,
+                    ports: Dictionary(uniqueKeysWithValues: listeners.map { ($0.scheme, $0.port) }),
                     outlet: outlet,
                     sessions: sessions,
                     devices: devices,
@@ -57,6 +62,17 @@ struct TestServer: Sendable {
             try await group.waitForAll()
         }
     }
+
+    /// What tells of sessions, not of what a device sent.
+    private static let events: [MessageType] = [.connectEvent, .disconnectEvent]
+
+    /// What the chain got of what devices sent.
+    var sent: [(message: Message, relation: Relation)] {
+        self.outlet.sent.filter { !Self.events.contains($0.message.type) }
+    }
+
+    /// What the chain got of sessions that began and ended.
+    var events: [MessageType] { self.outlet.sent.map(\.message.type).filter(Self.events.contains) }
 
     /// Waits until something is so; looks again every few milliseconds, as a loop that only yields would take the
     /// processor from the server.
@@ -73,18 +89,27 @@ struct TestServer: Sendable {
     func connected(
         _ version: ProtocolVersion = .v5,
         token: String = Self.token,
+        clientId: String = "c",
         properties: Properties = []
     ) async throws -> TestClient {
-        let client = try await self.client(version)
-        client.send(
-            .connect(
-                ConnectPacket(version: version, keepAlive: 60, clientId: "c", userName: token, properties: properties)
-            )
+        let connect = ConnectPacket(
+            version: version,
+            keepAlive: 60,
+            clientId: clientId,
+            userName: token,
+            properties: properties
         )
+        return try await self.connected(connect).client
+    }
+
+    /// Connects with a packet of the test's own.
+    func connected(_ connect: ConnectPacket) async throws -> (client: TestClient, connack: ConnackPacket) {
+        let client = try await self.client(connect.version)
+        client.send(.connect(connect))
         guard case .connack(let connack) = try await client.next(), connack.code == 0 else {
             throw NodeError(.internalError, "the connection was refused")
         }
-        return client
+        return (client, connack)
     }
 }
 
@@ -94,10 +119,16 @@ final class TestDevices: DeviceAuthenticator {
         TestServer.token: TestServer.device, "OTHER": Originator(id: UUID(), name: "other", type: "default"),
     ])
     private let failure: NodeError?
+    /// Devices by certificate.
+    private let certificates = Mutex<[[UInt8]: Originator]>([:])
 
     init(failure: NodeError? = nil) { self.failure = failure }
 
     func remove(_ token: String) { self.state.withLock { $0[token] = nil } }
+
+    func add(certificate: [UInt8], of device: Originator) { self.certificates.withLock { $0[certificate] = device } }
+
+    func device(certificate: [UInt8]) async throws -> Originator? { self.certificates.withLock { $0[certificate] } }
 
     func device(accessToken: String) async throws -> Originator? { self.state.withLock { $0[accessToken] } }
 

@@ -55,7 +55,11 @@ import Testing
             ("x/v2/fw/request/1/chunk/2", .unknown), ("v1/devices/me/rpc/request/2147483648", .unknown),
             ("v1/devices/me/rpc/request/+1", .unknown), ("v1/devices/me/rpc/request/", .unknown),
             ("v1/devices/me/rpc/request/99999999999999999999", .unknown), ("v1/devices/me/telemetry/", .unknown),
-            ("v1/gateway/connect", .unknown), ("x", .unknown),
+            ("x", .unknown),
+            ("v1/gateway/connect", .gateway), ("v1/gateway/telemetry", .gateway), ("v1/devices/me/claim", .claim),
+            ("/provision/request", .provision), ("provision/request", .unknown),
+            ("v2/t/p", .protobuf), ("v2/a/p", .protobuf), ("v2/a/req/p/1", .protobuf), ("v2/r/req/p/1", .protobuf),
+            ("v2/r/res/p/1", .protobuf), ("v2/r/res/p/x", .unknown),
         ]
     )
     func deviceTopic(topic: String, meaning: DeviceTopic) { #expect(DeviceTopic(topic) == meaning) }

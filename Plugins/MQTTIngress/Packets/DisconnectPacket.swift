@@ -29,15 +29,11 @@ struct DisconnectPacket: Hashable, Sendable {
 }
 
 extension DisconnectPacket {
-    /// The longest explanation, in bytes; the rest of a longer one is left out.
-    static let explanationBytesMax = 255
-
     /// Makes a packet that also says in words why (MQTT 5 §3.14.2.2.3).
     ///
     /// paho-mqtt and its relatives overlook the reason code of a packet without properties.
     init(reason: ReasonCode, explanation: String) {
-        let text = String(decoding: explanation.utf8.prefix(Self.explanationBytesMax), as: UTF8.self)
-        self.init(reason: reason, properties: [(.reasonString, .text(text))])
+        self.init(reason: reason, properties: .reason(explanation))
     }
 
     /// The packet that ends a session: with an explanation, unless that makes it larger than the client accepts.

@@ -58,6 +58,14 @@ struct Properties: Hashable, Sendable, ExpressibleByArrayLiteral {
 
     init(_ values: [Property]) { self.values = values }
 
+    /// The longest reason string, in bytes; the rest of a longer one is left out.
+    static let reasonBytesMax = 255
+
+    /// A reason string alone: words for people (MQTT 5 §4.13.2).
+    static func reason(_ text: String) -> Self {
+        [(.reasonString, .text(String(decoding: text.utf8.prefix(Self.reasonBytesMax), as: UTF8.self)))]
+    }
+
     var isEmpty: Bool { self.values.isEmpty }
 
     mutating func append(_ identifier: Identifier, _ value: Value) {

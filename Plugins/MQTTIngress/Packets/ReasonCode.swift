@@ -6,6 +6,8 @@ struct ReasonCode: RawRepresentable, Hashable, Sendable {
 
     /// All went well; of a DISCONNECT, a normal one.
     static let success = Self(rawValue: 0x00)
+    /// Of a DISCONNECT of a client: its will is to be published all the same.
+    static let disconnectWithWill = Self(rawValue: 0x04)
     static let noSubscriptionExisted = Self(rawValue: 0x11)
     static let unspecifiedError = Self(rawValue: 0x80)
     static let malformedPacket = Self(rawValue: 0x81)
@@ -30,6 +32,8 @@ struct ReasonCode: RawRepresentable, Hashable, Sendable {
     static let administrativeAction = Self(rawValue: 0x98)
     static let payloadFormatInvalid = Self(rawValue: 0x99)
     static let sharedSubscriptionsNotSupported = Self(rawValue: 0x9E)
+    static let connectionRateExceeded = Self(rawValue: 0x9F)
+    static let maximumConnectTime = Self(rawValue: 0xA0)
     static let subscriptionIdentifiersNotSupported = Self(rawValue: 0xA1)
 
     /// Whether it says that something failed (MQTT 5 §2.4: 0x80 and above).

@@ -1,0 +1,47 @@
+import NodeKit
+import OTA
+
+/// Answers a client that is no device yet and wants to be made one: the one thing that it may do.
+struct ProvisionRequests: Sendable {
+    /// The user name or client identifier of such a client.
+    static let name = "provision"
+
+    let services: ConnectionServices
+
+    /// Whether a client wants to be made a device, whatever else it presents.
+    static func isMeant(by connect: ConnectPacket) -> Bool {
+        connect.userName == Self.name || connect.clientId == Self.name
+    }
+
+    /// Carries a request out; after one that is not understood, or of another kind, the session is of no use.
+    func answer(_ request: Session.Request) async -> Answer {
+        var answer: Answer
+        do throws(NodeError) {
+            guard request.topic == .provision else {
+                throw NodeError("not-provisioning", "only \(DeviceTopic.provisionRequest) may be published to here")
+            }
+            return try await self.provision(request)
+        } catch {
+            answer = error.code == "not-provisioning" ? .ignored(.topicNameInvalid, error.message) : .failure(error)
+        }
+        answer.endsSession = true
+        return answer
+    }
+
+    private func provision(_ request: Session.Request) async throws(NodeError) -> Answer {
+        let json = try DeviceRequests.json(request.payload)
+        guard let object = json.object else { throw NodeError(.badRequest, "a provision request must be an object") }
+        let message = Message(
+            originator: .unknown(name: object["deviceName"]?.string ?? ""),
+            type: .provisionRequest,
+            metadata: [MessageKey.transport: "mqtt"],
+            data: .json(json),
+            timestamp: self.services.now()
+        )
+        switch await self.services.outlet.send(message) {
+        case .completed(.json(let answer)): return .response(DeviceTopic.provisionResponse, answer.bytes)
+        case .completed(.refused(let error)), .failed(let error): throw error
+        case .completed: throw NodeError(.notFound, "no node of the chain provisions devices")
+        }
+    }
+}
