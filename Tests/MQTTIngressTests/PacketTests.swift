@@ -67,6 +67,25 @@ struct Vector: Sendable, CustomTestStringConvertible {
         #expect(error?.reason.rawValue == vector.reason)
     }
 
+    @Test(
+        "bytes that are no packet are refused for the same reason if they come one by one",
+        arguments: try Vector.read("bad")
+    )
+    func badByteByByte(vector: Vector) throws {
+        var decoder = PacketDecoder(packetBytesMax: Self.packetBytesMax, version: vector.version)
+        var bytes = ByteBuffer()
+        var reason: ReasonCode?
+        for byte in vector.bytes.readableBytesView where reason == nil {
+            bytes.writeInteger(byte)
+            do throws(PacketError) {
+                #expect(try decoder.next(in: &bytes) == nil)
+            } catch {
+                reason = error.reason
+            }
+        }
+        #expect(reason?.rawValue == vector.reason)
+    }
+
     @Test("no prefix of a packet is a packet or an error", arguments: try Vector.read("good"))
     func prefixes(vector: Vector) throws {
         for length in 0..<min(vector.bytes.readableBytes, 300) {
