@@ -1,6 +1,7 @@
 import Logging
 public import NodeKit
 import OTA
+import Synchronization
 
 /// Tells when devices become active and inactive.
 ///
@@ -65,8 +66,7 @@ public struct ActivityNode: Node, IngressNode {
     private let timeout: Duration
     private let seenInterval: Duration?
     private let table: ActivityTable
-    private let wakeups: AsyncStream<Void>
-    private let waker: AsyncStream<Void>.Continuation
+    private let waker = Waker()
     private let attributes: any AttributesService
     private let clock: any Clock<Duration>
     private let now: @Sendable () -> Timestamp
@@ -79,8 +79,6 @@ public struct ActivityNode: Node, IngressNode {
         let interval = configuration.duration("seen-interval-seconds")
         self.seenInterval = interval == .zero ? nil : interval
         self.table = ActivityTable(countMax: Int(configuration.integer("devices-max")))
-        // One wake-up is as good as many.
-        (self.wakeups, self.waker) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
         self.attributes = try services.require((any AttributesService).self)
         self.clock = services.clock
         self.now = services.now
@@ -113,7 +111,7 @@ public struct ActivityNode: Node, IngressNode {
     private func heard(of message: Message) {
         switch self.table.heard(of: message.originator, at: message.timestamp) {
         case .known: break
-        case .new: self.waker.yield()
+        case .new: self.waker.wake()
         case .full:
             guard self.fullness.isFirst() else { return }
             self.logger.warning(
@@ -127,14 +125,15 @@ public struct ActivityNode: Node, IngressNode {
     public func run(_ outlet: any Outlet) async throws {
         outlet.ready([])
         try await self.restore()
+        let wakeups = self.waker.wakeups()
         await withDiscardingTaskGroup { group in
             let lookInterval = max(.seconds(1), min(Self.lookIntervalMax, self.timeout / 10))
             group.addTask {
-                while (try? await self.clock.sleep(for: lookInterval)) != nil { self.waker.yield() }
+                while (try? await self.clock.sleep(for: lookInterval)) != nil { self.waker.wake() }
             }
             // What came before this looked.
             await self.tell(outlet)
-            for await _ in self.wakeups { await self.tell(outlet) }
+            for await _ in wakeups { await self.tell(outlet) }
             group.cancelAll()
         }
     }
@@ -189,6 +188,20 @@ public struct ActivityNode: Node, IngressNode {
             "the activity of a device could not be told",
             metadata: ["device.name": "\(entry.device.name)", "error": "\(error)"]
         )
+    }
+}
+
+/// Wakes the task that tells; one wake-up is as good as many.
+private final class Waker: Sendable {
+    private let stream = Mutex<AsyncStream<Void>.Continuation?>(nil)
+
+    func wake() { _ = self.stream.withLock { $0?.yield() } }
+
+    /// What comes from now on; a stream ends with the task that reads it, so each run has its own.
+    func wakeups() -> AsyncStream<Void> {
+        let (stream, continuation) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
+        self.stream.withLock { $0 = continuation }
+        return stream
     }
 }
 

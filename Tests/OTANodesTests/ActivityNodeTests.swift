@@ -158,6 +158,19 @@ import Testing
         running.cancel()
         try await running.value
     }
+
+    @Test func `a node that was stopped tells again when it is started again`() async throws {
+        let node = try self.node()
+        for number in 1...2 as ClosedRange<UInt32> {
+            let told = AsyncStream.makeStream(of: Relation.self)
+            let running = Task { try await node.run(RelationOutlet { told.continuation.yield($0) }) }
+            _ = try await node.process(self.message(from: .numbered(number)))
+            var iterator = told.stream.makeAsyncIterator()
+            #expect(await iterator.next() == "Active")
+            running.cancel()
+            try await running.value
+        }
+    }
 }
 
 /// A time of day that a test sets.
