@@ -344,8 +344,9 @@ final class HTTPConnection: ChannelInboundHandler {
         let poll = LongPoll()
         self.poll = poll
         if self.isStopping { poll.finish(.stopping) }
-        let subscription = self.shared.sessions.subscribe(device) { notification in
-            if waitingFor.accepts(notification) { poll.finish(.notified(notification)) }
+        // What a poll does not take, because it waits for something else or has its answer, waits for another.
+        let subscription = self.shared.sessions.subscribeSelectively(device) { notification in
+            waitingFor.accepts(notification) && poll.finish(.notified(notification))
         }
         let timer = self.eventLoop.scheduleTask(in: waitingFor.timeout) { poll.finish(.timedOut) }
         // The input may have ended between the request and here.

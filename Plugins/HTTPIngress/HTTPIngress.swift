@@ -40,6 +40,8 @@ struct HTTPIngress: IngressNode {
     )
     /// Whether a device still exists whose credentials no longer count.
     var exists: @Sendable (DeviceId) async throws -> Bool = { _ in true }
+    /// The requests that wait for news.
+    let quota: LongPollQuota
     private let host: String
     private let port: Int
     private let tls: (port: Int, settings: TLSSettings)?
@@ -60,6 +62,7 @@ struct HTTPIngress: IngressNode {
             return (Int(port), settings)
         }
         self.limits = HTTPLimits(configuration)
+        self.quota = LongPollQuota(total: self.limits.longPolls, perDevice: self.limits.longPollsPerDevice)
         self.rates = RateLimits(configuration)
         self.services = services
         self.authenticator = try services.require((any DeviceAuthenticator).self)
@@ -110,7 +113,7 @@ struct HTTPIngress: IngressNode {
                 now: self.services.now
             ),
             connections: connections,
-            quota: LongPollQuota(total: self.limits.longPolls, perDevice: self.limits.longPollsPerDevice),
+            quota: self.quota,
             sessions: self.sessions,
             now: self.services.now
         )
@@ -151,7 +154,7 @@ struct HTTPIngress: IngressNode {
             .childChannelOption(.recvAllocator, value: self.receiving)
             .childChannelOption(.allowRemoteHalfClosure, value: true)
             .childChannelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture { try Self.initialize(channel, tls, shared) }
+                channel.eventLoop.makeCompletedFuture { try Self.initialize(channel, shared, tls: tls) }
             }
         do {
             let channel = try await bootstrap.bind(host: self.host, port: port).get()
@@ -170,7 +173,7 @@ struct HTTPIngress: IngressNode {
     }
 
     /// Makes a new connection one of the node's, over TLS if there is something to shake hands with.
-    static func initialize(_ channel: any Channel, _ tls: TLSContext? = nil, _ shared: HTTPShared) throws {
+    static func initialize(_ channel: any Channel, _ shared: HTTPShared, tls: TLSContext? = nil) throws {
         let connection = HTTPConnection(shared: shared, eventLoop: channel.eventLoop, isSecure: tls != nil)
         let bound = NIOLoopBound(connection, eventLoop: channel.eventLoop)
         let pipeline = channel.pipeline.syncOperations

@@ -2,6 +2,8 @@ import NodeKit
 import OTA
 import Testing
 
+@testable import HTTPIngress
+
 @Suite(.timeLimit(.minutes(5))) struct LongPollTests {
     private static let updates = "GET /api/v1/A1/attributes/updates?timeout=60000 HTTP/1.1\r\nHost: h\r\n\r\n"
     private static let calls = "GET /api/v1/A1/rpc?timeout=60000 HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -30,10 +32,25 @@ import Testing
         try await withServer { server in
             let client = try await server.connect()
             try await client.send(Self.calls)
-            try await server.notify(.attributesUpdated(["a": 1]))
+            try await server.until { server.quota.count == 1 }
+            #expect(server.sessions.notify(TestAuthenticator.device.id, .attributesUpdated(["a": 1])) == 0)
             #expect(server.sessions.notify(TestAuthenticator.other.id, .rpcRequest(id: 1, method: "x", params: 1)) == 0)
             try await server.notify(.rpcRequest(id: 5, method: "reboot", params: ["now": true]))
             #expect(try await client.response().text == #"{"id":5,"method":"reboot","params":{"now":true}}"#)
+            try await client.close()
+        }
+    }
+
+    @Test("a poll takes one call, and leaves the next one to the next poll")
+    func oneCall() async throws {
+        try await withServer { server in
+            let client = try await server.connect()
+            try await client.send(Self.calls)
+            try await server.notify(.rpcRequest(id: 1, method: "x", params: .null))
+            #expect(
+                server.sessions.notify(TestAuthenticator.device.id, .rpcRequest(id: 2, method: "x", params: 2)) == 0
+            )
+            #expect(try await client.response().text == #"{"id":1,"method":"x","params":null}"#)
             try await client.close()
         }
     }
@@ -71,9 +88,10 @@ import Testing
         try await withServer(["long-polls-max": "1"]) { server in
             let client = try await server.connect()
             try await client.send(Self.updates)
-            try await server.notify(.rpcRequest(id: 1, method: "x", params: .null))
+            try await server.until { server.quota.count == 1 }
             if onlyHalf { try await client.closeOutput() } else { try await client.close() }
-            try await server.until { server.sessions.notify(TestAuthenticator.device.id, .attributesUpdated([:])) == 0 }
+            try await server.until { server.quota.count == 0 }
+            #expect(server.sessions.notify(TestAuthenticator.device.id, .attributesUpdated([:])) == 0)
             // The place it took is free again.
             let next = try await server.connect()
             try await next.send(Self.updates)
@@ -86,16 +104,15 @@ import Testing
     @Test("one device waits so many times and no more, and all devices together")
     func quotas() async throws {
         try await withServer(["long-polls-per-device-max": "2", "long-polls-max": "3"]) { server in
-            // Notifications that nobody waits for only count who listens.
             let first = try await server.connect()
             let second = try await server.connect()
             try await first.send(Self.calls)
             try await second.send(Self.calls)
-            try await server.until { server.sessions.notify(TestAuthenticator.device.id, .attributesUpdated([:])) == 2 }
+            try await server.until { server.quota.count == 2 }
             #expect(try await server.get("/api/v1/A1/rpc").status == 429)
             let other = try await server.connect()
             try await other.send("GET /api/v1/B2/rpc HTTP/1.1\r\nHost: h\r\n\r\n")
-            try await server.notify(.attributesUpdated([:]), device: TestAuthenticator.other)
+            try await server.until { server.quota.count == 3 }
             #expect(try await server.get("/api/v1/B2/rpc").status == 429)
             for client in [first, second, other] { try await client.close() }
         }
@@ -107,7 +124,7 @@ import Testing
         try await withServer(stopping: .minutes(5)) { server in
             let client = try await server.connect()
             try await client.send(Self.updates)
-            try await server.notify(.rpcRequest(id: 1, method: "x", params: .null))
+            try await server.until { server.quota.count == 1 }
             waiting = client
         }
         let client = try #require(waiting)

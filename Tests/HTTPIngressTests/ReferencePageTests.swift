@@ -10,7 +10,7 @@ import Testing
         let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
             .deletingLastPathComponent()
         let page = try String(contentsOf: root.appending(path: "docs/nodes.md"), encoding: .utf8)
-        let after = page[try #require(page.firstRange(of: "\n### HTTP ingress\n")).upperBound...]
+        let after = page[try #require(page.firstRange(of: "\n### `<http:ingress>`\n")).upperBound...]
         let section = after[..<(after.firstRange(of: "\n### ")?.lowerBound ?? after.endIndex)]
         for attribute in HTTPIngress.descriptor.attributes {
             let row = section.split(separator: "\n").first { $0.hasPrefix("| `\(attribute.name)` |") }

@@ -44,6 +44,8 @@ struct TestServer: Sendable {
     let tlsPort: Int?
     let outlet: TestOutlet
     let sessions: DeviceSessions
+    /// The long polls that wait.
+    let quota: LongPollQuota
 
     /// What the chain was sent.
     var messages: [Message] { self.outlet.sent.map(\.message) }
@@ -124,7 +126,7 @@ func withServer(
     let tlsPort = listeners.first { $0.scheme == "https" }?.port
     let result: Result<Void, any Error>
     do {
-        try await body(TestServer(port: port, tlsPort: tlsPort, outlet: outlet, sessions: sessions))
+        try await body(TestServer(port: port, tlsPort: tlsPort, outlet: outlet, sessions: sessions, quota: node.quota))
         result = .success(())
     } catch {
         result = .failure(error)
