@@ -10,7 +10,7 @@ from support.certificates import Authority
 from support.data import sha256, some_bytes
 from support.host import Host
 from support.http_clients import CLIENTS, CurlClient, RequestsClient
-from support.management import Management
+from support.management import Management, unique
 
 SIZE = 1_000_003
 CHUNK = 65_536
@@ -252,3 +252,36 @@ def test_a_device_with_a_certificate_needs_no_token(secure_host, secure_manageme
     without = RequestsClient(secure_host.url("https"), authority.file)
     post(without, "/api/v1/me/telemetry", {"a": 4}, status=401)
     without.close()
+
+
+def test_a_device_provisions_itself_and_may_be_claimed(secure_host, secure_management, make_client):
+    management = secure_management
+    client = make_client("https")
+    key, secret = unique("key"), unique("secret")
+    profile = {
+        "name": unique("profile"),
+        "type": "DEFAULT",
+        "transportType": "DEFAULT",
+        "provisionType": "ALLOW_CREATE_NEW_DEVICES",
+        "provisionDeviceKey": key,
+        "profileData": {
+            "configuration": {"type": "DEFAULT"},
+            "transportConfiguration": {"type": "DEFAULT"},
+            "provisionConfiguration": {"type": "ALLOW_CREATE_NEW_DEVICES", "provisionDeviceSecret": secret},
+        },
+    }
+    management.call("POST", "/api/deviceProfile", json=profile)
+    wanted = {"deviceName": unique("device"), "provisionDeviceKey": key, "provisionDeviceSecret": secret}
+
+    wrong = post(client, "/api/v1/provision", {**wanted, "provisionDeviceSecret": "wrong"})
+    assert wrong.json() == {"errorMsg": "Provision data was not found!", "status": "NOT_FOUND"}
+    given = post(client, "/api/v1/provision", wanted).json()
+    assert (given["status"], given["credentialsType"]) == ("SUCCESS", "ACCESS_TOKEN")
+    again = post(client, "/api/v1/provision", wanted)
+    assert again.json() == {"errorMsg": "Failed to provision device!", "status": "FAILURE"}
+    post(client, "/api/v1/provision", {"deviceName": "x"}, status=400)
+
+    base = f"/api/v1/{given['credentialsValue']}"
+    post(client, f"{base}/telemetry", {"alive": True})
+    assert post(client, f"{base}/claim", {"secretKey": "s", "durationMs": 60_000}).body == b""
+    assert client.request("POST", f"{base}/claim").status == 200

@@ -32,6 +32,8 @@ class RequestsClient:
     def __init__(self, base, authority):
         self.base = base
         self.session = requests.Session()
+        # REQUESTS_CA_BUNDLE and proxies of the machine would go before what is asked for here.
+        self.session.trust_env = False
         self.session.verify = str(authority)
 
     def request(self, method, path, body=None, fields=None):
