@@ -178,12 +178,17 @@ final class DeviceAPI: Sendable {
         case .provision:
             return .respond(try await self.provision(request))
         case .download(let type, let title, let version, let chunk, let size):
-            var message = self.message(.packageChunkRequest, from: device)
-            message.metadata[MessageKey.packageType] = .string(type.rawValue)
-            message.metadata[MessageKey.title] = .string(title)
-            message.metadata[MessageKey.version] = .string(version)
-            message.metadata[MessageKey.chunk] = .integer(chunk)
-            message.metadata[MessageKey.size] = .integer(size)
+            // In one go: a chunk is the most frequent thing that a device asks for.
+            let message = Message(
+                originator: device,
+                type: .packageChunkRequest,
+                metadata: [
+                    MessageKey.transport: "http", MessageKey.packageType: .string(type.rawValue),
+                    MessageKey.title: .string(title), MessageKey.version: .string(version),
+                    MessageKey.chunk: .integer(chunk), MessageKey.size: .integer(size),
+                ],
+                timestamp: self.now()
+            )
             return .respond(await self.ask(message, head: request.head, isDownload: true))
         }
     }

@@ -35,6 +35,7 @@ public enum JSON: Sendable, Hashable {
 
         /// Makes an object of the given members; of a repeated name the last value counts.
         public init(_ members: some Sequence<(String, JSON)>) {
+            self.members.reserveCapacity(members.underestimatedCount)
             for (name, value) in members { self[name] = value }
         }
 
