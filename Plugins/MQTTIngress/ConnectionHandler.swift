@@ -123,7 +123,7 @@ final class ConnectionHandler: ChannelDuplexHandler {
     private func leaveIfDone(_ handle: Connections.Handle) {
         guard self.isGone, !self.isLeaving, self.session.isIdle, self.taskCount == 0 else { return }
         self.isLeaving = true
-        guard case .device(let requests) = self.peer else { return self.services.connections.remove(handle) }
+        guard case .device(let requests) = self.peer else { return self.leave(handle) }
         if let key = self.key {
             let departure = KeptSessions.Departure(
                 device: requests.device,
@@ -136,12 +136,19 @@ final class ConnectionHandler: ChannelDuplexHandler {
         }
         // A device that connected again meanwhile has not gone.
         guard self.services.deviceSessions.sessionCount(of: requests.device.id) == 0 else {
-            return self.services.connections.remove(handle)
+            return self.leave(handle)
         }
         self.run { connection in
             if case .device(let requests) = connection.peer { await requests.tell(.disconnectEvent) }
-            connection.services.connections.remove(handle)
+            connection.leave(handle)
         }
+    }
+
+    /// Leaves the list of connections; nothing but the list's entry keeps this object any more.
+    private func leave(_ handle: Connections.Handle) {
+        self.services.connections.remove(handle)
+        // It refers back to this object.
+        self.handle = nil
     }
 
     /// Ends the session for a reason, which a client of MQTT 5 is told.
