@@ -137,6 +137,13 @@ import Testing
             fault: "the multipart form cannot be read: a boundary is followed by other text"
         ),
         Vector(
+            name: "white space between the last boundary and its dashes",
+            form: "--XX\r\n\r\nv\r\n--XX --\r\n",
+            parts: [.init(name: "")],
+            bytes: ["v"],
+            fault: "the multipart form cannot be read: a boundary is followed by other text"
+        ),
+        Vector(
             name: "a header line without colon",
             form: "--XX\r\nnonsense\r\n\r\nv\r\n--XX--",
             fault: "the multipart form cannot be read: a line of a part's header has no colon"

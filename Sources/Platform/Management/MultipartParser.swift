@@ -46,6 +46,8 @@ struct MultipartParser: Sendable {
     /// The first boundary may stand at the very start; a line break before it makes it like all others.
     private var pending = ByteBuffer(bytes: [0x0D, 0x0A])
     private var preambleBytes = 0
+    /// Whether white space came after the present boundary, so that no `--` may end the form any more.
+    private var isPadded = false
     private var parts = 0
 
     /// Prepares for a form whose boundary is known.
@@ -137,16 +139,18 @@ struct MultipartParser: Sendable {
 
     /// Reads what follows a boundary: `--` at the end of the form, or white space (RFC 2046 §5.1.1) and a line break.
     private mutating func skipBoundaryLine() throws(NodeError) -> Bool {
-        if self.pending.readableBytesView.starts(with: "--".utf8) {
+        if !self.isPadded, self.pending.readableBytesView.starts(with: "--".utf8) {
             self.state = .epilogue
             return true
         }
         while let byte = self.pending.readableBytesView.first, byte == 0x20 || byte == 0x09 {
             self.pending.moveReaderIndex(forwardBy: 1)
+            self.isPadded = true
         }
         let start = self.pending.readableBytesView.prefix(2)
         if start.elementsEqual([0x0D, 0x0A]) {
             self.pending.moveReaderIndex(forwardBy: 2)
+            self.isPadded = false
             self.parts += 1
             guard self.parts <= self.limits.partsMax else {
                 throw Self.fault("it has more than \(self.limits.partsMax) parts")
@@ -154,7 +158,8 @@ struct MultipartParser: Sendable {
             self.state = .header
             return true
         }
-        guard start.isEmpty || (start.count == 1 && (start.first == 0x0D || start.first == 0x2D)) else {
+        let mayFollow = start.count == 1 && (start.first == 0x0D || (start.first == 0x2D && !self.isPadded))
+        guard start.isEmpty || mayFollow else {
             throw Self.fault("a boundary is followed by other text")
         }
         return false
