@@ -46,36 +46,41 @@ private func check(_ packet: Packet, version: ProtocolVersion) {
 /// Has a connection work on the bytes: all that it sends are packets, and nothing of it is left behind.
 private func converse(_ input: ByteBuffer, options: UInt8, connect: ConnectPacket?, pieceSize: Int) throws {
     let bench = Bench()
-    let attributes = ["packet-bytes-max": "2048", "requests-max": "4", "in-flight-max": "4"]
-    let node = try MQTTIngressNode.make(attributes, services: bench.services)
     let connections = Connections(countMax: 10)
-    let services = node.connectionServices(bench.outlet, connections)
-    let channel = EmbeddedChannel(loop: bench.eventLoop)
-    try MQTTIngressNode.configure(channel, services: services, limits: services.limits)
-    channel.connect(to: try SocketAddress(unixDomainSocketPath: "/client"), promise: nil)
+    weak var handler: ConnectionHandler?
     var sent = ByteBuffer()
-    func send(_ bytes: ByteBuffer) throws {
-        _ = try? channel.writeInbound(bytes)
+    do {
+        let attributes = ["packet-bytes-max": "2048", "requests-max": "4", "in-flight-max": "4"]
+        let node = try MQTTIngressNode.make(attributes, services: bench.services)
+        let services = node.connectionServices(bench.outlet, connections)
+        let channel = EmbeddedChannel(loop: bench.eventLoop)
+        try MQTTIngressNode.configure(channel, services: services, limits: services.limits)
+        handler = try channel.pipeline.syncOperations.handler(type: ConnectionHandler.self)
+        channel.connect(to: try SocketAddress(unixDomainSocketPath: "/client"), promise: nil)
+        func send(_ bytes: ByteBuffer) throws {
+            _ = try? channel.writeInbound(bytes)
+            bench.eventLoop.run()
+            while let bytes = try channel.readOutbound(as: ByteBuffer.self) { sent.writeImmutableBuffer(bytes) }
+        }
+        if let connect {
+            var bytes = ByteBuffer()
+            Packet.connect(connect).write(into: &bytes, version: connect.version)
+            try send(bytes)
+        }
+        for (index, piece) in input.pieces(of: pieceSize).enumerated() {
+            try send(piece)
+            if options & 0x80 != 0, index % 2 == 1 { bench.notify(UInt8(index / 2 % 3)) }
+        }
+        if options & 0x40 != 0 { bench.notify(3) }
+        // Longer than any keep alive and time-out of the default.
+        if options & 0x20 != 0 { bench.eventLoop.advanceTime(by: .hours(2)) }
+        _ = try? channel.finish(acceptAlreadyClosed: true)
         bench.eventLoop.run()
         while let bytes = try channel.readOutbound(as: ByteBuffer.self) { sent.writeImmutableBuffer(bytes) }
     }
-    if let connect {
-        var bytes = ByteBuffer()
-        Packet.connect(connect).write(into: &bytes, version: connect.version)
-        try send(bytes)
-    }
-    for (index, piece) in input.pieces(of: pieceSize).enumerated() {
-        try send(piece)
-        if options & 0x80 != 0, index % 2 == 1 { bench.notify(UInt8(index / 2 % 3)) }
-    }
-    if options & 0x40 != 0 { bench.notify(3) }
-    // Longer than any keep alive and time-out of the default.
-    if options & 0x20 != 0 { bench.eventLoop.advanceTime(by: .hours(2)) }
-    _ = try? channel.finish(acceptAlreadyClosed: true)
-    bench.eventLoop.run()
-    while let bytes = try channel.readOutbound(as: ByteBuffer.self) { sent.writeImmutableBuffer(bytes) }
     precondition(connections.count == 0, "the connection is still counted")
     precondition(bench.listenersCount == 0, "someone still listens")
+    precondition(handler == nil, "the connection is still in memory")
     guard let connect else { return }
     var decoder = PacketDecoder(packetBytesMax: .max, version: connect.version)
     do {
