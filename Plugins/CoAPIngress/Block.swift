@@ -23,7 +23,7 @@ struct Block: Hashable, Sendable {
     /// Reads the value of an option; `nil` if it is too long or its size exponent is the reserved 7, both of which are
     /// answered with 4.00 (RFC 7959 §2.2).
     init?(_ option: CoAPOption) {
-        guard option.value.readableBytes <= 3, let value = option.uint else { return nil }
+        guard option.length <= 3, let value = option.uint else { return nil }
         self.init(number: value >> 4, more: value & 8 != 0, exponent: UInt8(value & 7))
         guard self.exponent <= Self.exponentMax else { return nil }
     }

@@ -1,3 +1,4 @@
+import FoundationEssentials
 import NIOCore
 
 /// Bodies of requests that come in blocks (RFC 7959 §2.5), bounded in number, bytes and time.
@@ -6,6 +7,9 @@ struct BodyAssemblies {
     struct Limits: Hashable, Sendable {
         /// Bodies at the same time.
         var transfersMax = 1024
+        /// Bodies of one device at the same time; a further one takes the place of the oldest, so that no device takes
+        /// the room of the others, from however many ports.
+        var transfersPerDeviceMax = 16
         /// Bytes of one body.
         var bodyBytesMax = 65536
         /// Bytes of all bodies that are not complete.
@@ -14,10 +18,15 @@ struct BodyAssemblies {
         var lifetime = TimeAmount.seconds(60)
     }
 
-    /// What the blocks of one body have in common.
+    /// What the blocks of one body have in common: endpoint, resource and all options but those of the transfer itself
+    /// (RFC 7959 §2.5, RFC 9175 §3.3).
     struct Key: Hashable, Sendable {
         var peer: SocketAddress
+        var device: UUID
         var path: [String]
+        var query: [CoAPRequest.Argument] = []
+        var contentFormat: UInt32?
+        var requestTags: [CoAPOption] = []
     }
 
     /// What became of a block.
@@ -53,6 +62,8 @@ struct BodyAssemblies {
 
     /// How many bodies are not complete.
     var count: Int { self.transfers.count }
+    /// How many things are remembered for some time.
+    var deadlineCount: Int { self.deadlines.count }
 
     /// A block came.
     ///
@@ -87,6 +98,7 @@ struct BodyAssemblies {
         if block.number == 0 {
             self.remove(key)
             guard block.more else { return .complete(payload) }
+            self.makeRoom(for: key.device)
             guard self.transfers.count < self.limits.transfersMax else { return .noRoom }
         } else {
             guard let held = self.transfers[key]?.body.readableBytes, held == block.offset else { return .incomplete }
@@ -106,6 +118,7 @@ struct BodyAssemblies {
             self.lastSerial += 1
             self.transfers[key] = Transfer(serial: self.lastSerial, deadline: deadline)
             self.deadlines.insert((key, self.lastSerial), at: deadline)
+            self.deadlines.prune(to: self.transfers.count) { self.transfers[$0.key]?.serial == $0.serial }
         }
         self.transfers[key]?.body.writeBytes(payload.readableBytesView)
         self.transfers[key]?.deadline = deadline
@@ -126,6 +139,16 @@ struct BodyAssemblies {
                 self.deadlines.insert((key, serial), at: transfer.deadline)
             }
         }
+    }
+
+    /// Drops the oldest body of a device that has as many as it may.
+    private mutating func makeRoom(for device: UUID) {
+        guard self.transfers.count >= self.limits.transfersPerDeviceMax else { return }
+        let own = self.transfers.filter { $0.key.device == device }
+        guard own.count >= self.limits.transfersPerDeviceMax,
+            let oldest = own.min(by: { $0.value.serial < $1.value.serial })
+        else { return }
+        self.remove(oldest.key)
     }
 
     @discardableResult

@@ -32,6 +32,7 @@ struct CoAPCode: RawRepresentable, Hashable, Sendable, CustomStringConvertible {
     static let requestEntityIncomplete = Self(4, 8)
     /// From RFC 8132 §4.
     static let conflict = Self(4, 9)
+    static let preconditionFailed = Self(4, 12)
     static let requestEntityTooLarge = Self(4, 13)
     static let unsupportedContentFormat = Self(4, 15)
     /// From RFC 8516.

@@ -1,13 +1,14 @@
 import FoundationEssentials
 import Logging
+import IngressKit
 import NIOCore
 import NodeKit
 import OTA
 
 /// Carries out on a socket what the message layer decides, and has requests answered.
 ///
-/// All its state belongs to its event loop; a request is handled in a task that runs there too, so nothing hops. It outlives
-/// a socket that broke: the next one on the same event loop goes on with it.
+/// All its state belongs to its event loop; a request is handled in a task that runs there too, so nothing hops. It
+/// outlives a socket that broke: the next one on the same event loop goes on with it.
 final class CoAPHandler: ChannelInboundHandler {
     typealias InboundIn = AddressedEnvelope<ByteBuffer>
     typealias OutboundOut = AddressedEnvelope<ByteBuffer>
@@ -22,25 +23,50 @@ final class CoAPHandler: ChannelInboundHandler {
 
     /// When a peer that we are too busy for may ask again, in seconds (RFC 7252 §5.9.3.4).
     static let busyMaxAge: UInt32 = 5
+    /// When a peer that asked too often may ask again, in seconds (RFC 8516 §3).
+    static let rateMaxAge: UInt32 = 1
+    /// A request as far as its answer depends on it.
+    struct Asked: Sendable {
+        var id: Exchanges.ID
+        var method: CoAPCode
+        var token: CoAPMessage.Token
+        /// How long its datagram was.
+        var bytes: Int
+        /// Classes of answers that the peer does not want, a bit each.
+        var noResponse: UInt32 = 0
+
+        /// Whether the peer does not want an answer with a code (RFC 7967 §2.1).
+        func isUnwanted(_ code: CoAPCode) -> Bool {
+            // A body in blocks goes on only if its sender knows that the last one was taken.
+            guard code != .continue, code.codeClass > 0 else { return false }
+            return self.noResponse & 1 << (UInt32(code.codeClass) - 1) != 0
+        }
+    }
+
     /// How long requests under way may take once the node is to stop.
     static let drainMax = TimeAmount.seconds(3)
 
-    private let settings: CoAPSettings
-    private let eventLoop: any EventLoop
+    let settings: CoAPSettings
+    let eventLoop: any EventLoop
     private let taskExecutor: EventLoopTaskExecutor
     private let responder: CoAPResponder
-    private let sessions: DeviceSessions
+    let sessions: DeviceSessions
     private let logger: Logger
 
     private var exchanges: Exchanges
     private var transmissions: Transmissions<Owner>
     private var messageIDs: MessageIDs
-    private var assemblies: BodyAssemblies
-    private var observers: Observers
-    private var retained = RetainedBodies()
+    private var endpoints: Endpoints
+    private var verification: AddressVerification
+    private let deviceRequests: RateLimiter<UUID>
+    var assemblies: BodyAssemblies
+    var observers: Observers
+    var retained = RetainedBodies()
 
     /// The socket's place in its channel; `nil` while there is no socket.
     private(set) var context: ChannelHandlerContext?
+    /// How many requests are remembered.
+    var rememberedCount: Int { self.exchanges.count }
     private var timer: (task: Scheduled<Void>, deadline: NIODeadline)?
     private var isFlushScheduled = false
     private var isDraining = false
@@ -64,11 +90,14 @@ final class CoAPHandler: ChannelInboundHandler {
         self.exchanges = Exchanges(limits: settings.exchanges)
         self.transmissions = Transmissions(parameters: settings.transmissions, random: random)
         self.messageIDs = MessageIDs { UInt16(random() * 65535) }
+        self.endpoints = Endpoints(failuresPerSecondMax: settings.rates.addressConnectionsPerSecondMax)
+        self.verification = AddressVerification(limits: settings.verification)
+        self.deviceRequests = RateLimiter(perSecond: settings.rates.deviceRequestsPerSecondMax)
         self.assemblies = BodyAssemblies(limits: settings.assemblies)
         self.observers = Observers(limits: settings.observers)
     }
 
-    private var now: NIODeadline { self.eventLoop.now }
+    var now: NIODeadline { self.eventLoop.now }
 
     // MARK: The socket
 
@@ -85,8 +114,7 @@ final class CoAPHandler: ChannelInboundHandler {
         guard let port = datagram.remoteAddress.port, port != 0, !self.isDraining else { return }
         do {
             let message = try CoAPMessage(reading: datagram.data)
-            let isTooLarge = datagram.data.readableBytes > self.settings.datagramBytesMax
-            self.received(message, from: datagram.remoteAddress, isTooLarge: isTooLarge)
+            self.received(message, from: datagram.remoteAddress, bytes: datagram.data.readableBytes)
         } catch .malformed(.confirmable, let messageID) {
             self.reset(messageID, datagram.remoteAddress)
         } catch {
@@ -131,19 +159,19 @@ final class CoAPHandler: ChannelInboundHandler {
 
     // MARK: Messages
 
-    private func received(_ message: CoAPMessage, from peer: SocketAddress, isTooLarge: Bool) {
+    private func received(_ message: CoAPMessage, from peer: SocketAddress, bytes: Int) {
         let key = Exchanges.Key(peer: peer, messageID: message.messageID)
         switch message.kind {
         case .acknowledgement:
-            if case .observer(let id) = self.transmissions.ended(key) {
+            if case .observer(let id) = self.settled(key) {
                 self.notify(self.observers.acknowledged(id, now: self.now))
             }
         case .reset:
             // RFC 7641 §3.6: who resets a notification wants no more of them.
-            if case .observer(let id) = self.transmissions.ended(key) { self.end(self.observers.remove(id)) }
+            if case .observer(let id) = self.settled(key) { self.endObserver(id) }
         case .confirmable, .nonConfirmable:
             if message.code.isRequest {
-                self.requested(message, key, isTooLarge: isTooLarge)
+                self.requested(message, key, bytes: bytes)
             } else if message.kind == .confirmable {
                 // A ping (RFC 7252 §4.3), or a response although we asked nothing (§4.2).
                 self.reset(message.messageID, peer)
@@ -151,29 +179,45 @@ final class CoAPHandler: ChannelInboundHandler {
         }
     }
 
-    private func requested(_ message: CoAPMessage, _ key: Exchanges.Key, isTooLarge: Bool) {
+    /// The peer says that it got a message of ours.
+    ///
+    /// - Returns: Whose it was.
+    private func settled(_ key: Exchanges.Key) -> Owner? {
+        guard let ended = self.transmissions.ended(key, now: self.now) else { return nil }
+        // Only who received the message knows its message ID.
+        self.verification.proved(key.peer, now: self.now)
+        if let next = ended.next { self.write(next, to: key.peer) }
+        return ended.owner
+    }
+
+    private func requested(_ message: CoAPMessage, _ key: Exchanges.Key, bytes: Int) {
+        let now = self.now
+        guard !self.endpoints.isRefused(key.peer, now: now) else {
+            return self.refuse(message, key, .later(.tooManyRequests, seconds: Self.rateMaxAge))
+        }
         let arrival = self.exchanges.arrived(
             key,
             isConfirmable: message.kind == .confirmable,
             isIdempotent: message.code == .get,
-            now: self.now
+            isStranger: self.exchanges.isCrowded && !self.endpoints.isKnown(key.peer),
+            now: now
         )
         switch arrival {
         case .replay(let bytes): self.write(bytes, to: key.peer)
         case .acknowledge: self.acknowledge(key)
         case .ignore: break
-        case .busy: self.refuse(message, key)
-        case .new(let id): self.handle(message, id, isTooLarge: isTooLarge)
+        case .busy:
+            if !self.hasWarnedOfBusy {
+                self.hasWarnedOfBusy = true
+                self.logger.warning("too many requests at the same time; some are refused; raise 'exchanges-max'")
+            }
+            self.refuse(message, key, .later(.serviceUnavailable, seconds: Self.busyMaxAge))
+        case .new(let id): self.handle(message, id, bytes: bytes)
         }
     }
 
-    /// Answers a request that is not carried out because too many others are; it leaves no trace.
-    private func refuse(_ message: CoAPMessage, _ key: Exchanges.Key) {
-        if !self.hasWarnedOfBusy {
-            self.hasWarnedOfBusy = true
-            self.logger.warning("too many requests at the same time; some are refused; raise 'exchanges-max'")
-        }
-        let response = CoAPResponse(.serviceUnavailable, options: [CoAPOption(.maxAge, uint: Self.busyMaxAge)])
+    /// Answers a request that is not even looked at; it leaves no trace.
+    private func refuse(_ message: CoAPMessage, _ key: Exchanges.Key, _ response: CoAPResponse) {
         let isConfirmable = message.kind == .confirmable
         let answer = response.message(
             isConfirmable ? .acknowledgement : .nonConfirmable,
@@ -183,71 +227,92 @@ final class CoAPHandler: ChannelInboundHandler {
         self.write(answer.datagram, to: key.peer)
     }
 
-    private func handle(_ message: CoAPMessage, _ id: Exchanges.ID, isTooLarge: Bool) {
+    private func handle(_ message: CoAPMessage, _ id: Exchanges.ID, bytes: Int) {
+        var asked = Asked(id: id, method: message.code, token: message.token, bytes: bytes)
+        guard message.token.length <= self.settings.tokenBytesMax else {
+            // RFC 8974 §2.2.1: not a reset, which would say that long tokens are not known at all.
+            let text = "a token may have \(self.settings.tokenBytesMax) bytes"
+            return self.respond(CoAPResponse(.badRequest, diagnostic: text), to: asked, isRefusal: true)
+        }
         let request: CoAPRequest
         do {
             request = try CoAPRequest(message)
         } catch {
-            if case .badOption = error, message.kind == .nonConfirmable {
-                // RFC 7252 §5.4.1: such a non-confirmable request is rejected rather than answered.
-                _ = self.exchanges.answered(id)
-                self.reset(message.messageID, id.key.peer)
-            } else {
-                self.respond(CoAPResponse(error), to: id, message.token)
+            guard case .badOption = error, message.kind == .nonConfirmable else {
+                return self.respond(CoAPResponse(error), to: asked, isRefusal: true)
             }
-            return
+            // RFC 7252 §5.4.1: such a non-confirmable request is rejected rather than answered.
+            _ = self.exchanges.answered(id, isRefused: true)
+            return self.reset(message.messageID, id.key.peer)
         }
-        if isTooLarge {
-            // The end of the datagram is missing, so all that can be said is that it was too long.
-            self.respond(CoAPResponse(.requestEntityTooLarge), to: id, message.token)
-            return
+        asked.noResponse = request.noResponse
+        if let echo = request.echo { self.verification.received(echo, from: id.key.peer, now: self.now) }
+        guard bytes <= self.settings.datagramBytesMax else {
+            // The end of the datagram is missing, so all that can be said is that it was too long, and what would fit.
+            let block = Block(number: 0, more: false, exponent: self.settings.blockExponent)
+            return self.respond(self.responder.tooLarge(hint: block), to: asked, isRefusal: true)
         }
         switch CoAPResource.route(request.method, request.path) {
         case .failure(let code, let text):
-            self.respond(CoAPResponse(code, diagnostic: text), to: id, message.token)
+            self.respond(CoAPResponse(code, diagnostic: text), to: asked, isRefusal: true)
         case .discovery:
-            let body = ByteBuffer(string: CoAPResource.links)
-            let response = CoAPResponse(
-                .content,
-                body: body,
-                format: ContentFormat.link,
-                etag: EntityTag.of(body),
-                block2: request.block2,
-                exponentMax: self.settings.blockExponent
-            )
-            self.respond(response, to: id, message.token)
+            self.respond(self.responder.discovery(request), to: asked, isRefusal: true)
+        case .provision:
+            let handler = NIOLoopBound(self, eventLoop: self.eventLoop)
+            let responder = self.responder
+            // As below.
+            Task(executorPreference: self.taskExecutor) {
+                await responder.provision(request, asked, handler: handler)
+            }
         case .resource(let resource):
             let handler = NIOLoopBound(self, eventLoop: self.eventLoop)
             let responder = self.responder
             // A task of its own for each request: the exchange layer bounds their number, each ends with its answer, and
             // the node waits for them when it stops.
             Task(executorPreference: self.taskExecutor) {
-                await responder.respond(to: request, resource, exchange: id, handler: handler)
+                await responder.respond(to: request, resource, asked, handler: handler)
             }
         }
     }
 
     /// Sends the answer to a request, which may have registered an observer.
+    ///
+    /// - Parameters:
+    ///   - response: The answer.
+    ///   - asked: The request.
+    ///   - observer: The observer that it has registered.
+    ///   - isRefusal: Whether the request changed nothing and would get this answer again.
     func respond(
         _ response: CoAPResponse,
-        to id: Exchanges.ID,
-        _ token: CoAPMessage.Token,
-        observer: Observers.ID? = nil
+        to asked: Asked,
+        observer: Observers.ID? = nil,
+        isRefusal: Bool = false
     ) {
-        guard let form = self.exchanges.answered(id) else { return }
-        let peer = id.key.peer
+        let peer = asked.id.key.peer
+        guard self.mayAnswer(response, asked) else {
+            if let observer { self.endObserver(observer) }
+            return self.respond(self.challenge(peer), to: asked, isRefusal: true)
+        }
+        guard let form = self.exchanges.answered(asked.id, isRefused: isRefusal) else { return }
+        if asked.isUnwanted(response.code), observer == nil {
+            // RFC 7967 §2: a confirmable request is acknowledged all the same.
+            if form == .piggybacked { self.acknowledge(asked.id.key) }
+            return self.settle()
+        }
         switch form {
         case .piggybacked:
-            let bytes = response.message(.acknowledgement, messageID: id.key.messageID, token: token).datagram
-            self.exchanges.keep(bytes, for: id, now: self.now)
+            let bytes = response.message(.acknowledgement, messageID: asked.id.key.messageID, token: asked.token)
+                .datagram
+            if !isRefusal { self.exchanges.keep(bytes, for: asked.id, now: self.now) }
             self.write(bytes, to: peer)
         case .separate:
-            let isTracked = self.confirm(response, to: peer, token, owner: observer.map(Owner.observer) ?? .response)
+            let owner = observer.map(Owner.observer) ?? .response
+            let isTracked = self.confirm(response, to: peer, asked.token, owner: owner, isAnswer: true)
             // The observer is told more once this has been acknowledged.
             if isTracked { return self.settle() }
         case .nonConfirmable:
             let messageID = self.messageIDs.next(for: peer)
-            self.write(response.message(.nonConfirmable, messageID: messageID, token: token).datagram, to: peer)
+            self.write(response.message(.nonConfirmable, messageID: messageID, token: asked.token).datagram, to: peer)
         }
         if let observer { self.notify(self.observers.started(observer, now: self.now)) }
         self.settle()
@@ -257,24 +322,63 @@ final class CoAPHandler: ChannelInboundHandler {
     ///
     /// - Returns: Whether there is room to wait; if not, the message is sent once, without asking for acknowledgement.
     @discardableResult
-    private func confirm(
+    func confirm(
         _ response: CoAPResponse,
         to peer: SocketAddress,
         _ token: CoAPMessage.Token,
-        owner: Owner
+        owner: Owner,
+        isAnswer: Bool = false
     ) -> Bool {
         var key = Exchanges.Key(peer: peer, messageID: self.messageIDs.next(for: peer))
         while self.transmissions.contains(key) { key.messageID = self.messageIDs.next(for: peer) }
         let bytes = response.message(.confirmable, messageID: key.messageID, token: token).datagram
-        guard self.transmissions.started(key, bytes, owner: owner, now: self.now) else {
+        switch self.transmissions.started(key, bytes, owner: owner, isAnswer: isAnswer, now: self.now) {
+        case .send:
+            self.write(bytes, to: peer)
+        case .wait:
+            break
+        case .noRoom:
             self.write(
                 response.message(.nonConfirmable, messageID: key.messageID, token: token).datagram,
                 to: peer
             )
             return false
         }
-        self.write(bytes, to: peer)
         return true
+    }
+
+    // MARK: Who asks
+
+    /// A request had the access token of a device.
+    ///
+    /// - Returns: Whether the device may have it carried out now.
+    func authenticated(_ device: Originator, _ asked: Asked) -> Bool {
+        self.endpoints.authenticated(asked.id.key.peer)
+        return self.deviceRequests.admit(device.id, at: self.now)
+    }
+
+    /// A request had an access token, or keys for an identity, that are nobody's.
+    func failed(_ asked: Asked) { self.endpoints.failed(asked.id.key.peer, now: self.now) }
+
+    /// Whether the answer to a GET may go where the request seems to come from.
+    private func mayAnswer(_ response: CoAPResponse, _ asked: Asked) -> Bool {
+        guard asked.method == .get, response.code == .content else { return true }
+        let bytes = response.message(.acknowledgement, messageID: 0, token: asked.token).sizeEstimate
+        return self.mayAnswer(bytes: bytes, asked)
+    }
+
+    /// Whether an answer of so many bytes may go where the request seems to come from.
+    func mayAnswer(bytes: Int, _ asked: Asked) -> Bool {
+        self.verification.admits(bytes, requestBytes: asked.bytes, to: asked.id.key.peer, now: self.now)
+    }
+
+    /// Asks a peer to show that it receives what we send to its address.
+    func challenge(_ peer: SocketAddress) -> CoAPResponse {
+        var response = CoAPResponse(.unauthorized)
+        // The option is no part of a cache's key, so a cached answer would be given to the request that repeats it.
+        response.add(CoAPOption(.maxAge, uint: 0))
+        response.add(self.verification.echo(for: peer, now: self.now))
+        return response
     }
 
     /// After each answer: the timer may have to be earlier, and a node that stops may be done.
@@ -283,140 +387,9 @@ final class CoAPHandler: ChannelInboundHandler {
         if self.isDraining, self.exchanges.activeCount == 0 { self.context?.close(promise: nil) }
     }
 
-    // MARK: Block1
-
-    /// Takes in a block of a request's body.
-    func assemble(_ request: CoAPRequest, _ block: Block, from peer: SocketAddress) -> BodyAssemblies.Result {
-        defer { self.updateTimer() }
-        return self.assemblies.add(
-            request.payload,
-            block,
-            announced: request.size1,
-            to: BodyAssemblies.Key(peer: peer, path: request.path),
-            now: self.now
-        )
-    }
-
-    // MARK: Observe
-
-    /// Registers an observer; it is told nothing before its request is answered.
-    ///
-    /// - Returns: `nil` if there are too many.
-    func observe(
-        _ request: CoAPRequest,
-        _ resource: Observers.Resource,
-        of device: Originator,
-        from peer: SocketAddress
-    ) -> Observers.ID? {
-        let registration = self.observers.register(
-            Observers.Key(peer: peer, token: request.token),
-            device: device.id,
-            resource: resource,
-            exponent: request.block2?.exponent,
-            now: self.now
-        )
-        guard let registration else { return nil }
-        self.end(registration.replaced)
-        for ended in registration.ended {
-            self.end(ended)
-            // ThingsBoard ends an observation that another takes the place of with 2.02.
-            self.confirm(CoAPResponse(.deleted), to: ended.key.peer, ended.key.token, owner: .response)
-        }
-        let id = registration.id
-        let handler = NIOLoopBound(self, eventLoop: self.eventLoop)
-        let subscription = self.sessions.subscribe(device.id) { [eventLoop = self.eventLoop] event in
-            eventLoop.execute { handler.value.happened(id, event) }
-        }
-        self.observers.subscribed(id, subscription)
-        return id
-    }
-
-    /// Takes an observer's sequence number for the answer to its request; `nil` if it has ended meanwhile.
-    func firstSequence(_ id: Observers.ID) -> UInt32? { self.observers.firstSequence(id) }
-
-    /// Ends an observer, if it is there.
-    func endObserver(_ id: Observers.ID) { self.end(self.observers.remove(id)) }
-
-    /// Ends the observation of a peer with a token, if there is one.
-    func endObservation(from peer: SocketAddress, _ token: CoAPMessage.Token) {
-        self.end(self.observers.remove(Observers.Key(peer: peer, token: token)))
-    }
-
-    /// The body of the last notification to a peer, if it took more than one block.
-    func retainedBody(for peer: SocketAddress, _ device: Originator, _ resource: Observers.Resource) -> ByteBuffer? {
-        self.retained[RetainedBodies.Key(peer: peer, device: device.id, resource: resource)]
-    }
-
-    /// Keeps the body of a notification if it takes more than one block; forgets the one before in any case.
-    func retain(
-        _ body: ByteBuffer?,
-        exponent: UInt8?,
-        for peer: SocketAddress,
-        _ device: UUID,
-        _ resource: Observers.Resource
-    ) {
-        let blockBytes = 1 << (Int(min(exponent ?? .max, self.settings.blockExponent)) + 4)
-        let isLarge = body.map { $0.readableBytes > blockBytes } ?? false
-        self.retained.keep(
-            isLarge ? body : nil,
-            for: RetainedBodies.Key(peer: peer, device: device, resource: resource)
-        )
-    }
-
-    private func end(_ observer: Observers.Observer?) {
-        guard let observer else { return }
-        if let subscription = observer.subscription { self.sessions.unsubscribe(subscription) }
-        self.retain(nil, exponent: nil, for: observer.key.peer, observer.device, observer.resource)
-    }
-
-    private func happened(_ id: Observers.ID, _ event: DeviceNotification) {
-        if event == .credentialsRevoked {
-            guard let observer = self.observers.remove(id) else { return }
-            self.end(observer)
-            // RFC 7641 §4.2: an error ends the observation.
-            self.confirm(CoAPResponse(.unauthorized), to: observer.key.peer, observer.key.token, owner: .response)
-        } else {
-            self.notify(self.observers.happened(id, event, now: self.now))
-        }
-        self.updateTimer()
-    }
-
-    private func notify(_ notification: Observers.Notification?) {
-        guard let notification else { return }
-        let body: ByteBuffer?
-        switch notification.content {
-        case .updated(let values): body = JSON.object(values).bytes
-        case .deleted(let names): body = (["deleted": .array(names.map(JSON.string))] as JSON).bytes
-        case .call(let call): body = call.bytes
-        case .refresh: body = notification.resource == .attributes ? ByteBuffer(string: "{}") : nil
-        }
-        var response = CoAPResponse(.valid)
-        if let body {
-            response = CoAPResponse(
-                .content,
-                body: body,
-                format: ContentFormat.json,
-                etag: EntityTag.of(body),
-                block2: notification.exponent.map { Block(number: 0, more: false, exponent: $0) },
-                exponentMax: self.settings.blockExponent
-            )
-        }
-        response.observing(notification.sequence, maxAge: self.settings.observers.maxAge)
-        let key = notification.key
-        self.retain(
-            body,
-            exponent: notification.exponent,
-            for: key.peer,
-            notification.device,
-            notification.resource
-        )
-        let isTracked = self.confirm(response, to: key.peer, key.token, owner: .observer(notification.id))
-        if !isTracked { self.notify(self.observers.acknowledged(notification.id, now: self.now)) }
-    }
-
     // MARK: Time
 
-    private func updateTimer() {
+    func updateTimer() {
         let next = min(
             self.exchanges.nextDeadline ?? .distantFuture,
             self.transmissions.nextDeadline ?? .distantFuture,
@@ -442,7 +415,7 @@ final class CoAPHandler: ChannelInboundHandler {
                 self.write(bytes, to: peer)
             case .gaveUp(.observer(let id)):
                 // RFC 7641 §4.5: who does not acknowledge is taken to be gone.
-                self.end(self.observers.remove(id))
+                self.endObserver(id)
             case .gaveUp(.response):
                 break
             }

@@ -6,7 +6,8 @@ import OTA
 
 /// Serves devices over CoAP: telemetry, attributes, calls and packages.
 ///
-/// It speaks ThingsBoard's device API over UDP: RFC 7252 with block-wise transfer (RFC 7959) and observation (RFC 7641).
+/// It speaks ThingsBoard's device API over UDP: RFC 7252 with block-wise transfer (RFC 7959), observation (RFC 7641),
+/// long tokens (RFC 8974), and protection against forged addresses (RFC 9175).
 ///
 /// | Request | Message |
 /// |---|---|
@@ -17,6 +18,8 @@ import OTA
 /// | POST `/api/v1/{token}/rpc` | `TO_SERVER_RPC_REQUEST` |
 /// | POST `/api/v1/{token}/rpc/{id}` | `TO_SERVER_RPC_RESPONSE` |
 /// | GET with Observe `/api/v1/{token}/rpc` | none; calls of the device follow |
+/// | POST `/api/v1/{token}/claim` | `CLAIM_REQUEST` |
+/// | POST `/api/v1/provision` | `PROVISION_REQUEST` |
 /// | GET `/api/v1/{token}/firmware`, `…/software` | `PACKAGE_INFO_REQUEST` |
 /// | GET `/fw/{token}`, `/sw/{token}`, `/api/v1/{token}/firmware/chunk`, `…/software/chunk`, each with `title`, `version`, `size`, `chunk` | `PACKAGE_CHUNK_REQUEST` for each block |
 public struct CoAPIngressNode: IngressNode {
@@ -101,10 +104,11 @@ public struct CoAPIngressNode: IngressNode {
         }
     }
 
-    /// Makes what serves.
+    /// Makes what serves; `random` gives numbers from 0 up to 1.
     func makeHandler(
         _ outlet: any Outlet,
-        on eventLoop: any EventLoop
+        on eventLoop: any EventLoop,
+        random: @escaping @Sendable () -> Double = { .random(in: 0..<1) }
     ) async throws -> NIOLoopBound<CoAPHandler> {
         let responder = CoAPResponder(
             authenticator: self.authenticator,
@@ -120,7 +124,8 @@ public struct CoAPIngressNode: IngressNode {
                 eventLoop: eventLoop,
                 responder: responder,
                 sessions: sessions,
-                logger: logger
+                logger: logger,
+                random: random
             )
             return NIOLoopBound(handler, eventLoop: eventLoop)
         }.get()
@@ -149,8 +154,9 @@ public struct CoAPIngressNode: IngressNode {
                     try channel.pipeline.syncOperations.addHandler(handler.value)
                 }
             }
+        let channel: any Channel
         do {
-            return try await bootstrap.bind(host: self.host, port: port).get()
+            channel = try await bootstrap.bind(host: self.host, port: port).get()
         } catch {
             throw NodeError(
                 .unavailable,
@@ -158,5 +164,23 @@ public struct CoAPIngressNode: IngressNode {
                 cause: error
             )
         }
+        try await Self.ignoreGroups(channel)
+        return channel
     }
+
+    /// Has the system keep back what is sent to groups that some other program on this machine has joined.
+    ///
+    /// We are in none, but Linux gives it to any socket on the port unless told otherwise (man 7 ip, `IP_MULTICAST_ALL`).
+    /// A device's resources are nobody else's business, so no request to a group is for us (RFC 7252 §8.1), and to answer
+    /// one would be somebody's amplifier (§11.3).
+    static func ignoreGroups(_ channel: any Channel) async throws {
+        // A socket for both kinds has both options.
+        try await channel.setOption(Self.ipv4Groups, value: 0).get()
+        if channel.localAddress?.protocol == .inet6 { try await channel.setOption(Self.ipv6Groups, value: 0).get() }
+    }
+
+    /// `IP_MULTICAST_ALL` of Linux, which is not among what Swift sees of its headers.
+    static let ipv4Groups = ChannelOptions.Types.SocketOption(level: .ip, name: .init(rawValue: 49))
+    /// `IPV6_MULTICAST_ALL` of Linux.
+    static let ipv6Groups = ChannelOptions.Types.SocketOption(level: .ipv6, name: .init(rawValue: 29))
 }

@@ -14,25 +14,6 @@ struct CoAPMessage: Hashable, Sendable {
         case reset = 3
     }
 
-    /// What ties responses to a request: up to eight bytes of the client's choice.
-    struct Token: Hashable, Sendable {
-        /// The longest token (RFC 7252 §3).
-        static let lengthMax = 8
-
-        /// The bytes, the first in the uppermost bits of those that are used.
-        private(set) var value: UInt64
-        private(set) var length: Int
-
-        static let empty = Token(value: 0, length: 0)
-
-        /// Makes a token of the lowest `length` bytes, 0…8, of `value`.
-        init(value: UInt64, length: Int) {
-            precondition((0...Self.lengthMax).contains(length), "a token has at most eight bytes")
-            self.value = length == Self.lengthMax ? value : value & (1 << (8 * UInt64(length)) - 1)
-            self.length = length
-        }
-    }
-
     /// Why bytes are no message.
     enum ReadError: Error, Hashable, Sendable {
         /// Not CoAP, or another version: silently ignored (RFC 7252 §3).
@@ -72,11 +53,25 @@ struct CoAPMessage: Hashable, Sendable {
         for option in options { self.add(option) }
     }
 
-    /// Adds an option behind those with the same or a lower number.
-    mutating func add(_ option: CoAPOption) {
-        let index = self.options.lastIndex { $0.number <= option.number }
-        self.options.insert(option, at: index.map { $0 + 1 } ?? 0)
+    /// Makes a message of options that are in order already.
+    init(
+        _ kind: Kind,
+        _ code: CoAPCode,
+        messageID: UInt16,
+        token: Token,
+        ordered options: [CoAPOption],
+        payload: ByteBuffer
+    ) {
+        self.kind = kind
+        self.code = code
+        self.messageID = messageID
+        self.token = token
+        self.options = options
+        self.payload = payload
     }
+
+    /// Adds an option behind those with the same or a lower number.
+    mutating func add(_ option: CoAPOption) { self.options.insertInOrder(option) }
 
     /// The first option with this number.
     func option(_ number: CoAPOption.Number) -> CoAPOption? { self.options.first { $0.number == number } }
@@ -96,15 +91,13 @@ extension CoAPMessage {
         self.kind = kind
         self.code = CoAPCode(rawValue: code)
         self.messageID = messageID
-        let tokenLength = Int(first & 0xF)
         // RFC 7252 §4.1: an empty message is its header and nothing else.
         if self.code == .empty {
-            guard tokenLength == 0, bytes.readableBytes == 0 else { throw malformed }
+            guard first & 0xF == 0, bytes.readableBytes == 0 else { throw malformed }
         }
-        guard tokenLength <= Token.lengthMax, bytes.readableBytes >= tokenLength else { throw malformed }
-        var token: UInt64 = 0
-        for _ in 0..<tokenLength { token = token << 8 | UInt64(bytes.readInteger(as: UInt8.self) ?? 0) }
-        self.token = Token(value: token, length: tokenLength)
+        guard let tokenLength = bytes.readExtended(first & 0xF), let token = bytes.readSlice(length: tokenLength)
+        else { throw malformed }
+        self.token = Token(token)
         self.options = []
         self.payload = ByteBuffer()
         guard bytes.readableBytes > 0 else { return }
@@ -118,31 +111,29 @@ extension CoAPMessage {
                 return
             }
             guard let delta = bytes.readExtended(header >> 4), let length = bytes.readExtended(header & 0xF),
-                number + delta <= UInt16.max, let value = bytes.readSlice(length: length),
-                self.options.count < Self.optionsMax
+                let number16 = UInt16(exactly: number + delta), self.options.count < Self.optionsMax,
+                let option = CoAPOption(.init(rawValue: number16), reading: &bytes, length: length)
             else { throw malformed }
             number += delta
-            self.options.append(CoAPOption(.init(rawValue: UInt16(number)), value))
+            self.options.append(option)
         }
     }
 
     /// Appends the message as it goes into a datagram.
     func write(into bytes: inout ByteBuffer) {
         bytes.reserveCapacity(minimumWritableBytes: self.sizeEstimate)
-        bytes.writeInteger(Self.version << 6 | self.kind.rawValue << 4 | UInt8(self.token.length))
+        bytes.writeInteger(Self.version << 6 | self.kind.rawValue << 4 | Self.nibble(self.token.length))
         bytes.writeInteger(self.code.rawValue)
         bytes.writeInteger(self.messageID)
-        for index in (0..<self.token.length).reversed() {
-            bytes.writeInteger(UInt8(truncatingIfNeeded: self.token.value >> (8 * UInt64(index))))
-        }
+        bytes.writeExtension(self.token.length)
+        self.token.write(into: &bytes)
         var number: UInt16 = 0
         for option in self.options {
             let delta = Int(option.number.rawValue - number)
-            let length = option.value.readableBytes
-            bytes.writeInteger(Self.nibble(delta) << 4 | Self.nibble(length))
+            bytes.writeInteger(Self.nibble(delta) << 4 | Self.nibble(option.length))
             bytes.writeExtension(delta)
-            bytes.writeExtension(length)
-            bytes.writeImmutableBuffer(option.value)
+            bytes.writeExtension(option.length)
+            option.writeValue(into: &bytes)
             number = option.number.rawValue
         }
         if self.payload.readableBytes > 0 {
@@ -158,36 +149,22 @@ extension CoAPMessage {
         return bytes
     }
 
-    /// At least as many bytes as the message takes up.
-    private var sizeEstimate: Int {
-        self.options.reduce(Self.headerLength + Token.lengthMax + 1 + self.payload.readableBytes) {
-            $0 + 5 + $1.value.readableBytes
-        }
+    /// At least as many bytes as writing the message needs: an option's value may need more room than it takes up.
+    var sizeEstimate: Int {
+        var size = Self.headerLength + 2 + self.token.length + 1 + self.payload.readableBytes
+        for option in self.options { size += 5 + max(option.length, 8) }
+        return size
     }
 
     /// What stands in the half byte for a delta or length (RFC 7252 §3.1).
     private static func nibble(_ value: Int) -> UInt8 { value < 13 ? UInt8(value) : value < 269 ? 13 : 14 }
 }
 
-extension ByteBuffer {
-    /// Reads what follows the half byte of a delta or length; `nil` for the reserved 15 or if bytes are missing.
-    fileprivate mutating func readExtended(_ nibble: UInt8) -> Int? {
-        switch nibble {
-        case 0..<13: Int(nibble)
-        case 13: self.readInteger(as: UInt8.self).map { Int($0) + 13 }
-        case 14: self.readInteger(as: UInt16.self).map { Int($0) + 269 }
-        default: nil
-        }
-    }
-
-    /// Writes what follows the half byte of a delta or length.
-    ///
-    /// A value beyond what 16 bits can extend to does not fit a datagram, so it cannot come here.
-    fileprivate mutating func writeExtension(_ value: Int) {
-        if value >= 269 {
-            self.writeInteger(UInt16(value - 269))
-        } else if value >= 13 {
-            self.writeInteger(UInt8(value - 13))
-        }
+extension [CoAPOption] {
+    /// Adds an option behind those with the same or a lower number.
+    mutating func insertInOrder(_ option: CoAPOption) {
+        guard let last = self.last, option.number < last.number else { return self.append(option) }
+        let index = self.lastIndex { $0.number <= option.number }
+        self.insert(option, at: index.map { $0 + 1 } ?? 0)
     }
 }

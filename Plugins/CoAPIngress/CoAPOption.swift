@@ -1,14 +1,18 @@
 import NIOCore
 
 /// An option of a message, as it is on the wire.
+///
+/// A value of up to eight bytes, as nearly all have, stands in the option itself; a longer one is a slice of the datagram.
 struct CoAPOption: Hashable, Sendable {
     /// The number of an option (RFC 7252 §5.10, §12.2).
     struct Number: RawRepresentable, Hashable, Comparable, Sendable {
         var rawValue: UInt16
         init(rawValue: UInt16) { self.rawValue = rawValue }
 
+        static let ifMatch = Self(rawValue: 1)
         static let uriHost = Self(rawValue: 3)
         static let etag = Self(rawValue: 4)
+        static let ifNoneMatch = Self(rawValue: 5)
         /// From RFC 7641 §2.
         static let observe = Self(rawValue: 6)
         static let uriPort = Self(rawValue: 7)
@@ -27,6 +31,12 @@ struct CoAPOption: Hashable, Sendable {
         static let proxyScheme = Self(rawValue: 39)
         /// From RFC 7252 §5.10.9.
         static let size1 = Self(rawValue: 60)
+        /// From RFC 9175 §2.2.
+        static let echo = Self(rawValue: 252)
+        /// From RFC 7967 §2.
+        static let noResponse = Self(rawValue: 258)
+        /// From RFC 9175 §3.2.
+        static let requestTag = Self(rawValue: 292)
 
         /// Whether a message with this option must be refused by who does not know it (RFC 7252 §5.4.1, §5.4.6).
         var isCritical: Bool { self.rawValue & 1 == 1 }
@@ -34,39 +44,88 @@ struct CoAPOption: Hashable, Sendable {
         static func < (a: Self, b: Self) -> Bool { a.rawValue < b.rawValue }
     }
 
-    var number: Number
-    var value: ByteBuffer
+    /// The longest value that stands in the option itself, in bytes.
+    private static let inlineLengthMax = 8
 
+    var number: Number
+    /// How many bytes the value has.
+    let length: Int
+    /// The bytes of a value that stands here, the last in the lowest bits; 0 for a longer one.
+    private let inline: UInt64
+    /// The bytes of a value that does not.
+    private let long: ByteBuffer?
+
+    /// Makes an option of the readable bytes.
     init(_ number: Number, _ value: ByteBuffer = ByteBuffer()) {
         self.number = number
-        self.value = value
+        self.length = value.readableBytes
+        guard self.length > Self.inlineLengthMax else {
+            self.inline = value.readableBytesView.reduce(0) { $0 << 8 | UInt64($1) }
+            self.long = nil
+            return
+        }
+        self.inline = 0
+        self.long = value
+    }
+
+    /// Makes an option of the eight bytes of a number.
+    init(_ number: Number, opaque: UInt64) {
+        self.number = number
+        self.length = 8
+        self.inline = opaque
+        self.long = nil
     }
 
     init(_ number: Number, text: String) { self.init(number, ByteBuffer(string: text)) }
 
     /// Makes an option with a number in as few bytes as it needs, none for zero (RFC 7252 §3.2).
     init(_ number: Number, uint: UInt32) {
-        var value = ByteBuffer()
-        let count = (UInt32.bitWidth - uint.leadingZeroBitCount + 7) / 8
-        for index in (0..<count).reversed() { value.writeInteger(UInt8(truncatingIfNeeded: uint >> (8 * index))) }
+        self.number = number
+        self.length = (UInt32.bitWidth - uint.leadingZeroBitCount + 7) / 8
+        self.inline = UInt64(uint)
+        self.long = nil
+    }
+
+    /// Takes the value off the front of the bytes; `nil` if there are fewer than that.
+    init?(_ number: Number, reading bytes: inout ByteBuffer, length: Int) {
+        guard let value = bytes.readSlice(length: length) else { return nil }
         self.init(number, value)
+    }
+
+    /// The value.
+    var value: ByteBuffer {
+        if let long = self.long { return long }
+        var bytes = ByteBuffer()
+        self.writeValue(into: &bytes)
+        return bytes
+    }
+
+    /// Appends the value.
+    func writeValue(into bytes: inout ByteBuffer) {
+        if let long = self.long {
+            bytes.writeImmutableBuffer(long)
+        } else {
+            bytes.writeInteger(self.leftAligned)
+            bytes.moveWriterIndex(to: bytes.writerIndex - (Self.inlineLengthMax - self.length))
+        }
     }
 
     /// The value as a number; `nil` if it takes up more than four bytes.
     ///
     /// Leading zero bytes are allowed (RFC 7252 §3.2).
-    var uint: UInt32? {
-        guard self.value.readableBytes <= 4 else { return nil }
-        return self.value.readableBytesView.reduce(0) { $0 << 8 | UInt32($1) }
-    }
+    var uint: UInt32? { self.length <= 4 ? UInt32(self.inline) : nil }
+
+    /// The value as eight bytes; `nil` if it has another length.
+    var opaque: UInt64? { self.length == 8 ? self.inline : nil }
 
     /// The value as text; `nil` if it is not UTF-8.
-    var text: String? { self.value.getUTF8ValidatedString() }
-}
-
-extension ByteBuffer {
-    /// All readable bytes as text; `nil` if they are not UTF-8.
-    fileprivate func getUTF8ValidatedString() -> String? {
-        try? self.getUTF8ValidatedString(at: self.readerIndex, length: self.readableBytes)
+    var text: String? {
+        if let long = self.long { return try? long.getUTF8ValidatedString(at: long.readerIndex, length: self.length) }
+        return withUnsafeBytes(of: self.leftAligned.bigEndian) {
+            String(validating: $0.prefix(self.length), as: UTF8.self)
+        }
     }
+
+    /// The bytes of a value that stands here, the first in the uppermost bits.
+    private var leftAligned: UInt64 { self.inline << (8 * (Self.inlineLengthMax - self.length)) }
 }

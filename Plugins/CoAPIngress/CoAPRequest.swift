@@ -18,19 +18,46 @@ struct CoAPRequest: Hashable, Sendable {
         case deregister
     }
 
+    /// An argument of the query.
+    struct Argument: Hashable, Sendable {
+        var name: String
+        /// What follows the first `=`; empty if there is none.
+        var value: String
+
+        init(_ text: String) {
+            let name = text.utf8.prefix { $0 != UInt8(ascii: "=") }
+            self.name = String(name) ?? text
+            self.value = String(text.utf8[name.endIndex...].dropFirst()) ?? ""
+        }
+    }
+
     var method: CoAPCode
     var token: CoAPMessage.Token
     /// The segments of the path.
     var path: [String] = []
-    /// Name and value of the arguments, in order; an argument without `=` has an empty value.
-    var query: [(name: String, value: String)] = []
+    /// The arguments, in order.
+    var query: [Argument] = []
     var observe: Observe?
     var block1: Block?
     var block2: Block?
     /// How many bytes the whole body has, if the peer says so.
     var size1: UInt32?
+    /// Whether the peer wants to know how many bytes the answer has in all (RFC 7959 §4).
+    var wantsSize2 = false
     var contentFormat: UInt32?
     var accept: UInt32?
+    /// Entity tags that the peer has answers of (RFC 7252 §5.10.6.2).
+    var etags: [CoAPOption] = []
+    /// Entity tags of which the resource must have one, an empty one standing for any (RFC 7252 §5.10.8.1).
+    var ifMatch: [CoAPOption] = []
+    /// Whether the resource must not exist (RFC 7252 §5.10.8.2).
+    var ifNoneMatch = false
+    /// What tells bodies in blocks apart (RFC 9175 §3).
+    var requestTags: [CoAPOption] = []
+    /// What we gave the peer to show that it receives what we send to its address (RFC 9175 §2).
+    var echo: CoAPOption?
+    /// Classes of answers that the peer does not want, a bit each (RFC 7967 §2).
+    var noResponse: UInt32 = 0
     var payload: ByteBuffer
 
     /// Takes the options of a request apart.
@@ -55,18 +82,23 @@ struct CoAPRequest: Hashable, Sendable {
     ///
     /// - Returns: Whether it is known and its length is right; if not, it counts as unknown (RFC 7252 §5.4.3).
     private mutating func take(_ option: CoAPOption, isRepeated: Bool) throws(Fault) -> Bool {
-        let length = option.value.readableBytes
+        let length = option.length
         switch option.number {
         case .uriPath:
             guard length <= 255 else { return false }
             self.path.append(try Self.text(option))
-            return true
         case .uriQuery:
             guard length <= 255 else { return false }
-            let argument = try Self.text(option)
-            let parts = argument.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-            self.query.append((String(parts[0]), parts.count > 1 ? String(parts[1]) : ""))
-            return true
+            self.query.append(Argument(try Self.text(option)))
+        case .ifMatch:
+            guard length <= 8 else { return false }
+            self.ifMatch.append(option)
+        case .etag:
+            guard (1...8).contains(length) else { return false }
+            self.etags.append(option)
+        case .requestTag:
+            guard length <= 8 else { return false }
+            self.requestTags.append(option)
         case _ where isRepeated:
             return false
         case .uriHost:
@@ -76,35 +108,43 @@ struct CoAPRequest: Hashable, Sendable {
             return length <= 2
         case .proxyURI, .proxyScheme:
             throw .proxying
+        case .ifNoneMatch:
+            guard length == 0 else { return false }
+            self.ifNoneMatch = true
         case .contentFormat:
             guard length <= 2 else { return false }
             self.contentFormat = option.uint
-            return true
         case .accept:
             guard length <= 2 else { return false }
             self.accept = option.uint
-            return true
         case .observe:
             guard length <= 3 else { return false }
             // RFC 7641 §2: other values are for responses.
             if self.method == .get, let value = option.uint {
                 self.observe = value == 0 ? .register : value == 1 ? .deregister : nil
             }
-            return true
         case .block1:
             guard length <= 3 else { return false }
             self.block1 = try Self.block(option)
-            return true
         case .block2:
             guard length <= 3 else { return false }
             self.block2 = try Self.block(option)
-            return true
         case .size1:
+            guard length <= 4 else { return false }
             self.size1 = option.uint
-            return length <= 4
+        case .size2:
+            guard length <= 4 else { return false }
+            self.wantsSize2 = true
+        case .echo:
+            guard (1...40).contains(length) else { return false }
+            self.echo = option
+        case .noResponse:
+            guard length <= 1 else { return false }
+            self.noResponse = option.uint ?? 0
         default:
             return false
         }
+        return true
     }
 
     /// The values of an argument, joined by commas: `a=1&a=2` is the same as `a=1,2`; `nil` if it is absent.
@@ -116,6 +156,17 @@ struct CoAPRequest: Hashable, Sendable {
     /// The first value of an argument; `nil` if it is absent.
     func argument(_ name: String) -> String? { self.query.first { $0.name == name }?.value }
 
+    /// Whether the resource is, or may be, in the state that the peer makes a condition (RFC 7252 §5.10.8).
+    ///
+    /// - Parameter etag: The entity tag of what a GET would be answered with; `nil` for what has none, as nothing that is
+    ///   posted to has.
+    /// - Returns: Whether the request may be carried out.
+    func conditionHolds(etag: UInt64?) -> Bool {
+        // All our resources exist.
+        if self.ifNoneMatch { return false }
+        return self.ifMatch.isEmpty || self.ifMatch.contains { $0.length == 0 || etag != nil && $0.opaque == etag }
+    }
+
     private static func text(_ option: CoAPOption) throws(Fault) -> String {
         guard let text = option.text else { throw .badRequest("the path or query is not UTF-8") }
         return text
@@ -126,17 +177,5 @@ struct CoAPRequest: Hashable, Sendable {
             throw .badRequest("block size exponent 7 is reserved; it may be 0 to 6")
         }
         return block
-    }
-
-    static func == (a: Self, b: Self) -> Bool {
-        a.method == b.method && a.token == b.token && a.path == b.path && a.observe == b.observe
-            && a.query.elementsEqual(b.query, by: ==) && a.block1 == b.block1 && a.block2 == b.block2
-            && a.size1 == b.size1 && a.contentFormat == b.contentFormat && a.accept == b.accept
-            && a.payload == b.payload
-    }
-
-    func hash(into hasher: inout Hasher) {
-        hasher.combine(self.method)
-        hasher.combine(self.path)
     }
 }

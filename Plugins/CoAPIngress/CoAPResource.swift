@@ -13,6 +13,8 @@ struct CoAPResource: Hashable, Sendable {
         case rpc
         /// `/api/v1/{token}/rpc/{id}`
         case rpcAnswer(id: Int64)
+        /// `/api/v1/{token}/claim`
+        case claim
         /// `/api/v1/{token}/firmware`, `/api/v1/{token}/software`
         case packageInfo(OtaPackageType)
         /// `/fw/{token}`, `/sw/{token}`, `/api/v1/{token}/firmware/chunk`, `/api/v1/{token}/software/chunk`
@@ -22,8 +24,16 @@ struct CoAPResource: Hashable, Sendable {
         var methods: [CoAPCode] {
             switch self {
             case .attributes, .rpc: [.get, .post]
-            case .telemetry, .rpcAnswer: [.post]
+            case .telemetry, .rpcAnswer, .claim: [.post]
             case .packageInfo, .package: [.get]
+            }
+        }
+
+        /// What a GET answers that it does not have: of ThingsBoard's features 4.00, as ThingsBoard does.
+        fileprivate var unreadable: CoAPCode {
+            switch self {
+            case .telemetry, .rpcAnswer, .claim: .badRequest
+            case .attributes, .rpc, .packageInfo, .package: .methodNotAllowed
             }
         }
     }
@@ -31,6 +41,8 @@ struct CoAPResource: Hashable, Sendable {
     /// Where a path leads.
     enum Route: Hashable, Sendable {
         case resource(CoAPResource)
+        /// `/api/v1/provision`
+        case provision
         /// `/.well-known/core`
         case discovery
         /// Nowhere, for this reason.
@@ -47,12 +59,18 @@ struct CoAPResource: Hashable, Sendable {
         let route = Self.route(path)
         switch route {
         case .resource(let resource) where !resource.kind.methods.contains(method):
-            return .failure(.methodNotAllowed, "this resource does not have this method")
+            return Self.withoutMethod(method == .get ? resource.kind.unreadable : .methodNotAllowed)
+        case .provision where method != .post:
+            return Self.withoutMethod(method == .get ? .badRequest : .methodNotAllowed)
         case .discovery where method != .get:
-            return .failure(.methodNotAllowed, "this resource does not have this method")
+            return Self.withoutMethod(.methodNotAllowed)
         default:
             return route
         }
+    }
+
+    private static func withoutMethod(_ code: CoAPCode) -> Route {
+        .failure(code, "this resource does not have this method")
     }
 
     private static func route(_ path: [String]) -> Route {
@@ -73,12 +91,14 @@ struct CoAPResource: Hashable, Sendable {
     }
 
     private static func deviceRoute(_ path: [String]) -> Route {
+        if path.count == 3, path[2].lowercased() == "provision" { return .provision }
         guard path.count >= 4 else { return .failure(.badRequest, "the path must be /api/v1/{token}/{feature}") }
         let kind: Kind
         switch (path[3].lowercased(), path.count) {
         case ("attributes", 4): kind = .attributes
         case ("telemetry", 4): kind = .telemetry
         case ("rpc", 4): kind = .rpc
+        case ("claim", 4): kind = .claim
         case ("rpc", 5):
             guard let id = Self.number(path[4]) else {
                 return .failure(.badRequest, "the identifier of a call must be a whole number")
@@ -93,8 +113,8 @@ struct CoAPResource: Hashable, Sendable {
         return .resource(CoAPResource(kind: kind, accessToken: path[2]))
     }
 
-    /// The greatest chunk index, chunk size and call identifier: they are 32-bit integers in ThingsBoard, and the product of
-    /// two fits 64 bits.
+    /// The greatest chunk index, chunk size and call identifier: they are 32-bit integers in ThingsBoard, and the product
+    /// of two fits 64 bits.
     static let numberMax = Int64(Int32.max)
 
     /// Reads a number of digits only, at most ``numberMax``; `nil` if it is anything else.
@@ -104,10 +124,6 @@ struct CoAPResource: Hashable, Sendable {
         else { return nil }
         return value
     }
-
-    /// What `/.well-known/core` answers (RFC 6690): the shape of the paths, without any device's token.
-    static let links =
-        "</fw>;rt=\"ota.firmware\";ct=42,</sw>;rt=\"ota.software\";ct=42,</api/v1>;rt=\"ota.device\";ct=50"
 }
 
 extension CoAPRequest {
@@ -151,6 +167,12 @@ extension CoAPRequest {
             message.type = .toServerRPCResponse
             message.metadata[MessageKey.requestId] = .integer(id)
             message.data = self.payload.readableBytes == 0 ? .none : .json(try self.json())
+        case (.claim, _):
+            message.type = .claimRequest
+            // ThingsBoard takes a claim without a body: all of its members have defaults.
+            let claim = self.payload.readableBytes == 0 ? [:] : try self.json()
+            guard claim.object != nil else { throw NodeError(.badRequest, "a claim must be a JSON object") }
+            message.data = .json(claim)
         case (.packageInfo(let type), _):
             message.type = .packageInfoRequest
             message.metadata[MessageKey.packageType] = .string(type.rawValue)
@@ -163,6 +185,23 @@ extension CoAPRequest {
             message.metadata[MessageKey.chunk] = try self.number(MessageKey.chunk).map(JSON.integer)
         }
         return message
+    }
+
+    /// The message that a device asks with for an identity.
+    ///
+    /// - Throws: ``NodeError`` with ``NodeError/Code/badRequest`` if the body is no JSON object.
+    func provisionMessage(at now: Timestamp) throws(NodeError) -> Message {
+        let body = try self.json()
+        guard body.object != nil else {
+            throw NodeError(.badRequest, "a request for an identity must be a JSON object")
+        }
+        return Message(
+            originator: .unknown(name: body["deviceName"]?.text ?? ""),
+            type: .provisionRequest,
+            metadata: [MessageKey.transport: "coap"],
+            data: .json(body),
+            timestamp: now
+        )
     }
 
     /// The body as JSON, whatever text-like format it is declared as.

@@ -14,26 +14,34 @@ struct CoAPResponder: Sendable {
     let observeMaxAge: UInt32
 
     /// What a request comes from, for short.
-    private struct Source {
+    struct Source {
         var device: Originator
-        var peer: SocketAddress
+        var asked: CoAPHandler.Asked
         var handler: NIOLoopBound<CoAPHandler>
+
+        var peer: SocketAddress { self.asked.id.key.peer }
     }
 
     /// Answers a request.
     func respond(
         to request: CoAPRequest,
         _ resource: CoAPResource,
-        exchange: Exchanges.ID,
+        _ asked: CoAPHandler.Asked,
         handler: NIOLoopBound<CoAPHandler>
     ) async {
         var observer: Observers.ID?
         var response: CoAPResponse
         do {
             guard let device = try await self.authenticator.device(accessToken: resource.accessToken) else {
-                throw NodeError(.unauthorized, "no device has this access token")
+                handler.value.failed(asked)
+                let refusal = CoAPResponse(.unauthorized, diagnostic: "no device has this access token")
+                return handler.value.respond(refusal, to: asked, isRefusal: true)
             }
-            let source = Source(device: device, peer: exchange.key.peer, handler: handler)
+            guard handler.value.authenticated(device, asked) else {
+                let refusal = CoAPResponse.later(.tooManyRequests, seconds: CoAPHandler.rateMaxAge)
+                return handler.value.respond(refusal, to: asked, isRefusal: true)
+            }
+            let source = Source(device: device, asked: asked, handler: handler)
             if request.method == .get {
                 (response, observer) = try await self.get(request, resource.kind, source)
             } else {
@@ -42,7 +50,20 @@ struct CoAPResponder: Sendable {
         } catch {
             response = CoAPResponse(NodeError(wrapping: error))
         }
-        handler.value.respond(response, to: exchange, request.token, observer: observer)
+        handler.value.respond(response, to: asked, observer: observer)
+    }
+
+    /// What `/.well-known/core` answers.
+    func discovery(_ request: CoAPRequest) -> CoAPResponse {
+        guard request.accept == nil || request.accept == ContentFormat.link else {
+            return CoAPResponse(.notAcceptable, diagnostic: "this resource is a list of links (content format 40)")
+        }
+        return CoAPResponse(
+            body: Discovery.body(request.query),
+            format: ContentFormat.link,
+            for: request,
+            exponentMax: self.blockExponent
+        )
     }
 
     // MARK: GET
@@ -62,13 +83,14 @@ struct CoAPResponder: Sendable {
         case nil:
             break
         }
+        let subject = RetainedBodies.Subject.notification(resource)
         if let block = request.block2, block.number > 0,
-            let body = source.handler.value.retainedBody(for: source.peer, source.device, resource)
+            let body = source.handler.value.retainedBody(for: source.peer, source.device.id, subject)
         {
             // RFC 7959 §2.6: the rest of a notification is fetched with plain requests.
             return (CoAPResponse(json: body, for: request, exponentMax: self.blockExponent), nil)
         }
-        source.handler.value.retain(nil, exponent: nil, for: source.peer, source.device.id, resource)
+        source.handler.value.retain(nil, exponent: nil, for: source.peer, source.device.id, subject)
         guard resource == .attributes else {
             return (CoAPResponse(.badRequest, diagnostic: "calls can only be observed; add the Observe option"), nil)
         }
@@ -76,7 +98,7 @@ struct CoAPResponder: Sendable {
     }
 
     /// Asks the chain for something and cuts the asked block out of the answer.
-    private func read(
+    func read(
         _ request: CoAPRequest,
         _ kind: CoAPResource.Kind,
         _ source: Source
@@ -91,17 +113,20 @@ struct CoAPResponder: Sendable {
             return CoAPResponse(.content)
         case .completed(.json(let json)):
             if json == [:] { return kind == .attributes ? Self.noAttributes : CoAPResponse(.notFound) }
-            return CoAPResponse(json: json.bytes, for: request, exponentMax: self.blockExponent)
+            var response = CoAPResponse(json: json.bytes, for: request, exponentMax: self.blockExponent)
+            // They change at any time, so what is told of them is not good for the 60 s that a cache would assume.
+            if kind == .attributes { response.add(CoAPOption(.maxAge, uint: 0)) }
+            return response
         case .completed(.content(let content)):
             return try await .reading(content, for: request, exponentMax: self.blockExponent)
         }
     }
 
     /// ThingsBoard answers 4.04 if there is no attribute; the empty object is for clients that read the body all the same.
-    private static var noAttributes: CoAPResponse {
+    static var noAttributes: CoAPResponse {
         CoAPResponse(
             .notFound,
-            options: [CoAPOption(.contentFormat, uint: ContentFormat.json)],
+            options: [CoAPOption(.contentFormat, uint: ContentFormat.json), CoAPOption(.maxAge, uint: 0)],
             payload: ByteBuffer(string: "{}")
         )
     }
@@ -139,7 +164,7 @@ struct CoAPResponder: Sendable {
                     exponent: request.block2?.exponent,
                     for: source.peer,
                     source.device.id,
-                    resource
+                    .notification(resource)
                 )
             case .completed(.empty):
                 response = CoAPResponse(json: ByteBuffer(string: "{}"), for: request, exponentMax: self.blockExponent)
@@ -156,81 +181,6 @@ struct CoAPResponder: Sendable {
         guard let sequence = source.handler.value.firstSequence(id) else { return (response, nil) }
         response.observing(sequence, maxAge: self.observeMaxAge)
         return (response, id)
-    }
-
-    // MARK: POST
-
-    private func post(
-        _ request: CoAPRequest,
-        _ kind: CoAPResource.Kind,
-        _ source: Source
-    ) async throws -> CoAPResponse {
-        if let format = request.contentFormat, !ContentFormat.jsonLike.contains(format) {
-            return CoAPResponse(.unsupportedContentFormat, diagnostic: "the body must be JSON (content format 50)")
-        }
-        var request = request
-        if let block = request.block1 {
-            switch source.handler.value.assemble(request, block, from: source.peer) {
-            case .complete(let body):
-                request.payload = body
-            case .more:
-                return CoAPResponse(.continue, options: [block.option(.block1)])
-            case .incomplete:
-                return CoAPResponse(
-                    .requestEntityIncomplete,
-                    diagnostic: "this block does not follow the last; begin anew"
-                )
-            case .badLength:
-                return CoAPResponse(.badRequest, diagnostic: "this block is not as long as its option says")
-            case .tooLarge:
-                return self.tooLarge
-            case .noRoom:
-                return CoAPResponse(
-                    .serviceUnavailable,
-                    options: [CoAPOption(.maxAge, uint: CoAPHandler.busyMaxAge)]
-                )
-            }
-        }
-        guard request.payload.readableBytes <= self.bodyBytesMax else { return self.tooLarge }
-        var response = try await self.carryOut(request, kind, source)
-        if let block = request.block1 { response.add(block.option(.block1)) }
-        return response
-    }
-
-    /// RFC 7959 §2.9.3: says how large a body may be.
-    private var tooLarge: CoAPResponse {
-        CoAPResponse(
-            .requestEntityTooLarge,
-            options: [CoAPOption(.size1, uint: UInt32(clamping: self.bodyBytesMax))]
-        )
-    }
-
-    private func carryOut(
-        _ request: CoAPRequest,
-        _ kind: CoAPResource.Kind,
-        _ source: Source
-    ) async throws -> CoAPResponse {
-        let message = try request.message(to: kind, from: source.device, at: self.now())
-        let outcome = await self.outlet.send(message)
-        switch (kind, outcome) {
-        case (_, .failed(let error)), (_, .completed(.refused(let error))):
-            return CoAPResponse(error)
-        case (.rpc, .completed(nil)):
-            return CoAPResponse(.notFound, diagnostic: "nothing answers this call")
-        case (.rpc, .completed(.empty)):
-            return CoAPResponse(.changed)
-        case (_, .completed(.json(let json))):
-            return CoAPResponse(
-                kind == .rpc ? .content : .created,
-                json: json.bytes,
-                for: request,
-                exponentMax: self.blockExponent
-            )
-        case (_, .completed(.content(let content))):
-            return try await .reading(content, for: request, exponentMax: self.blockExponent)
-        case (_, .completed(nil)), (_, .completed(.empty)):
-            return CoAPResponse(.created)
-        }
     }
 }
 

@@ -17,9 +17,11 @@ struct CoAPResponse: Hashable, Sendable {
     static let diagnosticBytesMax = 256
 
     var code: CoAPCode
-    var options: [CoAPOption] = []
-    var payload = ByteBuffer()
+    /// In the order of their numbers.
+    private(set) var options: [CoAPOption]
+    var payload: ByteBuffer
 
+    /// Makes an answer; the options must be in the order of their numbers.
     init(_ code: CoAPCode, options: [CoAPOption] = [], payload: ByteBuffer = ByteBuffer()) {
         self.code = code
         self.options = options
@@ -60,37 +62,72 @@ struct CoAPResponse: Hashable, Sendable {
         }
     }
 
+    /// What a peer that we are too busy for, or that asks too often, is told (RFC 7252 §5.9.3.4, RFC 8516).
+    static func later(_ code: CoAPCode, seconds: UInt32) -> Self {
+        Self(code, options: [CoAPOption(.maxAge, uint: seconds)])
+    }
+
     /// A block of a JSON text, or all of it if it fits one block.
+    ///
+    /// JSON is declared as what the request's own body is, as ThingsBoard does.
     init(_ code: CoAPCode = .content, json: ByteBuffer, for request: CoAPRequest, exponentMax: UInt8) {
-        guard request.accept == nil || request.accept == ContentFormat.json else {
+        let format = request.contentFormat.flatMap { ContentFormat.jsonLike.contains($0) ? $0 : nil }
+        guard request.accept.map({ $0 == ContentFormat.json || $0 == format }) ?? true else {
             self.init(.notAcceptable, diagnostic: "this resource is JSON (content format 50)")
             return
         }
         self.init(
             code,
             body: json,
-            format: ContentFormat.json,
-            etag: EntityTag.of(json),
-            block2: request.block2,
+            format: request.accept ?? format ?? ContentFormat.json,
+            for: request,
             exponentMax: exponentMax
         )
     }
 
     /// A block of bytes that are in memory.
-    init(_ code: CoAPCode, body: ByteBuffer, format: UInt32, etag: UInt64, block2: Block?, exponentMax: UInt8) {
+    init(_ code: CoAPCode = .content, body: ByteBuffer, format: UInt32, for request: CoAPRequest, exponentMax: UInt8) {
+        let etag = EntityTag.of(body)
+        if let settled = Self.settled(request, etag: etag, code) {
+            self = settled
+            return
+        }
+        let size = Int64(body.readableBytes)
         let slice: BlockSlice
         do {
-            slice = try BlockSlice(of: Int64(body.readableBytes), requested: block2, exponentMax: exponentMax)
+            slice = try BlockSlice(of: size, requested: request.block2, exponentMax: exponentMax)
         } catch {
-            self.init(error, bodySize: Int64(body.readableBytes))
+            self.init(error, bodySize: size)
             return
         }
         let start = body.readerIndex + Int(slice.range.lowerBound)
         self.init(
             code,
-            options: Self.options(slice, etag: etag, size: Int64(body.readableBytes), format: format),
+            options: Self.options(slice, etag: etag, size: size, isSizeAsked: request.wantsSize2, format: format),
             payload: body.getSlice(at: start, length: slice.range.count) ?? ByteBuffer()
         )
+    }
+
+    /// The first block of what an observer is told.
+    init(notification body: ByteBuffer, exponent: UInt8?, exponentMax: UInt8) {
+        let size = Int64(body.readableBytes)
+        let first = exponent.map { Block(number: 0, more: false, exponent: $0) }
+        do {
+            let slice = try BlockSlice(of: size, requested: first, exponentMax: exponentMax)
+            self.init(
+                .content,
+                options: Self.options(
+                    slice,
+                    etag: EntityTag.of(body),
+                    size: size,
+                    isSizeAsked: false,
+                    format: ContentFormat.json
+                ),
+                payload: body.getSlice(at: body.readerIndex, length: slice.range.count) ?? ByteBuffer()
+            )
+        } catch {
+            self.init(error, bodySize: size)
+        }
     }
 
     /// The block of a package's bytes that a request asks for; only this block is read.
@@ -98,6 +135,8 @@ struct CoAPResponse: Hashable, Sendable {
         guard request.accept == nil || request.accept == ContentFormat.octets else {
             return Self(.notAcceptable, diagnostic: "this resource is bytes (content format 42)")
         }
+        let etag = reply.entityTag.map(EntityTag.of)
+        if let settled = Self.settled(request, etag: etag, .content) { return settled }
         let size = reply.range.upperBound - reply.range.lowerBound
         let slice: BlockSlice
         do {
@@ -110,12 +149,29 @@ struct CoAPResponse: Hashable, Sendable {
             slice.range.isEmpty
             ? ByteBuffer()
             : try await reply.content.read(start + slice.range.lowerBound..<start + slice.range.upperBound)
-        let etag = reply.entityTag.map(EntityTag.of)
         return Self(
             .content,
-            options: Self.options(slice, etag: etag, size: size, format: ContentFormat.octets),
+            options: Self.options(
+                slice,
+                etag: etag,
+                size: size,
+                isSizeAsked: request.wantsSize2,
+                format: ContentFormat.octets
+            ),
             payload: payload
         )
+    }
+
+    /// What answers a GET without its body: that the peer has it already, or that it is not what the peer wants it to be.
+    ///
+    /// Which of its blocks the peer has is not known, so 2.03 answers only who asks from the start (RFC 7252 §5.10.6.2).
+    private static func settled(_ request: CoAPRequest, etag: UInt64?, _ code: CoAPCode) -> Self? {
+        guard request.method == .get, code == .content else { return nil }
+        guard request.conditionHolds(etag: etag) else { return Self(.preconditionFailed) }
+        guard let etag, request.observe == nil, request.block2.map({ $0.number == 0 }) ?? true,
+            request.etags.contains(where: { $0.opaque == etag })
+        else { return nil }
+        return Self(.valid, options: [CoAPOption(.etag, opaque: etag)])
     }
 
     private init(_ fault: BlockSlice.Fault, bodySize: Int64) {
@@ -131,20 +187,24 @@ struct CoAPResponse: Hashable, Sendable {
         }
     }
 
-    private static func options(_ slice: BlockSlice, etag: UInt64?, size: Int64, format: UInt32) -> [CoAPOption] {
+    private static func options(
+        _ slice: BlockSlice,
+        etag: UInt64?,
+        size: Int64,
+        isSizeAsked: Bool,
+        format: UInt32
+    ) -> [CoAPOption] {
         var options: [CoAPOption] = []
         options.reserveCapacity(4)
-        if let etag { options.append(CoAPOption(.etag, ByteBuffer(integer: etag))) }
+        if let etag { options.append(CoAPOption(.etag, opaque: etag)) }
         options.append(CoAPOption(.contentFormat, uint: format))
-        if let block = slice.block {
-            options.append(block.option(.block2))
-            options.append(CoAPOption(.size2, uint: UInt32(clamping: size)))
-        }
+        if let block = slice.block { options.append(block.option(.block2)) }
+        if slice.block != nil || isSizeAsked { options.append(CoAPOption(.size2, uint: UInt32(clamping: size))) }
         return options
     }
 
     /// Adds an option.
-    mutating func add(_ option: CoAPOption) { self.options.append(option) }
+    mutating func add(_ option: CoAPOption) { self.options.insertInOrder(option) }
 
     /// Makes it a notification of an observer, or the answer that registers one (RFC 7641 §4.2).
     ///
@@ -163,7 +223,7 @@ struct CoAPResponse: Hashable, Sendable {
             self.code,
             messageID: messageID,
             token: token,
-            options: self.options,
+            ordered: self.options,
             payload: self.payload
         )
     }
@@ -174,7 +234,8 @@ enum EntityTag {
     /// The tag of a body.
     static func of(_ body: ByteBuffer) -> UInt64 { Self.hash(body.readableBytesView) }
 
-    /// The tag for what a chain calls a body: the first eight bytes of a checksum in hexadecimal, or a hash of another text.
+    /// The tag for what a chain calls a body: the first eight bytes of a checksum in hexadecimal, or a hash of another
+    /// text.
     static func of(_ name: String) -> UInt64 {
         let utf8 = name.utf8
         if utf8.count >= 16, let prefix = UInt64(name.prefix(16), radix: 16) { return prefix }

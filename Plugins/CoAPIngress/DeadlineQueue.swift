@@ -2,7 +2,8 @@ import NIOCore
 
 /// Things that are due at some time, the next first: a binary heap.
 ///
-/// Nothing is taken out before it is due; whoever asks what is due looks whether it still matters.
+/// Nothing is taken out before it is due, unless there is so much of it that no longer matters that it takes up room;
+/// whoever asks what is due looks whether it still matters.
 struct DeadlineQueue<Element> {
     private var heap: [(deadline: NIODeadline, element: Element)] = []
 
@@ -20,6 +21,20 @@ struct DeadlineQueue<Element> {
             index = parent
         }
     }
+
+    /// Takes out what no longer matters, if that must be most of what waits.
+    ///
+    /// - Parameters:
+    ///   - count: How many things still matter.
+    ///   - matters: Whether a thing does.
+    mutating func prune(to count: Int, where matters: (Element) -> Bool) {
+        guard self.heap.count > 2 * count + Self.pruneSlack else { return }
+        // In order of time, they are a heap.
+        self.heap = self.heap.filter { matters($0.element) }.sorted { $0.deadline < $1.deadline }
+    }
+
+    /// How many things may always wait: to look through few often costs more than they take up.
+    private static var pruneSlack: Int { 1024 }
 
     /// Takes out the next thing if it is due.
     mutating func popDue(_ now: NIODeadline) -> Element? {

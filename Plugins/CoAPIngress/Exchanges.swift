@@ -4,8 +4,9 @@ import NIOCore
 ///
 /// An answer that went out in an acknowledgement is kept, so that a repeated request gets it again and is not carried out
 /// again. What is kept is bounded in number and bytes, the oldest goes first. Requests that may safely be carried out twice
-/// have their own share of it, so that a download does not push out the answers to posts (RFC 7252 §4.5 allows to repeat
-/// idempotent requests).
+/// have a small share of their own, so that a download does not push out the answers to posts (RFC 7252 §4.5 allows to
+/// repeat idempotent requests). A request that was refused leaves nothing behind, so whoever has no access token fills no
+/// memory.
 struct Exchanges {
     /// How long a confirmable message may be repeated (RFC 7252 §4.8.2).
     static let exchangeLifetime = TimeAmount.seconds(247)
@@ -16,12 +17,19 @@ struct Exchanges {
     struct Limits: Hashable, Sendable {
         /// Requests being carried out at the same time.
         var activeMax = 4096
-        /// Requests remembered, for each of the two shares.
+        /// Requests remembered that must not be carried out twice.
         var entriesMax = 32768
-        /// Bytes of kept answers, for each of the two shares.
+        /// Bytes of kept answers to such requests.
         var bytesMax = 8 << 20
+        /// Requests remembered that may be carried out twice.
+        var idempotentEntriesMax = 8192
+        /// Bytes of kept answers to such requests: few, so that they stay in the processor's cache.
+        var idempotentBytesMax = 1 << 20
         /// How long an answer may take to go into the acknowledgement (RFC 7252 §5.2.2 leaves it open).
         var piggybackWindow = TimeAmount.milliseconds(500)
+
+        /// Requests being carried out at the same time, of peers that have not shown an access token lately.
+        var strangersActiveMax: Int { self.activeMax - self.activeMax / 4 }
     }
 
     /// What identifies a message of a peer.
@@ -84,38 +92,75 @@ struct Exchanges {
             guard case .answered(let bytes?) = self.state else { return 0 }
             return bytes.readableBytes
         }
+
+        /// Which of ``Exchanges/shares`` it is in once it is answered.
+        var share: Int { self.isIdempotent ? 1 : 0 }
     }
 
-    /// What is remembered of one share, in the order in which it came.
+    /// Answered requests of one kind, in the order in which they were answered.
     private struct Share {
+        let entriesMax: Int
+        let bytesMax: Int
         var order = CircularBuffer<ID>()
         var bytes = 0
+
+        init(entriesMax: Int, bytesMax: Int) {
+            self.entriesMax = entriesMax
+            self.bytesMax = bytesMax
+        }
+
+        var isOver: Bool { self.order.count > self.entriesMax || self.bytes > self.bytesMax }
     }
 
     private let limits: Limits
     private var entries: [Key: Entry] = [:]
-    private var idempotent = Share()
-    private var others = Share()
+    /// Answered requests: those that must not be carried out twice, then those that may.
+    private var shares: [Share]
     /// Requests that may still be answered in the acknowledgement, in the order in which that ends.
     private var windows = CircularBuffer<(end: NIODeadline, id: ID)>()
     private var lastSerial: UInt64 = 0
     /// How many requests are being carried out.
     private(set) var activeCount = 0
 
-    init(limits: Limits) { self.limits = limits }
+    init(limits: Limits) {
+        self.limits = limits
+        self.shares = [
+            Share(entriesMax: limits.entriesMax, bytesMax: limits.bytesMax),
+            Share(entriesMax: limits.idempotentEntriesMax, bytesMax: limits.idempotentBytesMax),
+        ]
+    }
 
     /// How many requests are remembered.
     var count: Int { self.entries.count }
     /// How many bytes of answers are kept.
-    var bytes: Int { self.idempotent.bytes + self.others.bytes }
+    var bytes: Int { self.shares[0].bytes + self.shares[1].bytes }
+
+    /// Whether a peer that has not shown an access token lately would be refused now.
+    var isCrowded: Bool { self.activeCount >= self.limits.strangersActiveMax }
 
     /// A request came.
-    mutating func arrived(_ key: Key, isConfirmable: Bool, isIdempotent: Bool, now: NIODeadline) -> Arrival {
+    ///
+    /// - Parameters:
+    ///   - key: What identifies it.
+    ///   - isConfirmable: Whether it is to be acknowledged.
+    ///   - isIdempotent: Whether it may be carried out twice.
+    ///   - isStranger: Whether the peer has not shown an access token lately.
+    ///   - now: The time.
+    /// - Returns: What to do about it.
+    mutating func arrived(
+        _ key: Key,
+        isConfirmable: Bool,
+        isIdempotent: Bool,
+        isStranger: Bool = false,
+        now: NIODeadline
+    ) -> Arrival {
         if let entry = self.entries[key] {
             if entry.expires > now || entry.state.isActive { return Self.repetition(of: entry) }
             self.forget(key, entry)
         }
-        guard self.activeCount < self.limits.activeMax else { return .busy }
+        guard self.activeCount < (isStranger ? self.limits.strangersActiveMax : self.limits.activeMax) else {
+            return .busy
+        }
         self.lastSerial += 1
         let id = ID(key: key, serial: self.lastSerial)
         self.entries[key] = Entry(
@@ -127,13 +172,7 @@ struct Exchanges {
         )
         self.activeCount += 1
         if isConfirmable { self.windows.append((now + self.limits.piggybackWindow, id)) }
-        if isIdempotent {
-            self.idempotent.order.append(id)
-            self.shrink(\.idempotent, now: now)
-        } else {
-            self.others.order.append(id)
-            self.shrink(\.others, now: now)
-        }
+        self.shrink(isIdempotent ? 1 : 0, now: now)
         return .new(id)
     }
 
@@ -147,29 +186,40 @@ struct Exchanges {
         }
     }
 
-    /// A request has been carried out.
+    /// A request has been carried out, or refused.
     ///
+    /// - Parameters:
+    ///   - id: The request.
+    ///   - isRefused: Whether it will be refused again if it is repeated, so that it can be forgotten; it is not if it
+    ///     has been acknowledged, since a repetition would then be answered twice.
     /// - Returns: How to answer it; `nil` if it has been answered before.
-    mutating func answered(_ id: ID) -> Form? {
-        guard let entry = self.entries[id.key], entry.serial == id.serial, entry.state.isActive else { return nil }
+    mutating func answered(_ id: ID, isRefused: Bool = false) -> Form? {
+        guard let index = self.entries.index(forKey: id.key), case let entry = self.entries.values[index],
+            entry.serial == id.serial, entry.state.isActive
+        else { return nil }
         self.activeCount -= 1
-        self.entries[id.key]?.state = .answered(nil)
-        guard entry.isConfirmable else { return .nonConfirmable }
-        if case .active = entry.state { return .piggybacked }
-        return .separate
+        var form = Form.nonConfirmable
+        if entry.isConfirmable {
+            form = .separate
+            if case .active = entry.state { form = .piggybacked }
+        }
+        if isRefused, form != .separate {
+            self.entries.remove(at: index)
+        } else {
+            self.entries.values[index].state = .answered(nil)
+            self.shares[entry.share].order.append(id)
+        }
+        return form
     }
 
     /// Keeps the bytes of an answer that went out in the acknowledgement.
     mutating func keep(_ bytes: ByteBuffer, for id: ID, now: NIODeadline) {
-        guard let entry = self.entries[id.key], entry.serial == id.serial else { return }
-        self.entries[id.key]?.state = .answered(bytes)
-        if entry.isIdempotent {
-            self.idempotent.bytes += bytes.readableBytes
-            self.shrink(\.idempotent, now: now)
-        } else {
-            self.others.bytes += bytes.readableBytes
-            self.shrink(\.others, now: now)
-        }
+        guard let index = self.entries.index(forKey: id.key), case let entry = self.entries.values[index],
+            entry.serial == id.serial
+        else { return }
+        self.entries.values[index].state = .answered(bytes)
+        self.shares[entry.share].bytes += bytes.readableBytes
+        self.shrink(entry.share, now: now)
     }
 
     /// When ``windowsEnded(_:)`` is to be asked next; `nil` if no request waits for its answer.
@@ -193,35 +243,18 @@ struct Exchanges {
     }
 
     /// Drops the oldest until a share is within its limits, and whatever at its front has expired.
-    ///
-    /// Requests that are being carried out stay: they are fewer than the limit.
-    private mutating func shrink(_ share: WritableKeyPath<Self, Share>, now: NIODeadline) {
-        var skipped = 0
-        while let id = self[keyPath: share].order.first, skipped < self[keyPath: share].order.count {
-            guard let entry = self.entries[id.key], entry.serial == id.serial else {
-                self[keyPath: share].order.removeFirst()
-                continue
-            }
-            let isOver =
-                self[keyPath: share].order.count > self.limits.entriesMax
-                || self[keyPath: share].bytes > self.limits.bytesMax
-            guard isOver || entry.expires <= now else { return }
-            self[keyPath: share].order.removeFirst()
-            if entry.state.isActive {
-                self[keyPath: share].order.append(id)
-                skipped += 1
-            } else {
+    private mutating func shrink(_ share: Int, now: NIODeadline) {
+        while let id = self.shares[share].order.first {
+            if let entry = self.entries[id.key], entry.serial == id.serial {
+                guard self.shares[share].isOver || entry.expires <= now else { return }
                 self.forget(id.key, entry)
             }
+            self.shares[share].order.removeFirst()
         }
     }
 
     private mutating func forget(_ key: Key, _ entry: Entry) {
         self.entries[key] = nil
-        if entry.isIdempotent {
-            self.idempotent.bytes -= entry.bytes
-        } else {
-            self.others.bytes -= entry.bytes
-        }
+        self.shares[entry.share].bytes -= entry.bytes
     }
 }

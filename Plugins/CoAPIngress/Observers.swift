@@ -33,6 +33,15 @@ struct Observers {
     enum Resource: Hashable, Sendable {
         case attributes
         case rpc
+
+        /// Whether who observes it is told of this.
+        func concerns(_ event: DeviceNotification) -> Bool {
+            switch (self, event) {
+            case (.attributes, .attributesUpdated), (.attributes, .attributesDeleted), (.rpc, .rpcRequest): true
+            case (_, .credentialsRevoked): true
+            default: false
+            }
+        }
     }
 
     /// What identifies an observation (RFC 7641 §4.1).

@@ -1,15 +1,24 @@
 import FoundationEssentials
 import NIOCore
 
-/// Bodies of notifications that took more than one block, for the peer to fetch the rest of (RFC 7959 §2.6).
+/// Bodies that took more than one block and cannot be made again, for the peer to fetch the rest of: notifications
+/// (RFC 7959 §2.6), and answers to what was posted (RFC 7959 §3.3).
 ///
 /// Bounded in bytes, the oldest goes first; a peer whose body is gone gets the present state, under another entity tag.
 struct RetainedBodies {
+    /// What a body is.
+    enum Subject: Hashable, Sendable {
+        /// The last notification about a resource.
+        case notification(Observers.Resource)
+        /// The answer to what was posted to a path.
+        case answer(path: [String])
+    }
+
     /// Whose body it is.
     struct Key: Hashable, Sendable {
         var peer: SocketAddress
         var device: UUID
-        var resource: Observers.Resource
+        var subject: Subject
     }
 
     private let bytesMax: Int

@@ -1,6 +1,12 @@
 import NIOCore
 
 /// Confirmable messages of ours that are not acknowledged yet, and when each is sent again (RFC 7252 §4.2).
+///
+/// Of those that a peer did not ask for, one at a time is under way to it (NSTART, RFC 7252 §4.7); the others wait in its
+/// lane. One that is never acknowledged ends the whole lane: the peer is not there, and gets nothing more until it asks
+/// for something. That is slower than PROBING_RATE allows for what we would send into the void: nothing.
+///
+/// Answers to requests are not held back: the client's own NSTART bounds them.
 struct Transmissions<Owner: Sendable> {
     /// The numbers of RFC 7252 §4.8.
     struct Parameters: Hashable, Sendable {
@@ -10,15 +16,25 @@ struct Transmissions<Owner: Sendable> {
         var ackRandomFactor = 1.5
         /// How often a message is sent again.
         var maxRetransmit = 4
-        /// How many messages may wait for an acknowledgement at the same time.
+        /// How many messages may wait, for an acknowledgement or in a lane, at the same time.
         var countMax = 16384
+    }
+
+    /// What is to be done with a new message.
+    enum Start: Hashable, Sendable {
+        /// Send it now.
+        case send
+        /// Its turn comes later, see ``Transmissions/ended(_:now:)``.
+        case wait
+        /// There is no room to wait for its acknowledgement.
+        case noRoom
     }
 
     /// What is to be done about a message.
     enum Due {
         /// Send it again.
         case resend(ByteBuffer, to: SocketAddress)
-        /// It has been sent often enough; the peer is not there.
+        /// It has been sent often enough, or waited for one that has; the peer is not there.
         case gaveUp(Owner)
     }
 
@@ -26,6 +42,7 @@ struct Transmissions<Owner: Sendable> {
         var serial: UInt64
         var bytes: ByteBuffer
         var owner: Owner
+        var isAnswer: Bool
         var timeout: TimeAmount
         var retransmissions = 0
     }
@@ -33,6 +50,8 @@ struct Transmissions<Owner: Sendable> {
     private let parameters: Parameters
     private let random: @Sendable () -> Double
     private var entries: [Exchanges.Key: Entry] = [:]
+    /// Message IDs of what each peer did not ask for; the first is under way, the others are not sent yet.
+    private var lanes: [SocketAddress: CircularBuffer<UInt16>] = [:]
     private var deadlines = DeadlineQueue<(key: Exchanges.Key, serial: UInt64)>()
     private var lastSerial: UInt64 = 0
 
@@ -42,29 +61,75 @@ struct Transmissions<Owner: Sendable> {
         self.random = random
     }
 
-    /// How many messages wait for an acknowledgement.
+    /// How many messages wait, for an acknowledgement or in a lane.
     var count: Int { self.entries.count }
 
-    /// Whether a message with this message ID waits for the peer's acknowledgement.
+    /// How many things are remembered for some time.
+    var deadlineCount: Int { self.deadlines.count }
+
+    /// Whether a message with this message ID waits for the peer's acknowledgement, or to be sent.
     func contains(_ key: Exchanges.Key) -> Bool { self.entries[key] != nil }
 
-    /// A message is being sent for the first time.
+    /// There is a new message.
     ///
-    /// - Returns: Whether there is room to wait for its acknowledgement.
-    mutating func started(_ key: Exchanges.Key, _ bytes: ByteBuffer, owner: Owner, now: NIODeadline) -> Bool {
-        guard self.entries.count < self.parameters.countMax else { return false }
+    /// - Parameters:
+    ///   - key: Where it goes, and its message ID, which must not be in use.
+    ///   - bytes: The message as it is sent.
+    ///   - owner: Whose it is.
+    ///   - isAnswer: Whether the peer asked for it just now.
+    ///   - now: The time.
+    /// - Returns: What is to be done with it.
+    mutating func started(
+        _ key: Exchanges.Key,
+        _ bytes: ByteBuffer,
+        owner: Owner,
+        isAnswer: Bool,
+        now: NIODeadline
+    ) -> Start {
+        guard self.entries.count < self.parameters.countMax else { return .noRoom }
         let factor = 1 + (self.parameters.ackRandomFactor - 1) * self.random()
-        let timeout = TimeAmount.nanoseconds(Int64(Double(self.parameters.ackTimeout.nanoseconds) * factor))
         self.lastSerial += 1
-        self.entries[key] = Entry(serial: self.lastSerial, bytes: bytes, owner: owner, timeout: timeout)
-        self.deadlines.insert((key, self.lastSerial), at: now + timeout)
-        return true
+        self.entries[key] = Entry(
+            serial: self.lastSerial,
+            bytes: bytes,
+            owner: owner,
+            isAnswer: isAnswer,
+            timeout: TimeAmount.nanoseconds(Int64(Double(self.parameters.ackTimeout.nanoseconds) * factor))
+        )
+        if !isAnswer {
+            self.lanes[key.peer, default: CircularBuffer(initialCapacity: 2)].append(key.messageID)
+            if self.lanes[key.peer]?.first != key.messageID { return .wait }
+        }
+        self.schedule(key, now)
+        return .send
+    }
+
+    private mutating func schedule(_ key: Exchanges.Key, _ now: NIODeadline) {
+        guard let entry = self.entries[key] else { return }
+        self.deadlines.insert((key, entry.serial), at: now + entry.timeout)
+        self.deadlines.prune(to: self.entries.count) { self.entries[$0.key]?.serial == $0.serial }
     }
 
     /// The peer acknowledged or reset a message.
     ///
-    /// - Returns: Whose it was; `nil` if no such message waits.
-    mutating func ended(_ key: Exchanges.Key) -> Owner? { self.entries.removeValue(forKey: key)?.owner }
+    /// - Returns: Whose it was, and the message whose turn it is now; `nil` if no such message is under way.
+    mutating func ended(_ key: Exchanges.Key, now: NIODeadline) -> (owner: Owner, next: ByteBuffer?)? {
+        guard let entry = self.entries[key] else { return nil }
+        guard !entry.isAnswer else {
+            self.entries[key] = nil
+            return (entry.owner, nil)
+        }
+        // One that waits for its turn was not sent, so it is not acknowledged whatever the peer says.
+        guard var lane = self.lanes[key.peer], lane.first == key.messageID else { return nil }
+        self.entries[key] = nil
+        lane.removeFirst()
+        self.lanes[key.peer] = lane.isEmpty ? nil : lane
+        guard let next = lane.first.map({ Exchanges.Key(peer: key.peer, messageID: $0) }) else {
+            return (entry.owner, nil)
+        }
+        self.schedule(next, now)
+        return (entry.owner, self.entries[next]?.bytes)
+    }
 
     /// When ``due(_:)`` is to be asked next.
     ///
@@ -77,8 +142,7 @@ struct Transmissions<Owner: Sendable> {
         while let (key, serial) = self.deadlines.popDue(now) {
             guard var entry = self.entries[key], entry.serial == serial else { continue }
             guard entry.retransmissions < self.parameters.maxRetransmit else {
-                self.entries[key] = nil
-                due.append(.gaveUp(entry.owner))
+                due += self.giveUp(key, entry)
                 continue
             }
             entry.retransmissions += 1
@@ -89,16 +153,24 @@ struct Transmissions<Owner: Sendable> {
         }
         return due
     }
+
+    private mutating func giveUp(_ key: Exchanges.Key, _ entry: Entry) -> [Due] {
+        guard !entry.isAnswer else {
+            self.entries[key] = nil
+            return [.gaveUp(entry.owner)]
+        }
+        let lane = self.lanes.removeValue(forKey: key.peer) ?? []
+        return lane.compactMap { self.entries.removeValue(forKey: Exchanges.Key(peer: key.peer, messageID: $0)) }
+            .map { .gaveUp($0.owner) }
+    }
 }
 
 /// Message IDs for messages of ours: counted for each peer, from a random start (RFC 7252 §4.4).
 ///
 /// The peers used least recently are forgotten; one that comes back starts anew.
 struct MessageIDs {
-    private let peersMax: Int
     private let random: @Sendable () -> UInt16
-    private var recent: [SocketAddress: UInt16] = [:]
-    private var older: [SocketAddress: UInt16] = [:]
+    private var last: RecentValues<SocketAddress, UInt16>
 
     /// Prepares for peers.
     ///
@@ -106,22 +178,14 @@ struct MessageIDs {
     ///   - peersMax: How many peers are remembered at least; at most twice as many are.
     ///   - random: Gives the message ID to start from.
     init(peersMax: Int = 8192, random: @escaping @Sendable () -> UInt16) {
-        self.peersMax = peersMax
+        self.last = RecentValues(halfMax: peersMax)
         self.random = random
     }
 
     /// The message ID for the next message to a peer.
     mutating func next(for peer: SocketAddress) -> UInt16 {
-        if let last = self.recent[peer] {
-            self.recent[peer] = last &+ 1
-            return last &+ 1
-        }
-        if self.recent.count >= self.peersMax {
-            self.older = self.recent
-            self.recent = [:]
-        }
-        let next = self.older.removeValue(forKey: peer).map { $0 &+ 1 } ?? self.random()
-        self.recent[peer] = next
+        let next = self.last.peek(peer).map { $0 &+ 1 } ?? self.random()
+        self.last.set(next, for: peer)
         return next
     }
 }

@@ -131,12 +131,63 @@ struct ExchangeTests {
         _ = try exchanges.new(key(3))
     }
 
+    @Test("strangers leave a quarter of the room to those who have shown an access token")
+    func strangers() throws {
+        var exchanges = Exchanges(limits: .init(activeMax: 8))
+        func arrive(_ messageID: UInt16, isStranger: Bool) throws -> Exchanges.Arrival {
+            exchanges.arrived(
+                try key(messageID),
+                isConfirmable: true,
+                isIdempotent: true,
+                isStranger: isStranger,
+                now: start
+            )
+        }
+        for messageID in 1...6 as ClosedRange<UInt16> {
+            #expect(!exchanges.isCrowded)
+            guard case .new = try arrive(messageID, isStranger: true) else {
+                Issue.record("not taken")
+                return
+            }
+        }
+        #expect(exchanges.isCrowded)
+        #expect(try arrive(7, isStranger: true) == .busy)
+        for messageID in 7...8 as ClosedRange<UInt16> {
+            guard case .new = try arrive(messageID, isStranger: false) else {
+                Issue.record("not taken")
+                return
+            }
+        }
+        #expect(try arrive(9, isStranger: false) == .busy)
+    }
+
+    @Test("a refused request is forgotten, so refusals push out no answers; one that was acknowledged is not")
+    func refused() throws {
+        var exchanges = Exchanges(limits: .init(entriesMax: 3))
+        let kept = try exchanges.new(key(1))
+        _ = exchanges.answered(kept)
+        exchanges.keep(self.bytes, for: kept, now: start)
+        for messageID in 2...1000 as ClosedRange<UInt16> {
+            #expect(exchanges.answered(try exchanges.new(key(messageID)), isRefused: true) == .piggybacked)
+            let other = try exchanges.new(key(messageID, port: 2), confirmable: false)
+            #expect(exchanges.answered(other, isRefused: true) == .nonConfirmable)
+        }
+        #expect(exchanges.count == 1 && exchanges.activeCount == 0)
+        let repeated = exchanges.arrived(try key(1), isConfirmable: true, isIdempotent: false, now: start)
+        #expect(repeated == .replay(self.bytes))
+        let slow = try exchanges.new(key(2))
+        _ = exchanges.windowsEnded(start + .milliseconds(500))
+        #expect(exchanges.answered(slow, isRefused: true) == .separate)
+        #expect(exchanges.arrived(try key(2), isConfirmable: true, isIdempotent: false, now: start) == .acknowledge)
+    }
+
     @Test("the oldest answers go when there are too many, those not given yet stay")
     func entries() throws {
         var exchanges = Exchanges(limits: .init(entriesMax: 3))
         let waiting = try exchanges.new(key(1))
         for messageID in 2...6 as ClosedRange<UInt16> { _ = exchanges.answered(try exchanges.new(key(messageID))) }
-        #expect(exchanges.count == 3)
+        // One more is there until the next request.
+        #expect(exchanges.count == 1 + 4)
         #expect(exchanges.arrived(try key(6), isConfirmable: true, isIdempotent: false, now: start) == .acknowledge)
         #expect(exchanges.answered(waiting) == .piggybacked)
         _ = try exchanges.new(key(2))
@@ -160,7 +211,9 @@ struct ExchangeTests {
 
     @Test("a download does not push out the answers to posts")
     func shares() throws {
-        var exchanges = Exchanges(limits: .init(entriesMax: 10, bytesMax: 60))
+        var exchanges = Exchanges(
+            limits: .init(entriesMax: 10, bytesMax: 60, idempotentEntriesMax: 10, idempotentBytesMax: 60)
+        )
         let post = try exchanges.new(key(1))
         _ = exchanges.answered(post)
         exchanges.keep(self.bytes, for: post, now: start)
@@ -188,7 +241,7 @@ struct TransmissionTests {
     func schedule(random: Double) throws {
         var transmissions = self.transmissions(random: random)
         let bytes = ByteBuffer(string: "x")
-        #expect(transmissions.started(try key(1), bytes, owner: "me", now: start))
+        #expect(transmissions.started(try key(1), bytes, owner: "me", isAnswer: true, now: start) == .send)
         // With ACK_RANDOM_FACTOR 1.5 the first time-out is 2 to 3 seconds.
         var timeout = TimeAmount.milliseconds(Int64(2000 + 1000 * random))
         var now = start
@@ -215,20 +268,23 @@ struct TransmissionTests {
     @Test("an acknowledged message is not sent again")
     func acknowledged() throws {
         var transmissions = self.transmissions()
-        #expect(transmissions.started(try key(1), ByteBuffer(), owner: "me", now: start))
-        #expect(transmissions.ended(try key(2)) == nil)
-        #expect(transmissions.ended(try key(1, port: 2)) == nil)
-        #expect(transmissions.ended(try key(1)) == "me")
-        #expect(transmissions.ended(try key(1)) == nil)
+        #expect(transmissions.started(try key(1), ByteBuffer(), owner: "me", isAnswer: true, now: start) == .send)
+        #expect(transmissions.ended(try key(2), now: start) == nil)
+        #expect(transmissions.ended(try key(1, port: 2), now: start) == nil)
+        #expect(transmissions.ended(try key(1), now: start)?.owner == "me")
+        #expect(transmissions.ended(try key(1), now: start) == nil)
         #expect(transmissions.due(start + .hours(1)).isEmpty)
     }
 
     @Test("a message ID that is used again does not inherit the old timer")
     func reuse() throws {
         var transmissions = self.transmissions()
-        #expect(transmissions.started(try key(1), ByteBuffer(), owner: "old", now: start))
-        _ = transmissions.ended(try key(1))
-        #expect(transmissions.started(try key(1), ByteBuffer(), owner: "new", now: start + .seconds(1)))
+        #expect(transmissions.started(try key(1), ByteBuffer(), owner: "old", isAnswer: true, now: start) == .send)
+        _ = transmissions.ended(try key(1), now: start)
+        #expect(
+            transmissions.started(try key(1), ByteBuffer(), owner: "new", isAnswer: true, now: start + .seconds(1))
+                == .send
+        )
         #expect(transmissions.due(start + .seconds(2)).isEmpty)
         #expect(transmissions.due(start + .seconds(3)).count == 1)
     }
@@ -236,15 +292,81 @@ struct TransmissionTests {
     @Test("there is room for as many as allowed and not one more")
     func full() throws {
         var transmissions = self.transmissions(parameters: .init(countMax: 2))
-        #expect(transmissions.started(try key(1), ByteBuffer(), owner: "1", now: start))
-        #expect(transmissions.started(try key(2), ByteBuffer(), owner: "2", now: start))
-        #expect(!transmissions.started(try key(3), ByteBuffer(), owner: "3", now: start))
+        #expect(transmissions.started(try key(1), ByteBuffer(), owner: "1", isAnswer: true, now: start) == .send)
+        #expect(transmissions.started(try key(2), ByteBuffer(), owner: "2", isAnswer: true, now: start) == .send)
+        #expect(transmissions.started(try key(3), ByteBuffer(), owner: "3", isAnswer: true, now: start) == .noRoom)
+    }
+
+    @Test("what a peer did not ask for is under way to it one at a time; answers and other peers do not wait")
+    func lanes() throws {
+        var transmissions = self.transmissions()
+        func start(_ messageID: UInt16, port: Int = 1, isAnswer: Bool = false) throws -> Transmissions<String>.Start {
+            let bytes = ByteBuffer(string: "\(messageID)")
+            return transmissions.started(
+                try key(messageID, port: port),
+                bytes,
+                owner: "\(messageID)",
+                isAnswer: isAnswer,
+                now: CoAPIngressTests.start
+            )
+        }
+        #expect(try start(1) == .send && start(2) == .wait && start(3) == .wait)
+        #expect(try start(4, isAnswer: true) == .send && start(1, port: 2) == .send)
+        // What was not sent cannot be acknowledged.
+        #expect(transmissions.ended(try key(2), now: CoAPIngressTests.start) == nil)
+        let later = CoAPIngressTests.start + .seconds(1)
+        let first = transmissions.ended(try key(1), now: later)
+        #expect(first?.owner == "1" && first?.next == ByteBuffer(string: "2"))
+        // Its time begins when it is sent: the three others are due at 2 s, this one at 3 s.
+        #expect(transmissions.due(CoAPIngressTests.start + .seconds(2)).count == 2)
+        #expect(transmissions.due(CoAPIngressTests.start + .seconds(3)).count == 1)
+        let second = transmissions.ended(try key(2), now: later)
+        #expect(second?.owner == "2" && second?.next == ByteBuffer(string: "3"))
+        let third = transmissions.ended(try key(3), now: later)
+        #expect(third?.owner == "3" && third?.next == nil)
+        #expect(try start(5) == .send)
+    }
+
+    @Test("a peer that does not acknowledge is given up with all that waits for it")
+    func lanesOfTheGone() throws {
+        var transmissions = self.transmissions(parameters: .init(maxRetransmit: 0))
+        for messageID in 1...3 as ClosedRange<UInt16> {
+            _ = transmissions.started(
+                try key(messageID),
+                ByteBuffer(),
+                owner: "\(messageID)",
+                isAnswer: false,
+                now: start
+            )
+        }
+        #expect(
+            transmissions.started(try key(1, port: 2), ByteBuffer(), owner: "there", isAnswer: false, now: start)
+                == .send
+        )
+        #expect(transmissions.ended(try key(1, port: 2), now: start)?.owner == "there")
+        let owners = transmissions.due(start + .seconds(2)).map { due in
+            if case .gaveUp(let owner) = due { owner } else { "sent again" }
+        }
+        #expect(owners == ["1", "2", "3"] && transmissions.count == 0)
+        #expect(transmissions.started(try key(4), ByteBuffer(), owner: "4", isAnswer: false, now: start) == .send)
+    }
+
+    @Test("acknowledged messages do not pile up among what is due")
+    func pruning() throws {
+        var transmissions = self.transmissions()
+        for messageID in 0..<20_000 as Range<UInt16> {
+            _ = transmissions.started(try key(messageID), ByteBuffer(), owner: "", isAnswer: true, now: start)
+            _ = transmissions.ended(try key(messageID), now: start)
+        }
+        #expect(transmissions.deadlineCount < 2000)
+        #expect(transmissions.started(try key(1), ByteBuffer(), owner: "me", isAnswer: true, now: start) == .send)
+        #expect(transmissions.due(start + .seconds(2)).count == 1)
     }
 
     @Test("without retransmissions a message is given up after the first time-out")
     func noRetransmission() throws {
         var transmissions = self.transmissions(parameters: .init(maxRetransmit: 0))
-        #expect(transmissions.started(try key(1), ByteBuffer(), owner: "me", now: start))
+        #expect(transmissions.started(try key(1), ByteBuffer(), owner: "me", isAnswer: true, now: start) == .send)
         guard case .gaveUp? = transmissions.due(start + .seconds(2)).first else {
             Issue.record("not given up")
             return
@@ -281,6 +403,8 @@ struct TransmissionTests {
 
 @Suite("Bodies in blocks")
 struct BodyAssemblyTests {
+    private static let device = UUID()
+
     private func add(
         _ assemblies: inout BodyAssemblies,
         _ number: UInt32,
@@ -289,13 +413,22 @@ struct BodyAssemblyTests {
         exponent: UInt8 = 0,
         announced: UInt32? = nil,
         path: String = "a",
+        tags: [UInt64] = [],
+        format: UInt32? = nil,
+        device: UUID = Self.device,
         at now: NIODeadline = start
     ) throws -> BodyAssemblies.Result {
         assemblies.add(
             ByteBuffer(repeating: UInt8(truncatingIfNeeded: number), count: count),
             Block(number: number, more: more, exponent: exponent),
             announced: announced,
-            to: .init(peer: try peer(), path: [path]),
+            to: .init(
+                peer: try peer(),
+                device: device,
+                path: [path],
+                contentFormat: format,
+                requestTags: tags.map { CoAPOption(.requestTag, opaque: $0) }
+            ),
             now: now
         )
     }
@@ -371,6 +504,38 @@ struct BodyAssemblyTests {
         #expect(try self.add(&assemblies, 1, more: true, path: "a") == .more)
     }
 
+    @Test("bodies with another request tag, or of another format, are other bodies")
+    func keys() throws {
+        var assemblies = BodyAssemblies(limits: .init())
+        #expect(try self.add(&assemblies, 0, more: true) == .more)
+        #expect(try self.add(&assemblies, 0, more: true, tags: [1]) == .more)
+        #expect(try self.add(&assemblies, 0, more: true, tags: [1, 2]) == .more)
+        #expect(assemblies.count == 3)
+        #expect(try self.add(&assemblies, 1, more: true, tags: [2]) == .incomplete)
+        #expect(try self.add(&assemblies, 1, more: true, format: 50) == .incomplete)
+        #expect(try self.add(&assemblies, 1, more: true, tags: [1]) == .more)
+        #expect(try self.add(&assemblies, 1, more: true) == .more)
+    }
+
+    @Test("a device has as many bodies as allowed; one more takes the place of its oldest, and of nobody else's")
+    func perDevice() throws {
+        var assemblies = BodyAssemblies(limits: .init(transfersPerDeviceMax: 2))
+        #expect(try self.add(&assemblies, 0, more: true, device: UUID()) == .more)
+        for path in ["a", "b", "c"] { #expect(try self.add(&assemblies, 0, more: true, path: path) == .more) }
+        #expect(assemblies.count == 3 && assemblies.bytes == 48)
+        #expect(try self.add(&assemblies, 1, more: true, path: "a") == .incomplete)
+        #expect(try self.add(&assemblies, 1, more: true, path: "b") == .more)
+    }
+
+    @Test("bodies that are begun again and again do not pile up among what is due")
+    func pruning() throws {
+        var assemblies = BodyAssemblies(limits: .init())
+        for _ in 0..<20_000 { _ = try self.add(&assemblies, 0, more: true) }
+        #expect(assemblies.deadlineCount < 2000 && assemblies.count == 1)
+        assemblies.expire(start + .seconds(60))
+        #expect(assemblies.count == 0)
+    }
+
     @Test("all bodies together take up as many bytes as allowed")
     func total() throws {
         var assemblies = BodyAssemblies(limits: .init(totalBytesMax: 32))
@@ -399,7 +564,9 @@ struct BodyAssemblyTests {
     @Test("kept bodies are bounded in bytes, the oldest goes first")
     func retained() throws {
         var retained = RetainedBodies(bytesMax: 20)
-        let keys = try (1...3).map { RetainedBodies.Key(peer: try peer($0), device: UUID(), resource: .attributes) }
+        let keys = try (1...3).map {
+            RetainedBodies.Key(peer: try peer($0), device: UUID(), subject: .notification(.attributes))
+        }
         let body = ByteBuffer(repeating: 1, count: 10)
         retained.keep(body, for: keys[0])
         retained.keep(body, for: keys[1])

@@ -95,8 +95,13 @@ struct NodeTests {
             (.post, "/api/v1/T1/nothing", .badRequest),
             (.get, "/api/v1/T1/firmware/other", .badRequest),
             (.post, "/api/v1/T1/rpc/x", .badRequest),
-            (.get, "/api/v1/T1/telemetry", .methodNotAllowed),
-            (.get, "/api/v1/T1/rpc/1", .methodNotAllowed),
+            (.get, "/api/v1/T1/telemetry", .badRequest),
+            (.get, "/api/v1/T1/rpc/1", .badRequest),
+            (.get, "/api/v1/T1/claim", .badRequest),
+            (.get, "/api/v1/provision", .badRequest),
+            (.put, "/api/v1/provision", .methodNotAllowed),
+            (.put, "/api/v1/T1/claim", .methodNotAllowed),
+            (.post, "/api/v1/T1/claim", .notFound),
             (.put, "/api/v1/T1/attributes", .methodNotAllowed),
             (.delete, "/api/v1/T1/attributes", .methodNotAllowed),
             (.post, "/fw/T1", .methodNotAllowed),
@@ -211,12 +216,15 @@ struct NodeTests {
         }
     }
 
-    @Test("IPv6 serves like IPv4")
-    func ipv6() async throws {
-        try await TestNode.run(["host": "::1"], answer: chain()) { node in
-            #expect(node.listener.host == "::1" && node.listener.scheme == "coap" && node.listener.port > 0)
-            let peer = try await node.peer()
-            #expect(try await peer.ask(.post, "/api/v1/T1/telemetry", "{}").code == .created)
+    @Test("IPv6 serves like IPv4, and one socket serves both", arguments: ["127.0.0.1", "0.0.0.0", "::1", "::"])
+    func ipv6(host: String) async throws {
+        try await TestNode.run(["host": host], answer: chain()) { node in
+            #expect(node.listener.host == host && node.listener.scheme == "coap" && node.listener.port > 0)
+            // Without an address, the system takes its own.
+            for from in host == "::" ? ["::1", "127.0.0.1"] : host == "0.0.0.0" ? ["127.0.0.1"] : [host] {
+                let peer = try await TestPeer(Listener(scheme: "coap", host: from, port: node.listener.port))
+                #expect(try await peer.ask(.post, "/api/v1/T1/telemetry", "{}").code == .created)
+            }
         }
     }
 
