@@ -2,6 +2,7 @@ import NIOCore
 import NIOSSL
 import NodeKit
 import OTA
+import Synchronization
 
 extension ConnectionHandler {
     /// Finds out who connects, in ThingsBoard's order: one that wants to be made a device, a certificate, then user name,
@@ -80,7 +81,10 @@ extension ConnectionHandler {
             sessionsMax: self.services.limits.sessionsPerDeviceMax,
             replaced: { handle.tell { $0.end(.sessionTakenOver, "the device connected again") } }
         ) { notification in
+            // A session that is kept hears all else as one, whether it has a connection or not.
+            guard notification == .credentialsRevoked || !handle.isKept.load(ordering: .relaxed) else { return false }
             handle.tell { $0.notified(notification) }
+            return handle.takes(notification)
         }
         // The credentials may have been revoked before there was a listener to tell.
         return try await find()?.id == device.id ? device : nil
@@ -109,9 +113,13 @@ extension ConnectionHandler {
                 break taking
             }
         }
-        if isToBeKept { self.key = key }
+        if isToBeKept {
+            self.key = key
+            handle.isKept.store(true, ordering: .relaxed)
+        }
         self.peer = .device(DeviceRequests(device: device, services: self.services))
         let actions = self.session.authenticated(assignedClientId: assigned, resuming: state)
+        self.noteInterests()
         self.watchSilence()
         return actions
     }

@@ -2,6 +2,7 @@ import Logging
 import NIOCore
 import NodeKit
 import OTA
+import Synchronization
 
 /// Carries out, on one connection, what its session says.
 ///
@@ -181,9 +182,24 @@ final class ConnectionHandler: ChannelDuplexHandler {
             if let key { self.services.kept.notified(key, notification) }
             return
         }
-        if let key, self.isLeaving { return self.services.kept.notified(key, notification) }
+        if let key, self.isLeaving {
+            self.services.kept.notified(key, notification)
+            return
+        }
         self.perform(self.session.notified(notification))
         self.context?.flush()
+    }
+
+    /// Lets it be seen from other threads whether the client takes calls; those that waited for it come now.
+    func noteInterests() {
+        guard let handle = self.handle, self.session.isConnected else { return }
+        let takesCalls = self.session.state.takesCalls
+        guard handle.takesCalls.exchange(takesCalls, ordering: .relaxed) != takesCalls, takesCalls else { return }
+        if let key = self.key {
+            self.services.kept.offerHeld(key)
+        } else if let subscription = self.subscription {
+            self.services.deviceSessions.offerHeld(to: subscription)
+        }
     }
 
     // MARK: Deadlines
@@ -255,6 +271,10 @@ final class ConnectionHandler: ChannelDuplexHandler {
                 self.unread = bytes
                 if let context = self.context { self.lastPacket = context.eventLoop.now }
                 self.perform(self.session.received(packet))
+                switch packet {
+                case .subscribe, .unsubscribe: self.noteInterests()
+                default: break
+                }
             }
             self.trimUnread()
         } catch {

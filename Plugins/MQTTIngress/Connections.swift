@@ -1,4 +1,5 @@
 import NIOCore
+import OTA
 import Synchronization
 
 /// The connections of a node.
@@ -8,11 +9,20 @@ final class Connections: Sendable {
         let id: UInt64
         let eventLoop: any EventLoop
         let connection: NIOLoopBound<ConnectionHandler>
+        /// Whether the client subscribed to calls, and so takes them.
+        let takesCalls = Atomic(false)
+        /// Whether the session is kept, and so hears what is to be told by way of ``KeptSessions``.
+        let isKept = Atomic(false)
 
         fileprivate init(id: UInt64, eventLoop: any EventLoop, connection: NIOLoopBound<ConnectionHandler>) {
             self.id = id
             self.eventLoop = eventLoop
             self.connection = connection
+        }
+
+        /// Whether the client will be told.
+        func takes(_ notification: DeviceNotification) -> Bool {
+            if case .rpcRequest = notification { self.takesCalls.load(ordering: .relaxed) } else { true }
         }
 
         /// Runs on the connection's event loop.

@@ -102,7 +102,7 @@ final class KeptSessions: Sendable {
             if let handle {
                 if entry == nil {
                     // The lock of the device's listeners is taken within this one, never the other way round.
-                    let subscription = self.deviceSessions.subscribe(key.device) { self.notified(key, $0) }
+                    let subscription = self.listen(key)
                     entry = Entry(place: .connected(handle), subscription: subscription)
                 }
                 entry?.place = .connected(handle)
@@ -183,25 +183,45 @@ final class KeptSessions: Sendable {
         return away.departure
     }
 
+    /// Begins to listen on behalf of a session.
+    ///
+    /// Calls that wait for a listener are offered when the client subscribes to them, not now: the lock is held.
+    private func listen(_ key: Key) -> DeviceSessions.Subscription {
+        self.deviceSessions.subscribeSelectively(key.device, isOfferedHeld: false) { self.notified(key, $0) }
+    }
+
+    /// Offers what waits for a listener to a session whose client has subscribed to calls.
+    func offerHeld(_ key: Key) {
+        if let subscription = self.state.withLock({ $0.entries[key]?.subscription }) {
+            self.deviceSessions.offerHeld(to: subscription)
+        }
+    }
+
     /// Something happened that the client may want to know; called on any thread.
     ///
     /// A session that its device lost ends, and its will with it.
-    func notified(_ key: Key, _ notification: DeviceNotification) {
-        let handle = self.state.withLock { state -> Connections.Handle? in
+    ///
+    /// - Returns: Whether the client will be told, now or when it is back.
+    @discardableResult
+    func notified(_ key: Key, _ notification: DeviceNotification) -> Bool {
+        let (handle, isKept) = self.state.withLock { state -> (Connections.Handle?, Bool) in
             switch state.entries[key]?.place {
-            case .connected(let handle): return handle
+            case .connected(let handle): return (handle, false)
             case .away(let away) where notification == .credentialsRevoked:
                 _ = self.remove(key, away, &state)
+                return (nil, true)
             case .away(var away):
-                guard let packet = away.departure.state.message(for: notification) else { return nil }
-                away.departure.state.keep(packet, limits: self.limits)
+                guard let packet = away.departure.state.message(for: notification) else { return (nil, false) }
+                let isKept = away.departure.state.keep(packet, limits: self.limits)
                 state.entries[key]?.place = .away(away)
-            case nil: break
+                return (nil, isKept)
+            case nil: return (nil, false)
             }
-            return nil
         }
         // A connection hears of revoked credentials itself.
-        if notification != .credentialsRevoked { handle?.tell { $0.notified(notification, of: key) } }
+        guard let handle, notification != .credentialsRevoked else { return isKept }
+        handle.tell { $0.notified(notification, of: key) }
+        return handle.takes(notification)
     }
 
     /// Looks what time has done.

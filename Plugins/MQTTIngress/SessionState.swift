@@ -51,6 +51,11 @@ struct SessionState: Sendable {
         }
     }
 
+    /// Whether the client subscribed to calls of the server.
+    var takesCalls: Bool {
+        DeviceTopic.Family.allCases.contains { self.subscribedQoS(for: $0.rpcRequest(0)) != nil }
+    }
+
     private func message(_ message: JSON, on topic: (DeviceTopic.Family) -> String) -> PublishPacket? {
         for topic in DeviceTopic.Family.allCases.map(topic) {
             guard let qos = self.subscribedQoS(for: topic) else { continue }
@@ -62,12 +67,16 @@ struct SessionState: Sendable {
     /// Keeps a message until the client is back; the oldest make room for it.
     ///
     /// A message of QoS 0 is not kept (MQTT 5 §4.1 leaves that open).
-    mutating func keep(_ packet: PublishPacket, limits: Limits) {
-        guard packet.qos != .atMostOnce, packet.keptBytes <= limits.keptBytesMax else { return }
+    ///
+    /// - Returns: Whether it is kept.
+    @discardableResult
+    mutating func keep(_ packet: PublishPacket, limits: Limits) -> Bool {
+        guard packet.qos != .atMostOnce, packet.keptBytes <= limits.keptBytesMax else { return false }
         self.waiting.append(packet)
         while self.waiting.count > limits.keptMessagesMax || self.keptBytes > limits.keptBytesMax {
-            guard self.waiting.popFirst() != nil else { return }
+            guard self.waiting.popFirst() != nil else { break }
         }
+        return true
     }
 
     /// Bytes of the messages that wait for the client to come back or to acknowledge.

@@ -67,6 +67,32 @@ import Testing
         }
     }
 
+    @Test("a call is taken by a device that subscribed to calls, also one that is away, and by no other")
+    func calls() async throws {
+        try await TestServer.run { server in
+            let call = DeviceNotification.rpcRequest(id: 1, method: "m", params: 1)
+            func isTaken() -> Bool { server.sessions.notify(TestServer.device.id, call) == 1 }
+            for expiry: UInt32 in [0, 3600] {
+                let (client, _) = try await server.connected(KeptSessionTests.connect(.v5, expiry: expiry))
+                #expect(!isTaken())
+                try await client.subscribe("v1/devices/me/attributes")
+                #expect(!isTaken())
+                try await client.subscribe("v2/r/req/+")
+                #expect(isTaken())
+                #expect(try await client.text() == #"v2/r/req/1 {"method":"m","params":1}"#)
+                try await KeptSessionTests.leave(client, server)
+                #expect(isTaken() == (expiry > 0))
+            }
+            let (client, _) = try await server.connected(KeptSessionTests.connect(.v5))
+            #expect(try await client.text() == #"v2/r/req/1 {"method":"m","params":1}"#)
+            #expect(isTaken())
+            #expect(try await client.text() == #"v2/r/req/1 {"method":"m","params":1}"#)
+            client.send(.unsubscribe(UnsubscribePacket(packetId: 9, filters: ["v2/r/req/+"])))
+            _ = try await client.next()
+            #expect(!isTaken())
+        }
+    }
+
     @Test("more requests of a device in a second than allowed are refused, one by one")
     func deviceRate() async throws {
         try await TestServer.run(["device-requests-per-second-max": "1"]) { server in

@@ -1,7 +1,8 @@
 import FoundationEssentials
-import OTA
 import Synchronization
 import Testing
+
+@testable import OTA
 
 @Suite struct DeviceSessionsTests {
     /// Remembers who was told what.
@@ -19,7 +20,9 @@ import Testing
         _ log: Log
     ) -> DeviceSessions.Subscription {
         sessions.beginSession(device, name: name, sessionsMax: max, replaced: { log.add("\(name ?? "?") replaced") }) {
-            _ in log.add("\(name ?? "?") notified")
+            _ in
+            log.add("\(name ?? "?") notified")
+            return true
         }
     }
 
@@ -36,6 +39,20 @@ import Testing
         #expect(log.all.dropFirst() == ["listener notified", "b notified", "? notified"])
         sessions.unsubscribe(first)
         #expect(sessions.sessionCount(of: device) == 2)
+    }
+
+    @Test("what waits for a listener is offered to one that says so later, and is taken once")
+    func offered() {
+        let (sessions, device, log) = (DeviceSessions(), UUID(), Log())
+        let takes = Mutex(false)
+        let late = sessions.subscribeSelectively(device, isOfferedHeld: false) { _ in takes.withLock { $0 } }
+        let held = sessions.notifyOrHold(device, .attributesDeleted([])) { log.add("taken") }
+        #expect(held != nil)
+        sessions.offerHeld(to: late)
+        #expect(log.all.isEmpty && sessions.heldCount == 1)
+        takes.withLock { $0 = true }
+        for _ in 0..<2 { sessions.offerHeld(to: late) }
+        #expect(log.all == ["taken"] && sessions.heldCount == 0)
     }
 
     @Test("a session ends that of the same name, whatever there is room for")

@@ -89,14 +89,16 @@ public final class DeviceSessions: Sendable {
     ///
     /// - Parameters:
     ///   - device: The device.
+    ///   - isOfferedHeld: Whether it is asked at once about what waits; if not, do so by ``offerHeld(to:)``.
     ///   - handler: Called as a ``Handler``; returns whether it took the notification, and so will tell the device.
     /// - Returns: The listener's place.
     public func subscribeSelectively(
         _ device: UUID,
+        isOfferedHeld: Bool = true,
         _ handler: @escaping @Sendable (DeviceNotification) -> Bool
     ) -> Subscription {
         let (subscription, held) = self.state.withLock { state in
-            (state.add(handler, of: device, session: nil), state.held[device] ?? [])
+            (state.add(handler, of: device, session: nil), isOfferedHeld ? state.held[device] ?? [] : [])
         }
         self.offer(held, to: handler)
         return subscription
@@ -183,6 +185,15 @@ public final class DeviceSessions: Sendable {
         // A listener that came between the two steps above was not asked yet, and one that was asked refuses again.
         guard newer.contains(where: { $0.handler(notification) }), self.withdraw(held) else { return held }
         return nil
+    }
+
+    /// Offers what waits for a listener to one that takes more than it did when it came, such as calls.
+    public func offerHeld(to subscription: Subscription) {
+        let (listener, held) = self.state.withLock { state in
+            let listeners = state.listeners[subscription.device] ?? []
+            return (listeners.first { $0.id == subscription.id }, state.held[subscription.device] ?? [])
+        }
+        if let listener { self.offer(held, to: listener.handler) }
     }
 
     private func offer(_ held: [Held], to handler: @Sendable (DeviceNotification) -> Bool) {
