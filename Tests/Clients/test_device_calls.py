@@ -6,6 +6,7 @@ import json
 import time
 
 import pytest
+import requests
 from tb_rest_client import RestClient
 from tb_rest_client.models import DeviceId
 
@@ -79,6 +80,20 @@ def test_a_device_that_polls_over_http_gets_a_call_that_was_made_before(host, ma
     assert called.result(timeout=TIMEOUT).json() == [1.5, "x"]
 
 
+def test_a_device_that_polls_gets_one_call_at_a_time_and_none_by_a_poll_for_attributes(host, management, device, pool):
+    client = HTTPDevice(host, device["token"])
+    # It is connected, but not to be called.
+    waiting = pool.submit(requests.get, f"{client.base}/attributes/updates", {"timeout": 15_000}, timeout=TIMEOUT)
+    called = [pool.submit(call, management, device, "twoway", {"method": "m", "params": n}) for n in range(2)]
+    for _ in called:
+        request = client.session.get(f"{client.base}/rpc", params={"timeout": 15_000}, timeout=TIMEOUT).json()
+        client.session.post(f"{client.base}/rpc/{request['id']}", json=request["params"], timeout=TIMEOUT)
+    assert [future.result(timeout=TIMEOUT).json() for future in called] == [0, 1]
+    path = f"/api/plugins/telemetry/DEVICE/{device['id']['id']}/SHARED_SCOPE"
+    management.call("POST", path, json={"a": 1})
+    assert waiting.result(timeout=TIMEOUT).json() == {"a": 1}
+
+
 def test_many_calls_at_once_get_each_its_own_answer(host, management, device):
     client = MQTTDevice(host, device["token"], subscriptions=(f"{REQUESTS}+",))
     count = 16
@@ -87,8 +102,8 @@ def test_many_calls_at_once_get_each_its_own_answer(host, management, device):
             pool.submit(call, management, device, "twoway", {"method": "echo", "params": number})
             for number in range(count)
         ]
-        requests = [client.receive() for _ in range(count)]
-        for topic, payload in reversed(requests):
+        asked = [client.receive() for _ in range(count)]
+        for topic, payload in reversed(asked):
             answer = {"echo": json.loads(payload)["params"]}
             client.publish(f"v1/devices/me/rpc/response/{topic.removeprefix(REQUESTS)}", answer)
         assert [future.result().json() for future in called] == [{"echo": number} for number in range(count)]
