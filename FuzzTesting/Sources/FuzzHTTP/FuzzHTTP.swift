@@ -19,7 +19,7 @@ private struct Outcome: Equatable {
         )
         let connections = node.connections()
         let channel = EmbeddedChannel(loop: bench.eventLoop)
-        try HTTPIngress.initialize(channel, node.shared(bench.outlet, connections))
+        try HTTPIngress.initialize(channel, nil, node.shared(bench.outlet, connections))
         channel.connect(to: try SocketAddress(unixDomainSocketPath: "/client"), promise: nil)
         for piece in pieces {
             _ = try? channel.writeInbound(piece)
