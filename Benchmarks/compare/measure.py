@@ -1,0 +1,109 @@
+"""Runs the load generator, takes medians, and prints the table."""
+import dataclasses
+import json
+import pathlib
+import statistics
+import subprocess
+
+from processes import LOAD_CORE, on
+
+COLUMNS = ("CPU µs/op", "× peer", "op/s", "MB/s", "p50 µs", "p99 µs", "MiB")
+
+
+@dataclasses.dataclass
+class Sample:
+    """One run of the load generator."""
+
+    cpu_us: float
+    rate: float
+    megabytes: float
+    p50_us: float
+    p99_us: float
+    seconds: float
+    retries: int
+    memory: float
+
+
+class Load:
+    """The load generator with its options for one server."""
+
+    def __init__(self, binary, protocol, server, port, **options):
+        self.command = [str(binary), "--protocol", protocol, "--port", str(port)]
+        self.server = server
+        for name, value in options.items():
+            for text in value if isinstance(value, list) else [value]:
+                self.command += [f"--{name}"] if text is True else [f"--{name}", str(text)]
+
+    def run(self):
+        command = self.command + ["--processes", ",".join(map(str, self.server.pids))]
+        result = subprocess.run(command, preexec_fn=on(LOAD_CORE), capture_output=True, text=True, timeout=600)
+        if result.returncode != 0:
+            raise SystemExit(f"{' '.join(command)}: {result.stderr}")
+        told = json.loads(result.stdout)
+        count = max(1, told["operations"])
+        return Sample(
+            told["cpu_us"] / count, told["operations"] / told["seconds"], told["bytes"] / told["seconds"] / 1e6,
+            told["p50_us"], told["p99_us"], told["seconds"], told["retries"], self.server.memory(),
+        )
+
+
+def median(samples):
+    return Sample(**{
+        field.name: statistics.median(getattr(sample, field.name) for sample in samples)
+        for field in dataclasses.fields(Sample)
+    })
+
+
+def side_by_side(rounds, *loads):
+    """Medians of each load; all take turns, so that what else the machine does meets all alike."""
+    samples = [[] for _ in loads]
+    for _ in range(rounds):
+        for load, taken in zip(loads, samples):
+            taken.append(load.run())
+    return [median(taken) for taken in samples]
+
+
+def number(value):
+    if value is None:
+        return ""
+    if value >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+class Table:
+    """Prints rows as they are measured, and keeps all for the file."""
+
+    def __init__(self, path):
+        self.file = open(path, "w") if path else None
+
+    def say(self, text=""):
+        print(text, flush=True)
+        if self.file:
+            print(text, file=self.file, flush=True)
+
+    def section(self, title, columns=COLUMNS):
+        self.say(f"\n### {title}\n")
+        self.say("| Work | Server | " + " | ".join(columns) + " |")
+        self.say("|---|---|" + "---:|" * len(columns))
+
+    def row(self, work, server, *cells):
+        self.say(f"| {work} | {server} | " + " | ".join(c if isinstance(c, str) else number(c) for c in cells) + " |")
+
+    def sample(self, work, server, sample, ratio=None):
+        self.row(
+            work, server, sample.cpu_us, ratio if ratio is None else f"**{ratio:.2f}**", sample.rate,
+            sample.megabytes or None, sample.p50_us, sample.p99_us, sample.memory,
+        )
+
+    def compare(self, work, ours, theirs=None, peer=""):
+        self.sample(work, "windlass", ours, theirs and ours.cpu_us / theirs.cpu_us)
+        if theirs:
+            self.sample(work, peer, theirs)
+
+
+def core_name():
+    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return "unknown processor"

@@ -1,0 +1,93 @@
+// A plugin of the benchmarks: a node where messages start that measures its own chain, and one that only lets them pass.
+import FoundationEssentials
+import Glibc
+import NIOCore
+import NodeKit
+
+@c(windlass_plugin_Pump)
+public func plugin() -> UnsafeMutableRawPointer {
+    Plugin(
+        name: "Pump",
+        version: "1.0.0",
+        namespace: "urn:windlass:benchmark",
+        nodes: [PumpNode.self, PassNode.self]
+    ).exported()
+}
+
+/// Lets every message pass.
+struct PassNode: Node {
+    static let descriptor = NodeDescriptor(
+        type: "pass",
+        summary: "Lets every message pass.",
+        relations: [RelationDescriptor(.success, "Always.")]
+    )
+
+    init(configuration: Configuration, services: NodeServices) throws {}
+
+    func process(_ message: Message) async throws -> Emission { .route(message, to: .success) }
+}
+
+/// Sends one message many times over, one after the other, and prints what each took: `pump NANOSECONDS`.
+///
+/// Counts the time that the process was on a processor, so that other processes do not count.
+struct PumpNode: IngressNode {
+    static let descriptor = NodeDescriptor(
+        type: "pump",
+        summary: "Measures what a message takes.",
+        relations: [RelationDescriptor(.success, "Each message.")],
+        attributes: [
+            .integer("count", default: 200_000, in: 1...100_000_000, summary: "How many messages a round has."),
+            .integer("rounds", default: 5, in: 1...1000, summary: "How many rounds are measured, after one that is not."),
+            .string("device", optional: true, summary: "The identifier of a device, whose chunk requests the messages are."),
+        ],
+        variables: [
+            VariableDescriptor("size", "Bytes of a chunk."), VariableDescriptor("battery", "A number."),
+            VariableDescriptor("fw_state", "A text."),
+        ]
+    )
+
+    private let count: Int64
+    private let rounds: Int64
+    private let message: Message
+    private let eventLoop: any EventLoop
+
+    init(configuration: Configuration, services: NodeServices) throws {
+        self.count = configuration.integer("count")
+        self.rounds = configuration.integer("rounds")
+        self.eventLoop = services.eventLoopGroup.next()
+        let device = configuration.stringIfPresent("device").flatMap(UUID.init(uuidString:))
+        self.message = Message(
+            originator: Originator(id: device ?? UUID(), name: "pump", type: "default"),
+            type: "PACKAGE_CHUNK_REQUEST",
+            metadata: [
+                "transport": "mqtt", "packageType": "FIRMWARE", "chunk": .integer(3), "size": .integer(16384),
+                "battery": .integer(70), "fw_state": "DOWNLOADING",
+            ],
+            timestamp: services.now()
+        )
+    }
+
+    func run(_ outlet: any Outlet) async throws {
+        outlet.ready([])
+        let executor = EventLoopTaskExecutor(self.eventLoop)
+        try await withTaskExecutorPreference(executor) {
+            for round in 0...self.rounds {
+                let start = Self.processNanoseconds
+                for _ in 0..<self.count {
+                    if case .failed(let error) = await outlet.send(self.message) { throw error }
+                }
+                let each = Double(Self.processNanoseconds - start) / Double(self.count)
+                if round > 0 { print("pump \(each)") }
+            }
+            print("pump end")
+            fflush(nil)
+        }
+        try await Task.sleep(for: .seconds(3600))
+    }
+
+    private static var processNanoseconds: Int64 {
+        var time = timespec()
+        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time)
+        return Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)
+    }
+}
