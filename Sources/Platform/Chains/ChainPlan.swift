@@ -107,13 +107,12 @@ private struct Journey {
     private var waiting: [(target: Int, message: Message)] = []
 
     mutating func next() -> (target: Int, message: Message)? {
-        guard let next = self.upcoming else { return self.waiting.popLast() }
-        self.upcoming = nil
-        return next
+        // Moved out, as copying a message costs more than all else here.
+        self.upcoming.take() ?? self.waiting.popLast()
     }
 
     /// Takes a message along the links of a relation.
-    mutating func leave(_ step: ChainPlan.Step, _ message: Message, _ relation: Relation) {
+    mutating func leave(_ step: ChainPlan.Step, _ message: consuming Message, _ relation: Relation) {
         if self.reply == nil, let reply = message.reply { self.reply = reply }
         guard let exit = step.exit(relation) else {
             if relation == .failure { self.failUnhandled(step, message) }
@@ -128,16 +127,20 @@ private struct Journey {
     }
 
     /// Takes the messages of an emission to where they go.
-    mutating func leave(_ step: ChainPlan.Step, _ emission: Emission) {
-        if emission.routes.count == 1 {
-            return self.leave(step, emission.routes[0].message, emission.routes[0].relation)
+    mutating func leave(_ step: ChainPlan.Step, _ emission: consuming Emission) {
+        switch emission.content {
+        case .one(let message, let relation): self.leave(step, message, relation)
+        case .several(let routes): self.leave(step, routes)
         }
+    }
+
+    private mutating func leave(_ step: ChainPlan.Step, _ routes: [(message: Message, relation: Relation)]) {
         // Answers and failures count in the order of the routes; branches wait with the next one last.
-        for (message, relation) in emission.routes {
+        for (message, relation) in routes {
             if self.reply == nil, let reply = message.reply { self.reply = reply }
             if relation == .failure, step.exit(relation) == nil { self.failUnhandled(step, message) }
         }
-        for (message, relation) in emission.routes.reversed() {
+        for (message, relation) in routes.reversed() {
             if let exit = step.exit(relation) { self.wait(exit, message) }
         }
     }

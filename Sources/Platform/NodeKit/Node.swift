@@ -77,21 +77,34 @@ public struct Listener: Sendable, Hashable, CustomStringConvertible {
 
 /// Where a message goes from a node.
 public struct Emission: Sendable {
+    /// What ``routes`` tells, with the usual single route at hand without a list.
+    package enum Content: Sendable {
+        case one(Message, Relation)
+        case several([(message: Message, relation: Relation)])
+    }
+
+    package let content: Content
+
     /// Each message with the relation it leaves by, in order.
-    public let routes: [(message: Message, relation: Relation)]
+    public var routes: [(message: Message, relation: Relation)] {
+        switch self.content {
+        case .one(let message, let relation): [(message, relation)]
+        case .several(let routes): routes
+        }
+    }
 
     /// One message by one relation.
-    public static func route(_ message: Message, to relation: Relation) -> Emission {
-        Emission(routes: [(message, relation)])
+    public static func route(_ message: consuming Message, to relation: Relation) -> Emission {
+        Emission(content: .one(message, relation))
     }
 
     /// Several messages, or one by several relations.
     public static func routes(_ routes: [(message: Message, relation: Relation)]) -> Emission {
-        Emission(routes: routes)
+        Emission(content: .several(routes))
     }
 
     /// The message ends here, well: it was taken in and stored, or is of no further interest.
-    public static var end: Emission { Emission(routes: []) }
+    public static var end: Emission { Emission(content: .several([])) }
 }
 
 /// The label on a link.
