@@ -199,6 +199,24 @@ import Testing
         }
     }
 
+    @Test("the last byte is told of once in an interval, and again in a new attempt")
+    func lastByte() async throws {
+        try await Self.withUpdate { _, device, package in
+            let counter = ProgressCounter()
+            #expect(!counter.served(0..<999, of: package, to: device.id))
+            #expect(counter.served(999..<1000, of: package, to: device.id))
+            #expect(counter.drain().map(\.percent) == [100])
+            #expect(!counter.served(0..<1000, of: package, to: device.id))
+            // It is kept for the next time all the same.
+            #expect(counter.beginInterval())
+            #expect(counter.drain().map(\.percent) == [100])
+            #expect(!counter.beginInterval())
+            #expect(counter.served(0..<1000, of: package, to: device.id))
+            counter.forget(device.id, package.type)
+            #expect(counter.served(0..<1000, of: package, to: device.id))
+        }
+    }
+
     @Test("running the store stores what was counted when it ends")
     func flushAtEnd() async throws {
         try await Self.withUpdate { fixture, device, package in

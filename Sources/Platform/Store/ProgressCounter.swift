@@ -21,46 +21,65 @@ final class ProgressCounter: Sendable {
         var type: OtaPackageType
     }
 
-    private let counts = Mutex<[Key: Count]>([:])
+    private struct State {
+        var counts: [Key: Count] = [:]
+        /// Whose last byte was told of since the last interval began.
+        var finished: Set<Key> = []
+    }
+
+    private let state = Mutex(State())
 
     /// Counts bytes.
     ///
     /// Only the furthest byte matters, as devices fetch in order and may fetch a chunk twice.
     ///
-    /// - Returns: Whether the last byte was served for the first time.
+    /// - Returns: Whether the last byte was served, at most once in an interval: a device may fetch it again and again, and
+    ///   what is stored at once costs a commit.
     func served(_ range: Range<Int64>, of package: OtaPackage, to device: DeviceId) -> Bool {
         guard let size = package.dataSize, size > 0, !range.isEmpty, range.upperBound >= 0 else { return false }
         // A package is far smaller than the 90 petabytes at which this would overflow.
         let percent = Int(min(range.upperBound, size).multipliedReportingOverflow(by: 100).partialValue / size)
         let key = Key(device: device, type: package.type)
-        return self.counts.withLock { counts in
+        return self.state.withLock { state in
             var count: Count
-            if let known = counts[key], known.package == package.id {
+            if let known = state.counts[key], known.package == package.id {
                 guard percent > known.percent else { return false }
                 count = known
             } else {
-                guard counts.count < Self.countedMax else { return false }
+                guard state.counts.count < Self.countedMax else { return false }
                 count = Count(device: device, type: package.type, package: package.id, percent: 0)
             }
             count.percent = percent
-            counts[key] = count
-            return percent == 100
+            state.counts[key] = count
+            guard percent == 100, state.finished.count < Self.countedMax else { return false }
+            return state.finished.insert(key).inserted
         }
     }
 
     /// Forgets what was counted, as the device begins anew.
     func forget(_ device: DeviceId, _ type: OtaPackageType) {
-        self.counts.withLock { $0[Key(device: device, type: type)] = nil }
+        let key = Key(device: device, type: type)
+        self.state.withLock { state in
+            state.counts[key] = nil
+            state.finished.remove(key)
+        }
     }
 
     /// Takes all counts away.
     func drain() -> [Count] {
-        self.counts.withLock { counts in
-            defer { counts = [:] }
-            return Array(counts.values)
+        self.state.withLock { state in
+            defer { state.counts = [:] }
+            return Array(state.counts.values)
         }
     }
 
-    /// Whether nothing was counted.
-    var isEmpty: Bool { self.counts.withLock { $0.isEmpty } }
+    /// Begins an interval.
+    ///
+    /// - Returns: Whether anything was counted in the one before that is not stored.
+    func beginInterval() -> Bool {
+        self.state.withLock { state in
+            state.finished.removeAll()
+            return !state.counts.isEmpty
+        }
+    }
 }

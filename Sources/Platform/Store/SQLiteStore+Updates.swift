@@ -141,7 +141,7 @@ extension SQLiteStore: UpdateService {
 
     /// Stores what was counted since the last time.
     func storeProgress() async throws {
-        guard !self.progress.isEmpty else { return }
+        guard self.progress.beginInterval() else { return }
         // Taken away by the writer's thread, so that a count never comes after the report that begins anew.
         try await self.write { [progress] db, _ in try db.store(progress.drain()) }
     }
