@@ -4,6 +4,7 @@ import Glibc
 import NIOCore
 import NodeKit
 
+/// Hands the host the node types.
 @c(windlass_plugin_Pump)
 public func plugin() -> UnsafeMutableRawPointer {
     Plugin(
@@ -37,8 +38,17 @@ struct PumpNode: IngressNode {
         relations: [RelationDescriptor(.success, "Each message.")],
         attributes: [
             .integer("count", default: 200_000, in: 1...100_000_000, summary: "How many messages a round has."),
-            .integer("rounds", default: 5, in: 1...1000, summary: "How many rounds are measured, after one that is not."),
-            .string("device", optional: true, summary: "The identifier of a device, whose chunk requests the messages are."),
+            .integer(
+                "rounds",
+                default: 5,
+                in: 1...1000,
+                summary: "How many rounds are measured, after one that is not."
+            ),
+            .string(
+                "device",
+                optional: true,
+                summary: "The identifier of a device, whose chunk requests the messages are."
+            ),
         ],
         variables: [
             VariableDescriptor("size", "Bytes of a chunk."), VariableDescriptor("battery", "A number."),
