@@ -13,7 +13,7 @@ struct Queue<Element> {
     var count: Int { self.elements.count - self.head }
 
     /// What waits, oldest first.
-    var waiting: some Sequence<Element> { self.elements[self.head...].lazy.compactMap(\.self) }
+    var waiting: some Sequence<Element> { self.elements[self.head...].lazy.compactMap { $0 } }
 
     mutating func append(_ element: Element) { self.elements.append(element) }
 

@@ -1,3 +1,4 @@
+import NIOCore
 public import NodeKit
 import OTA
 
@@ -46,7 +47,6 @@ public struct ChunkServeNode: Node {
         let found = try message.lookedUpPackage()
         do {
             let reply = try self.reply(to: message, with: found)
-            if !reply.range.isEmpty { self.updates.served(reply.range, of: found.package, to: message.device) }
             return .route(message.replying(.content(reply)), to: .success)
         } catch {
             return .route(message.replying(.refused(error)), to: "Refused")
@@ -65,7 +65,7 @@ public struct ChunkServeNode: Node {
             throw NodeError(.badRequest, "a chunk of \(size) bytes is more than the \(limit) allowed; ask for less")
         }
         var reply = ContentReply(
-            content: content,
+            content: ServedContent(content: content, package: found, device: message.device, updates: self.updates),
             range: 0..<content.size,
             fileName: package.fileName,
             contentType: package.contentType,
@@ -91,5 +91,24 @@ public struct ChunkServeNode: Node {
         }
         guard number >= 0 else { throw NodeError(.badRequest, "'\(key)' is negative: \(value.text)") }
         return number
+    }
+}
+
+/// The bytes of a package for one device; what is read counts as served.
+///
+/// Counted here and not when the reply is set: a whole package is read piece by piece as the device takes it, over CoAP with a
+/// request for each block.
+private struct ServedContent: Content {
+    let content: any Content
+    let package: EffectivePackage
+    let device: DeviceId
+    let updates: any UpdateService
+
+    var size: Int64 { self.content.size }
+
+    func read(_ range: Range<Int64>) async throws -> ByteBuffer {
+        let bytes = try await self.content.read(range)
+        self.updates.served(range, of: self.package.package, to: self.device)
+        return bytes
     }
 }

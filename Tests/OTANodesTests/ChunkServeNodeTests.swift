@@ -95,9 +95,18 @@ import Testing
         #expect(try await content.content.read(content.range).readableBytes == 4)
     }
 
-    @Test func `counts what it serves`() async throws {
-        for chunk in 0...3 { _ = try await self.serve(["size": 4, "chunk": .integer(Int64(chunk))]) }
+    @Test func `counts what is read, and not what is only offered`() async throws {
+        for chunk in 0...3 {
+            let reply = try #require(
+                try await self.serve(["size": 4, "chunk": .integer(Int64(chunk))]).message.content
+            )
+            if !reply.range.isEmpty { _ = try await reply.content.read(reply.range) }
+        }
         #expect(self.store.look { $0.served } == [0..<4, 4..<8, 8..<10])
+        let whole = try #require(try await self.serve([:]).message.content)
+        #expect(whole.range == 0..<10 && self.store.look { $0.served.count } == 3)
+        for piece in [0..<3, 3..<10] as [Range<Int64>] { _ = try await whole.content.read(piece) }
+        #expect(self.store.look { $0.served.suffix(2) } == [0..<3, 3..<10])
     }
 
     @Test func `a package that is fetched elsewhere is not found here`() async throws {
