@@ -315,7 +315,10 @@ final class ConnectionHandler: ChannelDuplexHandler {
     /// Reads on if that was held back and is wanted again.
     func resumeReading() {
         guard !self.isShuttingDown else { return }
+        let hasUnread = self.unread != nil
         self.decode()
+        // What was answered just now is not followed by the end of a read, which flushes otherwise.
+        if hasUnread { self.context?.flush() }
         guard self.isReadPending, self.session.isReadingWanted, let context = self.context else { return }
         self.isReadPending = false
         // The client was not heard because it was not listened to.

@@ -47,6 +47,25 @@ import Testing
         }
     }
 
+    @Test("packets that come together with CONNECT are answered without another one", arguments: Self.versions)
+    func together(version: ProtocolVersion) async throws {
+        try await TestServer.run { server in
+            let client = try await server.client(version)
+            let filter = SubscribePacket.Subscription(filter: "v1/devices/me/attributes", qos: .atLeastOnce)
+            client.send(
+                .connect(ConnectPacket(version: version, clientId: "any", userName: TestServer.token)),
+                .subscribe(SubscribePacket(packetId: 1, subscriptions: [filter])),
+                .pingreq
+            )
+            #expect(Self.code(try await client.next()) == 0)
+            guard case .suback(let suback) = try await client.next() else {
+                throw NodeError(.internalError, "no SUBACK")
+            }
+            #expect(suback.packetId == 1)
+            #expect(try await client.next() == .pingresp)
+        }
+    }
+
     @Test(
         "a client that no device is has the code of its version, and the connection ends",
         arguments: [
