@@ -153,7 +153,11 @@ final class DirectoryLock: Sendable {
         self.file = file
     }
 
-    deinit { posixClose(self.file) }
+    deinit {
+        // Closing alone would leave the lock with a child that was forked just now and has not begun its own program yet.
+        flock(self.file, LOCK_UN)
+        posixClose(self.file)
+    }
 }
 
 /// Runs what waits for a disk or computes long on a thread where that harms nobody.
