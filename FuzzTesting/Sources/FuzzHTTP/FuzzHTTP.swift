@@ -19,7 +19,7 @@ private struct Outcome: Equatable {
         )
         let connections = node.connections()
         let channel = EmbeddedChannel(loop: bench.eventLoop)
-        try HTTPIngress.initialize(channel, nil, node.shared(bench.outlet, connections))
+        try HTTPIngress.initialize(channel, node.shared(bench.outlet, connections))
         channel.connect(to: try SocketAddress(unixDomainSocketPath: "/client"), promise: nil)
         for piece in pieces {
             _ = try? channel.writeInbound(piece)
@@ -37,6 +37,21 @@ private struct Outcome: Equatable {
         precondition(connections.bufferedBytes == 0, "\(connections.bufferedBytes) bytes are still counted")
         precondition(bench.listenersCount == 0, "someone still listens")
     }
+
+    /// The answers, with one word in place of a last one that refuses what is no request.
+    ///
+    /// Which of its faults is found first depends on how the bytes come: whether it is malformed or too large.
+    var answersBeforeRefusal: String {
+        let text = String(buffer: self.answers)
+        for status in ["400 Bad Request", "431 Request Header Fields Too Large"] {
+            let parts = text.split(separator: "HTTP/1.1 \(status)\r\n", omittingEmptySubsequences: false)
+            guard parts.count > 1, let last = parts.last, !last.contains("HTTP/1.1 "),
+                last.contains("Connection: close\r\n")
+            else { continue }
+            return text.dropLast(last.count + "HTTP/1.1 \(status)\r\n".count) + "refused"
+        }
+        return text
+    }
 }
 
 /// Sends the bytes to a connection at once and in pieces: what is answered does not depend on how they come, and nothing
@@ -53,7 +68,7 @@ public func fuzz(_ start: UnsafeRawPointer?, _ count: Int) -> CInt {
             "in pieces of \(size): \(cut.messages) in place of \(whole.messages)"
         )
         precondition(
-            whole.answers == cut.answers,
+            whole.answersBeforeRefusal == cut.answersBeforeRefusal,
             "in pieces of \(size): \(String(buffer: cut.answers)) in place of \(String(buffer: whole.answers))"
         )
     } catch {
