@@ -222,9 +222,10 @@ class Mosquitto(Client):
     def _listening(self, filter, change, *options):
         """Has something changed while one message is waited for; returns its topic and payload."""
         command = self._command("mosquitto_sub", "-t", filter, "-q", "1", "-C", "1", "-d", "-F", "%t %p", *options)
-        # A line at a time, and not for ever.
-        command = ["stdbuf", "-oL", *command, "-W", str(TIMEOUT)]
+        command = ["stdbuf", "-oL", *command]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+            watchdog = threading.Timer(TIMEOUT, process.kill)
+            watchdog.start()
             try:
                 for line in process.stdout:
                     if line.startswith("Subscribed"):
@@ -234,7 +235,10 @@ class Mosquitto(Client):
                         return topic, payload
                 raise AssertionError("mosquitto_sub ended without a message")
             finally:
-                process.terminate()
+                # Not terminate(): on SIGTERM and SIGALRM mosquitto_sub disconnects within the signal's handler, and if it
+                # is just doing so by itself, it waits for its own lock for ever.
+                watchdog.cancel()
+                process.kill()
 
     def pushed(self, change):
         return json.loads(self._listening(SHARED, change)[1])
