@@ -41,6 +41,10 @@ struct CoAPResponder: Sendable {
                 let refusal = CoAPResponse.later(.tooManyRequests, seconds: CoAPHandler.rateMaxAge)
                 return handler.value.respond(refusal, to: asked, isRefusal: true)
             }
+            if let fault = try await self.authenticator.transport(of: device).fault(for: .coap) {
+                let refusal = CoAPResponse(.internalServerError, diagnostic: fault)
+                return handler.value.respond(refusal, to: asked, isRefusal: true)
+            }
             let source = Source(device: device, asked: asked, handler: handler)
             if request.method == .get {
                 (response, observer) = try await self.get(request, resource.kind, source)

@@ -25,7 +25,11 @@ extension ConnectionHandler {
             guard let device = try await self.findDevice(connect, certificate) else {
                 return self.refusal(of: connect, hasCertificate: certificate != nil)
             }
-            return await self.accept(device, connect)
+            let transport = try await self.services.authenticator.transport(of: device)
+            if let fault = transport.fault(for: .mqtt) {
+                return self.session.refused(.serverUnavailable, explanation: fault)
+            }
+            return await self.accept(device, connect, ProfileTopics(transport))
         } catch {
             let explanation = "the credentials could not be checked: \(NodeError(wrapping: error))"
             return self.session.refused(.serverUnavailable, explanation: explanation, isTold: false)
@@ -90,7 +94,11 @@ extension ConnectionHandler {
         return try await find()?.id == device.id ? device : nil
     }
 
-    private func accept(_ device: Originator, _ connect: ConnectPacket) async -> [Session.Action] {
+    private func accept(
+        _ device: Originator,
+        _ connect: ConnectPacket,
+        _ profileTopics: ProfileTopics?
+    ) async -> [Session.Action] {
         guard let handle = self.handle else { return [] }
         let assigned = "windlass-\(device.id.uuidString.lowercased())-\(handle.id)"
         let clientId = connect.clientId.isEmpty ? assigned : connect.clientId
@@ -117,8 +125,18 @@ extension ConnectionHandler {
             self.key = key
             handle.isKept.store(true, ordering: .relaxed)
         }
-        self.peer = .device(DeviceRequests(device: device, services: self.services))
-        let actions = self.session.authenticated(assignedClientId: assigned, resuming: state)
+        self.peer = .device(
+            DeviceRequests(
+                device: device,
+                services: self.services,
+                acknowledgesBadPayloads: profileTopics?.acknowledgesBadPayloads ?? false
+            )
+        )
+        let actions = self.session.authenticated(
+            assignedClientId: assigned,
+            profileTopics: profileTopics,
+            resuming: state
+        )
         self.noteInterests()
         self.watchSilence()
         return actions

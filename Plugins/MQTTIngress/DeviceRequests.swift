@@ -75,11 +75,14 @@ extension ReasonCode {
 final class DeviceRequests {
     let device: Originator
     private let services: ConnectionServices
+    /// Whether a payload that makes no sense is acknowledged in MQTT 3.1.1, as the device's profile may say.
+    private let acknowledgesBadPayloads: Bool
     private var downloads = Downloads()
 
-    init(device: Originator, services: ConnectionServices) {
+    init(device: Originator, services: ConnectionServices, acknowledgesBadPayloads: Bool = false) {
         self.device = device
         self.services = services
+        self.acknowledgesBadPayloads = acknowledgesBadPayloads
     }
 
     /// Carries a request out.
@@ -95,11 +98,11 @@ final class DeviceRequests {
         do throws(NodeError) {
             switch request.topic {
             case .telemetry:
-                return try await self.post(.postTelemetryRequest, try Self.json(request.payload))
+                return try await self.post(.postTelemetryRequest, try Self.json(request.payload), Self.topic(request))
             case .attributes:
                 let values = try Self.json(request.payload)
                 guard values.object != nil else { throw NodeError(.badRequest, "attributes must be an object") }
-                return try await self.post(.postAttributesRequest, values)
+                return try await self.post(.postAttributesRequest, values, Self.topic(request))
             case .rpcResponse(let id):
                 let data = try Self.json(request.payload)
                 return try await self.post(.toServerRPCResponse, data, [(MessageKey.requestId, .integer(id))])
@@ -116,8 +119,15 @@ final class DeviceRequests {
             case .unknown: return .ignored(.topicNameInvalid, "a message came on a topic that has no meaning")
             }
         } catch {
-            return .failure(error)
+            var answer = Answer.failure(error)
+            answer.outcome.isTolerable = error.code == .badRequest && self.acknowledgesBadPayloads
+            return answer
         }
+    }
+
+    /// Where a report came, for chains of profiles that have topics of their own.
+    private static func topic(_ request: Session.Request) -> [(String, JSON)] {
+        request.topicName.map { [(MessageKey.mqttTopic, .string($0))] } ?? []
     }
 
     /// Tells the chain that the device's session began or ended; nobody waits for an answer.

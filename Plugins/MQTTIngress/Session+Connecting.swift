@@ -33,17 +33,20 @@ extension Session {
     ///
     /// - Parameters:
     ///   - assignedClientId: The identifier for a client that has none.
+    ///   - profileTopics: The topics of the device's profile, if it has its own.
     ///   - kept: What is there of a session that this connection goes on with, if it does.
     ///   - isProvisioning: Whether the client wants to be made a device.
     /// - Returns: The acceptance, and what the session that was kept and the packets that waited lead to.
     mutating func authenticated(
         assignedClientId: @autoclosure () -> String,
+        profileTopics: ProfileTopics? = nil,
         resuming kept: SessionState? = nil,
         isProvisioning: Bool = false
     ) -> [Action] {
         guard case .authenticating(let connect, let early) = self.phase else { return [] }
         self.phase = .connected
         self.keepAliveSeconds = connect.keepAlive
+        self.profileTopics = profileTopics
         if isProvisioning { self.expirySeconds = 0 }
         // MQTT 3.1 has no flag for it.
         let isSessionPresent = kept != nil && connect.version != .v3_1
@@ -60,8 +63,9 @@ extension Session {
             self.state.resume()
             actions += self.sendWaiting()
         }
+        self.state.updatesTopic = profileTopics?.updates
         if let will = connect.will, !isProvisioning {
-            self.will = Will(will)
+            self.will = Will(will, profileTopics)
             if self.will == nil { actions.append(.note("a will on a topic that reports nothing is ignored")) }
         }
         for packet in early { actions += self.received(packet) }

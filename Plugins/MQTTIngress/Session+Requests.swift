@@ -30,7 +30,8 @@ extension Session {
             Request(
                 qos: publish.qos,
                 packetId: publish.packetId,
-                topic: DeviceTopic(topic),
+                topic: self.profileTopics?.meaning(of: topic) ?? DeviceTopic(topic),
+                topicName: self.profileTopics == nil ? nil : topic,
                 payload: publish.payload
             )
         )

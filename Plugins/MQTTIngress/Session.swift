@@ -28,6 +28,8 @@ struct Session {
         var qos: QoS
         var packetId: UInt16?
         var topic: DeviceTopic
+        /// The topic's name, if the device's profile has topics of its own.
+        var topicName: String?
         var payload: ByteBuffer
     }
 
@@ -51,6 +53,8 @@ struct Session {
     var wantsProblemInformation = true
     /// How long the session outlives the connection, in seconds; 0 means that it ends with it.
     var expirySeconds: UInt32 = 0
+    /// The topics of the device's profile, if it has its own.
+    var profileTopics: ProfileTopics?
     /// What the device wants to be published if it goes without a word.
     var will: Will?
     /// The topics that the client gave a number, by that number less one (MQTT 5 §3.3.2.3.4).

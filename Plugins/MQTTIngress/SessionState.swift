@@ -21,6 +21,8 @@ struct SessionState: Sendable {
     }
 
     var subscriptions: [Subscription] = []
+    /// Where the client is told of attributes rather than on the usual topics, if its profile says so.
+    var updatesTopic: String?
     var inFlight: [InFlight] = []
     /// Messages that wait for room in the window, or for the client to come back.
     var waiting = Queue<PublishPacket>()
@@ -37,16 +39,20 @@ struct SessionState: Sendable {
         return highest
     }
 
-    /// The message that tells the client what happened, on the first of the three forms of its topic that it subscribed to;
-    /// `nil` if it subscribed to none.
+    /// The message that tells the client what happened, on the first of its topics that it subscribed to: that of the profile,
+    /// then the three usual forms; `nil` if it subscribed to none.
     func message(for notification: DeviceNotification) -> PublishPacket? {
         switch notification {
         case .attributesUpdated(let values):
-            values.isEmpty ? nil : self.message(JSON.object(values)) { $0.attributes }
+            values.isEmpty ? nil : self.message(JSON.object(values), on: self.attributesTopics)
         case .attributesDeleted(let names):
-            names.isEmpty ? nil : self.message(["deleted": .array(names.map(JSON.string))]) { $0.attributes }
+            names.isEmpty
+                ? nil : self.message(["deleted": .array(names.map(JSON.string))], on: self.attributesTopics)
         case .rpcRequest(let id, let method, let params):
-            self.message(["method": .string(method), "params": params]) { $0.rpcRequest(id) }
+            self.message(
+                ["method": .string(method), "params": params],
+                on: DeviceTopic.Family.allCases.map { $0.rpcRequest(id) }
+            )
         case .credentialsRevoked: nil
         }
     }
@@ -56,8 +62,12 @@ struct SessionState: Sendable {
         DeviceTopic.Family.allCases.contains { self.subscribedQoS(for: $0.rpcRequest(0)) != nil }
     }
 
-    private func message(_ message: JSON, on topic: (DeviceTopic.Family) -> String) -> PublishPacket? {
-        for topic in DeviceTopic.Family.allCases.map(topic) {
+    private var attributesTopics: [String] {
+        (self.updatesTopic.map { [$0] } ?? []) + DeviceTopic.Family.allCases.map(\.attributes)
+    }
+
+    private func message(_ message: JSON, on topics: [String]) -> PublishPacket? {
+        for topic in topics {
             guard let qos = self.subscribedQoS(for: topic) else { continue }
             return PublishPacket(qos: qos, topic: topic, payload: message.bytes)
         }

@@ -11,13 +11,19 @@ struct Will: Hashable, Sendable {
     var delaySeconds: UInt32
 
     /// Takes a will that means something; `nil` if it does not.
-    init?(_ will: ConnectPacket.Will) {
-        let topic = DeviceTopic(will.topic)
+    init?(_ will: ConnectPacket.Will, _ profileTopics: ProfileTopics? = nil) {
+        let topic = profileTopics?.meaning(of: will.topic) ?? DeviceTopic(will.topic)
         switch topic {
         case .telemetry, .attributes: break
         default: return nil
         }
-        self.request = Session.Request(qos: .atMostOnce, packetId: nil, topic: topic, payload: will.payload)
+        self.request = Session.Request(
+            qos: .atMostOnce,
+            packetId: nil,
+            topic: topic,
+            topicName: profileTopics == nil ? nil : will.topic,
+            payload: will.payload
+        )
         self.delaySeconds = UInt32(clamping: will.properties.number(.willDelayInterval) ?? 0)
     }
 }

@@ -322,4 +322,23 @@ struct DiscoveryTests {
             #expect(try await peer.ask(.get, "/.well-known/core", options: links).code == .content)
         }
     }
+
+    @Test(
+        "a device whose profile is for another transport gets 5.00 with a sentence",
+        arguments: [
+            ("DEFAULT", CoAPCode.content), ("COAP", .content), ("MQTT", .internalServerError),
+            ("LWM2M", .internalServerError), ("SNMP", .internalServerError),
+        ]
+    )
+    func profileTransport(kind: String, code: CoAPCode) async throws {
+        try await TestNode.run(answer: chain()) { node in
+            let answer = try await node.peer().ask(.get, "/api/v1/\(kind)/attributes")
+            #expect(answer.code == code)
+            guard code == .internalServerError else { return }
+            #expect(
+                answer.payload.text == "the device's profile has the transport type \(kind), not COAP or DEFAULT"
+            )
+            #expect(node.outlet.sent.isEmpty)
+        }
+    }
 }

@@ -35,7 +35,7 @@ extension ByteBuffer {
     var text: String { String(buffer: self) }
 }
 
-/// Knows two devices by their access tokens.
+/// Knows two devices by their access tokens, and some whose profiles are for one transport.
 struct TestAuthenticator: DeviceAuthenticator {
     static let first = Originator(id: UUID(), name: "first", type: "default")
     static let second = Originator(id: UUID(), name: "second", type: "default")
@@ -44,8 +44,17 @@ struct TestAuthenticator: DeviceAuthenticator {
         switch accessToken {
         case "T1": Self.first
         case "T2": Self.second
-        default: nil
+        default: ProfileTransport.Kind(rawValue: accessToken).map(Self.ofProfile)
         }
+    }
+
+    /// A device that has the name of its profile's transport as its access token.
+    private static func ofProfile(_ kind: ProfileTransport.Kind) -> Originator {
+        Originator(id: UUID(), name: kind.rawValue, type: kind.rawValue)
+    }
+
+    func transport(of device: Originator) async throws -> ProfileTransport {
+        ProfileTransport(kind: ProfileTransport.Kind(rawValue: device.type) ?? .default)
     }
 
     func device(clientId: String, userName: String?, password: String?) async throws -> Originator? { nil }

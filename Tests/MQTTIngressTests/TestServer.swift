@@ -119,10 +119,16 @@ final class TestDevices: DeviceAuthenticator {
         TestServer.token: TestServer.device, "OTHER": Originator(id: UUID(), name: "other", type: "default"),
     ])
     private let failure: NodeError?
+    private let transport: ProfileTransport
     /// Devices by certificate.
     private let certificates = Mutex<[[UInt8]: Originator]>([:])
 
-    init(failure: NodeError? = nil) { self.failure = failure }
+    init(failure: NodeError? = nil, transport: ProfileTransport = .any) {
+        self.failure = failure
+        self.transport = transport
+    }
+
+    func transport(of device: Originator) async throws -> ProfileTransport { self.transport }
 
     func remove(_ token: String) { self.state.withLock { $0[token] = nil } }
 

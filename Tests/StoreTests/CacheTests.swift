@@ -69,4 +69,26 @@ import Testing
             }
         }
     }
+
+    @Test("how a device may connect follows its profile at once")
+    func transport() async throws {
+        try await StoreFixture.with { fixture in
+            let store = fixture.store
+            var profile = try await fixture.profile()
+            let other = try await store.saveDeviceProfile(
+                DeviceProfile(name: "other", settings: ["transportType": "COAP"])
+            )
+            var device = try await fixture.device(in: profile.id)
+            let originator = Originator(id: device.id.uuid, name: device.name, type: profile.name)
+            #expect(try await store.transport(of: originator) == .any)
+            profile.settings = ["transportType": "LWM2M"]
+            profile = try await store.saveDeviceProfile(profile)
+            #expect(try await store.transport(of: originator) == ProfileTransport(kind: .lwm2m))
+            device.deviceProfileId = other.id
+            device = try await store.saveDevice(device, accessToken: nil)
+            #expect(try await store.transport(of: originator) == ProfileTransport(kind: .coap))
+            try await store.deleteDevice(device.id)
+            #expect(try await store.transport(of: originator) == .any)
+        }
+    }
 }

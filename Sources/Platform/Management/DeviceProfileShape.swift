@@ -97,6 +97,7 @@ extension DeviceProfile {
             data["provisionConfiguration"] = .object(rest)
             settings["profileData"] = .object(data)
         }
+        if let fault = ProfileTransport.fault(in: .object(settings)) { throw APIError.badRequest(fault) }
         self.init(
             id: existing?.id ?? .random(),
             createdTime: existing?.createdTime ?? now,

@@ -76,8 +76,10 @@ public struct DeviceProfile: Sendable, Hashable {
     public var softwareId: OtaPackageId?
     /// How devices without credentials may become devices of this profile.
     public var provisioning: ProfileProvisioning
-    /// Members of the REST API's form that Windlass does not act on (`transportType`, `profileData`, …), kept as they are.
+    /// Members of the REST API's form that are no fields here (`transportType`, `profileData`, …), kept as they are.
     public var settings: JSON
+    /// How its devices may connect.
+    public var transport: ProfileTransport { ProfileTransport(settings: self.settings) }
 
     /// Describes a profile that is not saved yet.
     public init(

@@ -47,6 +47,8 @@ public enum MessageKey {
     public static let expirationTime = "expirationTime"
     /// The transport a device message came over: `http`, `mqtt` or `coap`.
     public static let transport = "transport"
+    /// The MQTT topic of a report, if the device's profile has topics of its own.
+    public static let mqttTopic = "mqttTopic"
 }
 
 extension MessageKey {
@@ -66,6 +68,10 @@ extension MessageKey {
         VariableDescriptor(Self.sharedKeys, "Of a request for attributes: names of shared attributes."),
         VariableDescriptor(Self.method, "Of a call: the method."),
         VariableDescriptor(Self.requestId, "Of a call or its answer: its identifier."),
+        VariableDescriptor(
+            Self.mqttTopic,
+            "Of a report over MQTT, if the device's profile has topics of its own: the topic."
+        ),
     ]
 }
 

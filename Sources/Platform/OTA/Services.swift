@@ -131,11 +131,16 @@ public protocol DeviceAuthenticator: Sendable {
     ///
     /// That the peer has its private key is the caller's to make sure.
     func device(certificate: [UInt8]) async throws -> Originator?
+    /// How the profile of a device lets it connect; ``ProfileTransport/any`` if there is no such device.
+    func transport(of device: Originator) async throws -> ProfileTransport
 }
 
 extension DeviceAuthenticator {
     /// Knows no device by a certificate.
     public func device(certificate: [UInt8]) async throws -> Originator? { nil }
+
+    /// Lets devices connect as they like.
+    public func transport(of device: Originator) async throws -> ProfileTransport { .any }
 }
 
 /// Attributes of devices.

@@ -8,10 +8,12 @@ struct Effects {
     var credentials: [String] = []
     /// Whether any credentials may lead to a device with another name or type.
     var allCredentials = false
-    /// Devices whose effective package may be another.
+    /// Devices whose effective package or transport may be another.
     var devices: [DeviceId] = []
     /// Whether the effective package of any device may be another.
     var allDevices = false
+    /// Whether the transport of any device may be another.
+    var allTransports = false
     /// Packages that are not what they were.
     var packages: [OtaPackageId] = []
     /// Names of files with the bytes of packages that may have lost their last package; looked at after a failure too.

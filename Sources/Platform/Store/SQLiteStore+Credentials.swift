@@ -64,6 +64,21 @@ extension SQLiteStore: DeviceAuthenticator {
         return known.device
     }
 
+    /// How the profile of a device lets it connect.
+    public func transport(of device: Originator) async throws -> ProfileTransport {
+        if let known = self.caches.transport(of: device.id) { return known }
+        let version = self.caches.version
+        let found = try await self.read { db in
+            try db.row(
+                "SELECT p.settings FROM device d JOIN device_profile p ON p.id = d.device_profile_id WHERE d.id = ?",
+                [device.id]
+            ).map { ProfileTransport(settings: try JSON(stored: $0["settings"])) }
+        }
+        guard let transport = found else { return .any }
+        self.caches.keep(transport, for: device.id, readAt: version)
+        return transport
+    }
+
     private func credentials(_ id: String) async throws -> KnownCredentials? {
         guard !id.isEmpty else { return nil }
         if let known = self.caches.credentials(id) { return known }

@@ -83,6 +83,7 @@ extension SQLiteStore {
             try db.update(saved)
             // The type of an originator is the name of its profile.
             if old.name != saved.name { effects.allCredentials = true }
+            if old.transport != saved.transport { effects.allTransports = true }
             for type in OtaPackageType.allCases where saved.packageId(of: type) != old.packageId(of: type) {
                 try db.assign(saved.packageId(of: type), type: type, to: .profile(saved.id), at: now)
                 effects.allDevices = true

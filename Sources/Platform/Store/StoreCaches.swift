@@ -1,3 +1,4 @@
+import FoundationEssentials
 import NodeKit
 import OTA
 import Synchronization
@@ -70,6 +71,7 @@ final class StoreCaches: Sendable {
         var version: UInt64 = 0
         var credentials = BoundedCache<String, KnownCredentials>(limit: StoreCaches.credentialsMax)
         var effective = BoundedCache<DevicePackage, OtaPackageId?>(limit: StoreCaches.effectivePackagesMax)
+        var transports = BoundedCache<UUID, ProfileTransport>(limit: StoreCaches.credentialsMax)
         var packages = BoundedCache<OtaPackageId, EffectivePackage>(limit: StoreCaches.openPackagesMax)
     }
 
@@ -85,6 +87,17 @@ final class StoreCaches: Sendable {
     func keep(_ credentials: KnownCredentials, as id: String, readAt version: UInt64) {
         self.state.withLock { state in
             if state.version == version { state.credentials.insert(credentials, forKey: id) }
+        }
+    }
+
+    /// How a device may connect.
+    func transport(of device: UUID) -> ProfileTransport? {
+        self.state.withLock { $0.transports.value(forKey: device) }
+    }
+
+    func keep(_ transport: ProfileTransport, for device: UUID, readAt version: UInt64) {
+        self.state.withLock { state in
+            if state.version == version { state.transports.insert(transport, forKey: device) }
         }
     }
 
@@ -115,7 +128,8 @@ final class StoreCaches: Sendable {
 
     func forget(_ effects: Effects) {
         guard
-            effects.allCredentials || effects.allDevices || !effects.credentials.isEmpty || !effects.devices.isEmpty
+            effects.allCredentials || effects.allDevices || effects.allTransports || !effects.credentials.isEmpty
+                || !effects.devices.isEmpty
                 || !effects.packages.isEmpty
         else { return }
         self.state.withLock { state in
@@ -123,7 +137,9 @@ final class StoreCaches: Sendable {
             if effects.allCredentials { state.credentials.removeAll() }
             for id in effects.credentials { state.credentials.remove(id) }
             if effects.allDevices { state.effective.removeAll() }
+            if effects.allTransports { state.transports.removeAll() }
             for device in effects.devices {
+                state.transports.remove(device.uuid)
                 for type in OtaPackageType.allCases {
                     state.effective.remove(DevicePackage(device: device, type: type))
                 }
