@@ -181,6 +181,7 @@ final class TestPackages: OtaPackageService {
         _ type: OtaPackageType
     ) async throws -> OtaPackage? { throw Self.notUsed }
     func findOtaPackages(
+        of tenant: TenantId,
         deviceProfileId: DeviceProfileId?,
         type: OtaPackageType?,
         hasData: Bool?,

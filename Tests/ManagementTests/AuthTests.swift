@@ -181,13 +181,18 @@ import Testing
         }
     }
 
-    @Test func aUserWhoIsNoAdministratorMayDoNothing() async throws {
+    @Test func aUserWhoIsDisabledMayDoNothing() async throws {
         try await TestServer.run { server in
             server.services.state.withLock { state in
-                for id in state.users.keys { state.users[id]?.authority = "CUSTOMER_USER" }
+                for id in state.users.keys { state.users[id]?.isEnabled = false }
             }
-            try (try await server.get("/api/auth/user"))
-                .expectError(403, 20, "You don't have permission to perform this operation!")
+            try (try await server.get("/api/auth/user")).expectError(401, 10, "User account is not active")
+            let body: JSON = ["username": .string(TestServer.userName), "password": .string(TestServer.password)]
+            let right = try await server.send(.POST, "/api/auth/login", json: body, token: nil)
+            try right.expectError(401, 10, "User account is not active")
+            let guessed: JSON = ["username": .string(TestServer.userName), "password": "guessed"]
+            let wrong = try await server.send(.POST, "/api/auth/login", json: guessed, token: nil)
+            try wrong.expectError(401, 10, "Invalid username or password")
         }
     }
 

@@ -5,7 +5,7 @@ import Synchronization
 
 /// All services that the API needs, in memory, with just enough rules to see that the API passes things on.
 final class FakeServices: OtaPackageService, DeviceService, AttributesService, TimeseriesService, UpdateService,
-    UserService
+    TenantService, UserService
 {
     struct State {
         var packages: [OtaPackageId: OtaPackage] = [:]
@@ -17,6 +17,7 @@ final class FakeServices: OtaPackageService, DeviceService, AttributesService, T
         var points: [DeviceId: [TimeseriesEntry]] = [:]
         var records: [UpdateRecord] = []
         var history: [UpdateHistoryEntry] = []
+        var tenants: [TenantId: Tenant] = [.main: Tenant(id: .main, title: "Tenant")]
         var users: [UserId: User] = [:]
         /// What the next call of a service throws.
         var failure: NodeError?
@@ -42,6 +43,7 @@ final class FakeServices: OtaPackageService, DeviceService, AttributesService, T
         registry.register(self, as: (any AttributesService).self)
         registry.register(self, as: (any TimeseriesService).self)
         registry.register(self, as: (any UpdateService).self)
+        registry.register(self, as: (any TenantService).self)
         registry.register(self, as: (any UserService).self)
         registry.register(self.calls, as: DeviceCalls.self)
         return registry
@@ -91,6 +93,7 @@ final class FakeServices: OtaPackageService, DeviceService, AttributesService, T
     ) async throws -> OtaPackage? { nil }
 
     func findOtaPackages(
+        of tenant: TenantId,
         deviceProfileId: DeviceProfileId?,
         type: OtaPackageType?,
         hasData: Bool?,
@@ -98,7 +101,8 @@ final class FakeServices: OtaPackageService, DeviceService, AttributesService, T
     ) async throws -> Page<OtaPackage> {
         let all = self.state.withLock { state in
             state.packages.values.filter {
-                (deviceProfileId == nil || $0.deviceProfileId == deviceProfileId) && (type == nil || $0.type == type)
+                $0.tenantId == tenant && (deviceProfileId == nil || $0.deviceProfileId == deviceProfileId)
+                    && (type == nil || $0.type == type)
                     && (hasData == nil || $0.hasData == hasData)
             }
         }
@@ -131,13 +135,19 @@ final class FakeServices: OtaPackageService, DeviceService, AttributesService, T
         return self.state.withLock { $0.devices[id] }
     }
 
-    func findDeviceByName(_ name: String) async throws -> Device? {
-        self.state.withLock { $0.devices.values.first { $0.name == name } }
+    func findDeviceByName(_ name: String, of tenant: TenantId) async throws -> Device? {
+        self.state.withLock { $0.devices.values.first { $0.name == name && $0.tenantId == tenant } }
     }
 
-    func findDevices(deviceProfileId: DeviceProfileId?, page: PageLink) async throws -> Page<Device> {
+    func findDevices(
+        of tenant: TenantId,
+        deviceProfileId: DeviceProfileId?,
+        page: PageLink
+    ) async throws -> Page<Device> {
         let all = self.state.withLock { state in
-            state.devices.values.filter { deviceProfileId == nil || $0.deviceProfileId == deviceProfileId }
+            state.devices.values.filter {
+                $0.tenantId == tenant && (deviceProfileId == nil || $0.deviceProfileId == deviceProfileId)
+            }
         }
         return Self.page(all.sorted { $0.name < $1.name }, page)
     }
@@ -188,16 +198,17 @@ final class FakeServices: OtaPackageService, DeviceService, AttributesService, T
         self.state.withLock { $0.profiles[id] }
     }
 
-    func findDeviceProfileByName(_ name: String) async throws -> DeviceProfile? {
-        self.state.withLock { $0.profiles.values.first { $0.name == name } }
+    func findDeviceProfileByName(_ name: String, of tenant: TenantId) async throws -> DeviceProfile? {
+        self.state.withLock { $0.profiles.values.first { $0.name == name && $0.tenantId == tenant } }
     }
 
-    func defaultDeviceProfile() async throws -> DeviceProfile {
+    func defaultDeviceProfile(of tenant: TenantId) async throws -> DeviceProfile {
         self.state.withLock { state in state.profiles.values.first(where: \.isDefault) ?? self.defaultProfile }
     }
 
-    func findDeviceProfiles(page: PageLink) async throws -> Page<DeviceProfile> {
-        Self.page(self.state.withLock { $0.profiles.values.sorted { $0.name < $1.name } }, page)
+    func findDeviceProfiles(of tenant: TenantId, page: PageLink) async throws -> Page<DeviceProfile> {
+        let all = self.state.withLock { $0.profiles.values.filter { $0.tenantId == tenant } }
+        return Self.page(all.sorted { $0.name < $1.name }, page)
     }
 
     func saveDeviceProfile(_ profile: DeviceProfile) async throws -> DeviceProfile {
@@ -209,7 +220,7 @@ final class FakeServices: OtaPackageService, DeviceService, AttributesService, T
         self.state.withLock { state in
             for key in state.profiles.keys { state.profiles[key]?.isDefault = key == id }
         }
-        return try await self.defaultDeviceProfile()
+        return try await self.defaultDeviceProfile(of: .main)
     }
 
     func deleteDeviceProfile(_ id: DeviceProfileId) async throws {
@@ -311,7 +322,34 @@ final class FakeServices: OtaPackageService, DeviceService, AttributesService, T
     func settle(_ assignments: [Int64]) async throws {}
     func waitForAssignments(after id: Int64) async throws {}
 
-    // MARK: Users
+    // MARK: Tenants and users
+
+    func findTenantById(_ id: TenantId) async throws -> Tenant? { self.state.withLock { $0.tenants[id] } }
+
+    func findTenants(page: PageLink) async throws -> Page<Tenant> {
+        Self.page(self.state.withLock { $0.tenants.values.sorted { $0.title < $1.title } }, page)
+    }
+
+    func saveTenant(_ tenant: Tenant) async throws -> Tenant {
+        self.state.withLock { $0.tenants[tenant.id] = tenant }
+        return tenant
+    }
+
+    func deleteTenant(_ id: TenantId) async throws {
+        self.state.withLock { state in
+            state.tenants[id] = nil
+            state.users = state.users.filter { $0.value.tenantId != id }
+        }
+    }
+
+    func findUsers(of tenant: TenantId, authority: Authority?, page: PageLink) async throws -> Page<User> {
+        let all = self.state.withLock { state in
+            state.users.values.filter { $0.tenantId == tenant && (authority == nil || $0.authority == authority) }
+        }
+        return Self.page(all.sorted { $0.name < $1.name }, page)
+    }
+
+    func deleteUser(_ id: UserId) async throws { self.state.withLock { $0.users[id] = nil } }
 
     func findUser(name: String) async throws -> User? {
         self.state.withLock { $0.users.values.first { $0.name.lowercased() == name.lowercased() } }

@@ -128,7 +128,7 @@ import Testing
         #expect(generated.name == "admin@windlass.local")
         #expect(generated.password.count == 20)
         #expect(try await self.matches(users, generated.name, generated.password))
-        #expect(try await users.findUser(name: generated.name)?.authority == "TENANT_ADMIN")
+        #expect(try await users.findUser(name: generated.name)?.authority == .tenantAdmin)
         #expect(try await self.bootstrap(users) == nil, "only the first time")
         #expect(try await users.countUsers() == 1)
     }
@@ -150,6 +150,56 @@ import Testing
         #expect(try await users.findUser(name: "me")?.id == before.id)
         _ = try await self.bootstrap(users, "second", "secret")
         #expect(try await users.countUsers() == 2)
+    }
+
+    @Test func theSystemAdministratorIsMadeOnlyOfAGivenPassword() async throws {
+        let users = FakeServices()
+        func start(_ system: GivenLogin) async throws {
+            let started = try BootstrappedUsers(users, name: "me", password: "a", system: system, cost: TestServer.cost)
+            #expect(try await started.bootstrap() == nil)
+        }
+        try await start(GivenLogin())
+        #expect(try await users.countUsers() == 1)
+        try await start(GivenLogin(password: "secret"))
+        let made = try #require(try await users.findUser(name: "sysadmin@windlass.local"))
+        #expect(made.authority == .sysAdmin)
+        #expect(made.tenantId == .system)
+        #expect(try await self.matches(users, made.name, "secret"))
+        try await start(GivenLogin(name: "Root", password: "secret"))
+        #expect(try await users.findUser(name: "root")?.authority == .sysAdmin)
+    }
+
+    @Test func aGivenPasswordLetsADisabledAdministratorInAgain() async throws {
+        let users = FakeServices()
+        _ = try await self.bootstrap(users, "me", "secret")
+        users.state.withLock { state in
+            for id in state.users.keys { state.users[id]?.isEnabled = false }
+        }
+        _ = try await self.bootstrap(users, "me", "secret")
+        #expect(try await users.findUser(name: "me")?.isEnabled == true)
+    }
+
+    @Test(
+        "A login for a system administrator that cannot be is refused",
+        arguments: [
+            GivenLogin(name: "root"), GivenLogin(name: "", password: "x"), GivenLogin(name: "ME", password: "x"),
+            GivenLogin(password: ""),
+        ]
+    )
+    func systemRefused(system: GivenLogin) throws {
+        let error = #expect(throws: NodeError.self) {
+            _ = try BootstrappedUsers(FakeServices(), name: "me", password: "a", system: system)
+        }
+        #expect(error?.code == .badRequest)
+    }
+
+    @Test func nobodyBecomesAnAdministratorByHisName() async throws {
+        let users = FakeServices()
+        let reader = User(name: "me", passwordHash: "", authority: .customerUser)
+        _ = try await users.saveUser(reader)
+        let error = await #expect(throws: NodeError.self) { _ = try await self.bootstrap(users, "me", "secret") }
+        #expect(error?.code == .badRequest)
+        #expect(try await users.findUser(name: "me") == reader)
     }
 
     @Test func nobodyIsFoundBeforeTheGivenPasswordIsTaken() async throws {

@@ -32,6 +32,7 @@ struct TestServer: Sendable {
     /// A server that is not running yet.
     static func make(
         _ parts: Parts,
+        services: ServiceRegistry? = nil,
         _ configure: (inout ManagementServer.Options) -> Void,
         onListening: @escaping @Sendable (Listener) -> Void
     ) async throws -> ManagementServer {
@@ -39,12 +40,12 @@ struct TestServer: Sendable {
         options.port = 0
         options.passwordCost = Self.cost
         configure(&options)
-        _ = try await parts.services.saveUser(
-            User(name: Self.userName, passwordHash: try PasswordHash(of: Self.password, cost: Self.cost).description)
-        )
+        let registry = services ?? parts.services.registry
+        let users = try #require(registry[(any UserService).self])
+        _ = try await users.saveUser(Self.user(Self.userName))
         return try ManagementServer(
             options: options,
-            services: parts.services.registry,
+            services: registry,
             eventLoopGroup: MultiThreadedEventLoopGroup.singleton,
             logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
             now: { parts.clock.withLock { $0 } },
@@ -53,15 +54,26 @@ struct TestServer: Sendable {
         )
     }
 
-    /// Runs a server while the body runs.
+    /// A user whose password is ``password``.
+    static func user(
+        _ name: String,
+        of tenant: TenantId = .main,
+        _ authority: Authority = .tenantAdmin
+    ) throws -> User {
+        let hash = try PasswordHash(of: Self.password, cost: Self.cost).description
+        return User(tenantId: tenant, name: name, passwordHash: hash, authority: authority)
+    }
+
+    /// Runs a server while the body runs, on services in memory unless others are given.
     static func run(
+        services: ServiceRegistry? = nil,
         _ configure: (inout ManagementServer.Options) -> Void = { _ in },
         logsIn: Bool = true,
         _ body: (TestServer) async throws -> Void
     ) async throws {
         let parts = Parts()
         let (listeners, continuation) = AsyncStream.makeStream(of: Listener.self)
-        let server = try await Self.make(parts, configure) { continuation.yield($0) }
+        let server = try await Self.make(parts, services: services, configure) { continuation.yield($0) }
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask {
                 defer { continuation.finish() }

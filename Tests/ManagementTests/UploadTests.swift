@@ -84,6 +84,7 @@ import Testing
             _ type: OtaPackageType
         ) async throws -> OtaPackage? { nil }
         func findOtaPackages(
+            of tenant: TenantId,
             deviceProfileId: DeviceProfileId?,
             type: OtaPackageType?,
             hasData: Bool?,

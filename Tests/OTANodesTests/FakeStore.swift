@@ -102,6 +102,7 @@ final class FakeStore: OtaPackageService, AttributesService, TimeseriesService, 
         _ type: OtaPackageType
     ) async throws -> OtaPackage? { throw self.unused() }
     func findOtaPackages(
+        of tenant: TenantId,
         deviceProfileId: DeviceProfileId?,
         type: OtaPackageType?,
         hasData: Bool?,

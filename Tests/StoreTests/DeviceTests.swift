@@ -10,7 +10,7 @@ import Testing
     func roundTrip() async throws {
         try await StoreFixture.withFolder { folder in
             let first = try await SQLiteStore.open(directory: folder, sessions: DeviceSessions())
-            let profile = try await first.defaultDeviceProfile()
+            let profile = try await first.defaultDeviceProfile(of: .main)
             #expect(profile.name == "default")
             #expect(profile.isDefault)
             let device = Device(
@@ -25,10 +25,10 @@ import Testing
             await first.close()
             let second = try await SQLiteStore.open(directory: folder, sessions: DeviceSessions())
             #expect(try await second.findDeviceById(device.id) == device)
-            #expect(try await second.findDeviceByName("pump 7") == device)
-            #expect(try await second.findDeviceByName("pump 8") == nil)
+            #expect(try await second.findDeviceByName("pump 7", of: .main) == device)
+            #expect(try await second.findDeviceByName("pump 8", of: .main) == nil)
             #expect(try await second.device(accessToken: "T")?.id == device.id.uuid)
-            #expect(try await second.defaultDeviceProfile() == profile)
+            #expect(try await second.defaultDeviceProfile(of: .main) == profile)
             await second.close()
         }
     }
@@ -61,7 +61,7 @@ import Testing
                     accessToken: "token of a"
                 )
             }
-            #expect(try await store.findDeviceByName("c") == nil)
+            #expect(try await store.findDeviceByName("c", of: .main) == nil)
             await expectRefusal("Device profile with such name already exists!") { _ = try await fixture.profile() }
             await expectRefusal("Device profile name should be specified!") { _ = try await fixture.profile("") }
         }
@@ -70,7 +70,7 @@ import Testing
     @Test("a device without a given token gets one of twenty letters and digits")
     func randomToken() async throws {
         try await StoreFixture.with { fixture in
-            let profile = try await fixture.store.defaultDeviceProfile()
+            let profile = try await fixture.store.defaultDeviceProfile(of: .main)
             let device = try await fixture.store.saveDevice(
                 Device(name: "a", deviceProfileId: profile.id),
                 accessToken: ""
@@ -145,7 +145,7 @@ import Testing
     )
     func mqttBasic(value: String, clientId: String, userName: String?, password: String?, accepted: Bool) async throws {
         try await StoreFixture.with { fixture in
-            let profile = try await fixture.store.defaultDeviceProfile()
+            let profile = try await fixture.store.defaultDeviceProfile(of: .main)
             let device = try await fixture.device(in: profile.id)
             _ = try await fixture.store.saveCredentials(
                 DeviceCredentials(deviceId: device.id, kind: .mqttBasic, credentialsId: "", credentialsValue: value)
@@ -161,7 +161,7 @@ import Testing
     @Test("an access token is taken in place of the MQTT user name, but not after a wrong password")
     func tokenAsUserName() async throws {
         try await StoreFixture.with { fixture in
-            let profile = try await fixture.store.defaultDeviceProfile()
+            let profile = try await fixture.store.defaultDeviceProfile(of: .main)
             let plain = try await fixture.device("plain", in: profile.id)
             let basic = try await fixture.device("basic", in: profile.id)
             func device(_ clientId: String, _ password: String?) async throws -> UUID? {
@@ -185,7 +185,7 @@ import Testing
     @Test("credentials that say too little are refused")
     func badCredentials() async throws {
         try await StoreFixture.with { fixture in
-            let profile = try await fixture.store.defaultDeviceProfile()
+            let profile = try await fixture.store.defaultDeviceProfile(of: .main)
             let device = try await fixture.device(in: profile.id)
             func save(_ kind: DeviceCredentials.Kind, _ id: String, _ value: String?) async throws {
                 let credentials = DeviceCredentials(
@@ -260,9 +260,13 @@ import Testing
                 )
             }
             func names(_ link: PageLink, _ profile: DeviceProfileId? = nil) async throws -> [String] {
-                try await store.findDevices(deviceProfileId: profile, page: link).data.map(\.name)
+                try await store.findDevices(of: .main, deviceProfileId: profile, page: link).data.map(\.name)
             }
-            let page = try await store.findDevices(deviceProfileId: nil, page: PageLink(pageSize: 3, page: 1))
+            let page = try await store.findDevices(
+                of: .main,
+                deviceProfileId: nil,
+                page: PageLink(pageSize: 3, page: 1)
+            )
             #expect(page.data.map(\.name) == ["a 100% _b", "dev2", "dev1"])
             #expect(page.totalElements == 7)
             #expect(page.totalPages == 3)
@@ -285,8 +289,11 @@ import Testing
                 _ = try await names(PageLink(pageSize: 2, page: .max))
             }
             #expect(
-                try await store.findDeviceProfiles(page: PageLink(pageSize: 9, sortProperty: "name", ascending: true))
-                    .data.map(\.name) == ["default", "other", "profile"]
+                try await store.findDeviceProfiles(
+                    of: .main,
+                    page: PageLink(pageSize: 9, sortProperty: "name", ascending: true)
+                )
+                .data.map(\.name) == ["default", "other", "profile"]
             )
         }
     }
@@ -295,17 +302,17 @@ import Testing
     func defaultProfile() async throws {
         try await StoreFixture.with { fixture in
             let store = fixture.store
-            let first = try await store.defaultDeviceProfile()
+            let first = try await store.defaultDeviceProfile(of: .main)
             var second = try await store.saveDeviceProfile(DeviceProfile(name: "second", isDefault: true))
             #expect(second.isDefault == false)
             await expectRefusal("Deletion of Default Device Profile is prohibited!") {
                 try await store.deleteDeviceProfile(first.id)
             }
             second = try await store.setDefaultDeviceProfile(second.id)
-            #expect(try await store.defaultDeviceProfile() == second)
+            #expect(try await store.defaultDeviceProfile(of: .main) == second)
             #expect(try await store.findDeviceProfileById(first.id)?.isDefault == false)
             try await store.deleteDeviceProfile(first.id)
-            #expect(try await store.findDeviceProfileByName("default") == nil)
+            #expect(try await store.findDeviceProfileByName("default", of: .main) == nil)
             await expectRefusal("Device profile with id [\(first.id)] is not found", code: .notFound) {
                 _ = try await store.setDefaultDeviceProfile(first.id)
             }

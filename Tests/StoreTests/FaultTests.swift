@@ -215,7 +215,7 @@ private enum Storm {
         let store = try await SQLiteStore.open(directory: folder, sessions: DeviceSessions())
         let log = open("\(folder)/acknowledged", O_WRONLY | O_CREAT | O_APPEND, 0o600)
         let notes = Notes(file: log)
-        let profile = try await store.defaultDeviceProfile()
+        let profile = try await store.defaultDeviceProfile(of: .main)
         try await withThrowingTaskGroup { group in
             for number in 0..<32 {
                 let device = Device(name: "d\(number)", deviceProfileId: profile.id)

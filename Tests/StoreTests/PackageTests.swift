@@ -257,6 +257,7 @@ import Testing
             {
                 let link = PageLink(pageSize: 9, sortProperty: "title", ascending: true)
                 return try await fixture.store.findOtaPackages(
+                    of: .main,
                     deviceProfileId: profile,
                     type: type,
                     hasData: hasData,

@@ -43,7 +43,7 @@ import Testing
             #expect(device.name == "pump" && device.type == "profile")
             #expect(credentials.kind == .accessToken && credentials.credentialsId.count == 20)
             #expect(try await store.device(accessToken: credentials.credentialsId) == device)
-            let stored = try #require(try await store.findDeviceByName("pump"))
+            let stored = try #require(try await store.findDeviceByName("pump", of: .main))
             #expect(stored.deviceProfileId == profile.id && stored.additionalInfo == nil)
             let state = try await store.attributes(of: stored.id, scope: .server, keys: nil)
             #expect(state.map(\.key) == ["provisionState"] && state.first?.value == "provisioned")
@@ -69,7 +69,7 @@ import Testing
                     return
                 }
                 names.insert(device.name)
-                let stored = try await fixture.store.findDeviceByName(device.name)
+                let stored = try await fixture.store.findDeviceByName(device.name, of: .main)
                 #expect(stored?.additionalInfo == ["gateway": true])
             }
             #expect(names.count == 2)
@@ -96,7 +96,7 @@ import Testing
                     return
                 }
             }
-            #expect(try await fixture.store.findDeviceByName("other") == nil)
+            #expect(try await fixture.store.findDeviceByName("other", of: .main) == nil)
         }
     }
 
@@ -178,7 +178,7 @@ import Testing
                     Issue.record("'\(request.deviceName)' was not refused")
                     return
                 }
-                #expect(try await store.findDeviceByName(request.deviceName) == nil)
+                #expect(try await store.findDeviceByName(request.deviceName, of: .main) == nil)
             }
         }
     }
@@ -199,7 +199,8 @@ import Testing
             }
             #expect(count == 1)
             #expect(
-                try await fixture.store.findDevices(deviceProfileId: nil, page: PageLink(pageSize: 10)).totalElements
+                try await fixture.store.findDevices(of: .main, deviceProfileId: nil, page: PageLink(pageSize: 10))
+                    .totalElements
                     == 1
             )
         }
@@ -286,7 +287,7 @@ import Testing
             try queue.close()
             let store = try await SQLiteStore.open(directory: folder, sessions: DeviceSessions())
             func profile(_ name: String) async throws -> DeviceProfile {
-                try #require(try await store.findDeviceProfileByName(name))
+                try #require(try await store.findDeviceProfileByName(name, of: .main))
             }
             let kind = ProfileProvisioning.Kind.allowCreateNewDevices
             let first = try await profile("p0")

@@ -53,7 +53,7 @@ import Testing
     @Test("attributes keep their types; null is left out and numbers in strings stay strings")
     func attributes() async throws {
         try await StoreFixture.with { fixture in
-            let profile = try await fixture.store.defaultDeviceProfile()
+            let profile = try await fixture.store.defaultDeviceProfile(of: .main)
             let device = try await fixture.device(in: profile.id)
             let time = Timestamp(milliseconds: 5)
             try await fixture.store.saveAttributes(of: device.id, scope: .client, Self.values, at: time)
@@ -78,7 +78,7 @@ import Testing
     func notifications() async throws {
         try await StoreFixture.with { fixture in
             let store = fixture.store
-            let profile = try await store.defaultDeviceProfile()
+            let profile = try await store.defaultDeviceProfile(of: .main)
             let device = try await fixture.device(in: profile.id)
             let notifications = fixture.notifications(of: device.id)
             try await store.saveAttributes(of: device.id, scope: .shared, ["a": 1, "b": nil, "c": "x"], at: .now)
@@ -97,7 +97,7 @@ import Testing
     @Test("keys are present and bounded, and the device exists")
     func limits() async throws {
         try await StoreFixture.with { fixture in
-            let profile = try await fixture.store.defaultDeviceProfile()
+            let profile = try await fixture.store.defaultDeviceProfile(of: .main)
             let device = try await fixture.device(in: profile.id)
             func save(_ key: String, of device: DeviceId) async throws {
                 let values = JSON.Object([(key, .integer(1))])
@@ -124,7 +124,7 @@ import Testing
     func timeseries() async throws {
         try await StoreFixture.with { fixture in
             let store = fixture.store
-            let profile = try await store.defaultDeviceProfile()
+            let profile = try await store.defaultDeviceProfile(of: .main)
             let device = try await fixture.device(in: profile.id)
             func at(_ time: Int64) -> Timestamp { Timestamp(milliseconds: time) }
             try await store.saveTimeseries(
@@ -171,7 +171,7 @@ import Testing
     func deleteTimeseries() async throws {
         try await StoreFixture.with { fixture in
             let store = fixture.store
-            let profile = try await store.defaultDeviceProfile()
+            let profile = try await store.defaultDeviceProfile(of: .main)
             let device = try await fixture.device(in: profile.id)
             let other = try await fixture.device("other", in: profile.id)
             func at(_ time: Int64) -> Timestamp { Timestamp(milliseconds: time) }

@@ -42,6 +42,7 @@ struct Packages: OtaPackageService {
         _ type: OtaPackageType
     ) async throws -> OtaPackage? { throw Self.notUsed }
     func findOtaPackages(
+        of tenant: TenantId,
         deviceProfileId: DeviceProfileId?,
         type: OtaPackageType?,
         hasData: Bool?,

@@ -83,7 +83,11 @@ public struct Host: Sendable {
         let users = try BootstrappedUsers(
             store,
             name: self.options.environment["WINDLASS_ADMIN_USER"],
-            password: password
+            password: password,
+            system: GivenLogin(
+                name: self.options.environment["WINDLASS_SYSADMIN_USER"],
+                password: self.options.environment["WINDLASS_SYSADMIN_PASSWORD"]
+            )
         )
         if password == nil, let made = try await users.bootstrap() {
             onEvent(.administrator(name: made.name, password: made.password))

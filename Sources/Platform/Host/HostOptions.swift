@@ -12,7 +12,7 @@ public struct HostOptions: Sendable {
     public var managementPort: Int
     /// Whether a changed chain file is taken over without being asked to.
     public var watch: Bool
-    /// What fills `${…}` in chain files, and names the first administrator.
+    /// What fills `${…}` in chain files, and names the administrators.
     public var environment: [String: String]
 
     /// Makes options.

@@ -60,6 +60,8 @@ struct APIError: Error {
 
     static let notAuthenticated = APIError(.unauthorized, 10, "Authentication failed")
 
+    static let accountNotActive = APIError(.unauthorized, 10, "User account is not active")
+
     static let tokenExpired = APIError(.unauthorized, 11, "Token has expired")
 
     static let forbidden = APIError(.forbidden, 20, "You don't have permission to perform this operation!")

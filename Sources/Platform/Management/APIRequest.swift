@@ -17,6 +17,17 @@ struct APIRequest: Sendable {
     let remoteAddress: String
     let bodyBytesMax: Int
 
+    /// Who sent it.
+    ///
+    /// - Throws: ``APIError`` where no login is needed and none was shown.
+    func caller() throws -> Session {
+        guard let session = self.session else { throw APIError.notAuthenticated }
+        return session
+    }
+
+    /// The tenant of who sent it, whose entities it is about.
+    func tenantId() throws -> TenantId { try self.caller().tenantId }
+
     /// The body, which may not be longer than the limit for bodies.
     ///
     /// - Throws: ``APIError`` if it is too long or cut off.

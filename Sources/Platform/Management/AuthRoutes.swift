@@ -11,10 +11,10 @@ struct AuthRoutes: Sendable {
     let users: any UserService
 
     func add(to routes: inout RouteTable) {
-        routes.add(.post, "/api/auth/login", access: .anyone, self.login)
-        routes.add(.post, "/api/auth/token", access: .anyone, self.refresh)
-        routes.add(.post, "/api/auth/logout", self.logout)
-        routes.add(.get, "/api/auth/user", self.user)
+        routes.add(.post, "/api/auth/login", for: .anyone, self.login)
+        routes.add(.post, "/api/auth/token", for: .anyone, self.refresh)
+        routes.add(.post, "/api/auth/logout", for: .everyUser, self.logout)
+        routes.add(.get, "/api/auth/user", for: .everyUser, self.user)
     }
 
     @Sendable private func login(_ request: APIRequest) async throws -> Response {
@@ -35,13 +35,12 @@ struct AuthRoutes: Sendable {
     }
 
     @Sendable private func logout(_ request: APIRequest) async throws -> Response {
-        if let session = request.session { self.tokens.logOut(session) }
+        self.tokens.logOut(try request.caller())
         return .empty
     }
 
     @Sendable private func user(_ request: APIRequest) async throws -> Response {
-        guard let session = request.session else { throw APIError.notAuthenticated }
-        return .json(session.user.json)
+        .json(try request.caller().user.json)
     }
 }
 
@@ -50,7 +49,7 @@ struct HealthRoutes: Sendable {
     let health: @Sendable () async -> [String: Bool]
 
     func add(to routes: inout RouteTable) {
-        routes.add(.get, "/health", access: .anyone) { _ in
+        routes.add(.get, "/health", for: .anyone) { _ in
             let parts = await self.health()
             let isReady = parts.values.allSatisfy { $0 }
             return .json(

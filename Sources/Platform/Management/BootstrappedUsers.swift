@@ -17,6 +17,7 @@ public final class BootstrappedUsers: UserService {
     private let users: any UserService
     private let name: String
     private let password: String?
+    private let system: GivenLogin
     private let cost: PasswordHash.Cost
     private let state = Mutex(State.waiting([]))
 
@@ -26,24 +27,34 @@ public final class BootstrappedUsers: UserService {
     ///   - users: Where users are kept.
     ///   - name: The administrator's name; `nil` means ``administratorNameDefault``.
     ///   - password: The administrator's password; `nil` means one that is made up if there is no user.
-    /// - Throws: ``NodeKit/NodeError`` with code `bad-request` if the name or the password is empty or too long.
-    public convenience init(_ users: any UserService, name: String?, password: String?) throws(NodeError) {
-        try self.init(users, name: name, password: password, cost: PasswordHash.Cost())
+    ///   - system: The system administrator's login; without a password there is none but who is stored.
+    /// - Throws: ``NodeKit/NodeError`` with code `bad-request` if a name or a password is empty or too long, or the system
+    ///   administrator has a name and no password.
+    public convenience init(
+        _ users: any UserService,
+        name: String?,
+        password: String?,
+        system: GivenLogin = GivenLogin()
+    ) throws(NodeError) {
+        try self.init(users, name: name, password: password, system: system, cost: PasswordHash.Cost())
     }
 
     init(
         _ users: any UserService,
         name: String?,
         password: String?,
+        system: GivenLogin = GivenLogin(),
         cost: PasswordHash.Cost
     ) throws(NodeError) {
         self.users = users
         self.name = try checkedAdministratorName(name, password: password)
         self.password = password
+        try checkSystemAdministrator(system, besides: self.name)
+        self.system = system
         self.cost = cost
     }
 
-    /// Sees to the administrator as `bootstrapAdministrator` does, and then lets users be found.
+    /// Sees to the administrators as `bootstrapAdministrator` and `bootstrapSystemAdministrator` do, and then lets users be found.
     ///
     /// Call it once.
     ///
@@ -57,6 +68,7 @@ public final class BootstrappedUsers: UserService {
                 password: self.password,
                 cost: self.cost
             )
+            try await bootstrapSystemAdministrator(users: self.users, login: self.system, cost: self.cost)
             self.end(.success(()))
             return made
         } catch {
@@ -104,10 +116,22 @@ public final class BootstrappedUsers: UserService {
         return try await self.users.findUserById(id)
     }
 
+    /// A page of the users of a tenant, those with one authority if given.
+    public func findUsers(of tenant: TenantId, authority: Authority?, page: PageLink) async throws -> Page<User> {
+        try await self.ended()
+        return try await self.users.findUsers(of: tenant, authority: authority, page: page)
+    }
+
     /// Creates or replaces a user.
     public func saveUser(_ user: User) async throws -> User {
         try await self.ended()
         return try await self.users.saveUser(user)
+    }
+
+    /// Removes a user.
+    public func deleteUser(_ id: UserId) async throws {
+        try await self.ended()
+        try await self.users.deleteUser(id)
     }
 
     /// How many users there are.

@@ -9,59 +9,68 @@ struct DeviceProfileRoutes: Sendable {
 
     private var devices: any DeviceService { self.services.devices }
 
+    /// Whoever only reads gets no whole profile: it holds the secret that makes devices.
     func add(to routes: inout RouteTable) {
-        routes.add(.post, "/api/deviceProfile", self.save)
-        routes.add(.get, "/api/deviceProfile/{id}", self.get)
-        routes.add(.delete, "/api/deviceProfile/{id}", self.delete)
-        routes.add(.post, "/api/deviceProfile/{id}/default", self.makeDefault)
-        routes.add(.get, "/api/deviceProfiles", self.list)
-        routes.add(.get, "/api/deviceProfileInfos", self.listInfos)
-        routes.add(.get, "/api/deviceProfileInfo/default", self.defaultInfo)
-        routes.add(.get, "/api/deviceProfileInfo/{id}", self.info)
+        routes.add(.post, "/api/deviceProfile", for: .tenantAdministrators, self.save)
+        routes.add(.get, "/api/deviceProfile/{id}", for: .tenantAdministrators, self.get)
+        routes.add(.delete, "/api/deviceProfile/{id}", for: .tenantAdministrators, self.delete)
+        routes.add(.post, "/api/deviceProfile/{id}/default", for: .tenantAdministrators, self.makeDefault)
+        routes.add(.get, "/api/deviceProfiles", for: .tenantAdministrators, self.list)
+        routes.add(.get, "/api/deviceProfileInfos", for: .tenantUsers, self.listInfos)
+        routes.add(.get, "/api/deviceProfileInfo/default", for: .tenantUsers, self.defaultInfo)
+        routes.add(.get, "/api/deviceProfileInfo/{id}", for: .tenantUsers, self.info)
     }
 
-    private func profile(_ id: DeviceProfileId) async throws -> DeviceProfile {
-        guard let profile = try await self.devices.findDeviceProfileById(id) else {
-            throw APIError.notFound("Device profile", id)
-        }
-        return profile
+    private func profile(_ request: APIRequest) async throws -> DeviceProfile {
+        try await self.services.profile(try request.id(), for: request)
     }
 
     @Sendable private func save(_ request: APIRequest) async throws -> Response {
         let body = try await request.object()
         var existing: DeviceProfile?
-        if let id = try body.id("id", of: DeviceProfile.self) { existing = try await self.profile(id) }
-        let profile = try DeviceProfile(from: body, replacing: existing, now: self.now())
+        if let id = try body.id("id", of: DeviceProfile.self) {
+            existing = try await self.services.profile(id, for: request)
+        }
+        let tenant = try request.tenantId()
+        let profile = try DeviceProfile(from: body, replacing: existing, of: tenant, now: self.now())
         return .json(try await self.devices.saveDeviceProfile(profile).json)
     }
 
     @Sendable private func get(_ request: APIRequest) async throws -> Response {
-        .json(try await self.profile(try request.id()).json)
+        .json(try await self.profile(request).json)
     }
 
     @Sendable private func delete(_ request: APIRequest) async throws -> Response {
-        try await self.devices.deleteDeviceProfile(try await self.profile(try request.id()).id)
+        try await self.devices.deleteDeviceProfile(try await self.profile(request).id)
         return .empty
     }
 
     @Sendable private func makeDefault(_ request: APIRequest) async throws -> Response {
-        let profile = try await self.profile(try request.id())
+        let profile = try await self.profile(request)
         return .json(try await self.devices.setDefaultDeviceProfile(profile.id).json)
     }
 
     @Sendable private func list(_ request: APIRequest) async throws -> Response {
-        .json(try await self.devices.findDeviceProfiles(page: try request.pageLink()).json(\.json))
+        .json(
+            try await self.devices.findDeviceProfiles(of: try request.tenantId(), page: try request.pageLink()).json(
+                \.json
+            )
+        )
     }
 
     @Sendable private func listInfos(_ request: APIRequest) async throws -> Response {
-        .json(try await self.devices.findDeviceProfiles(page: try request.pageLink()).json(\.infoJSON))
+        .json(
+            try await self.devices.findDeviceProfiles(of: try request.tenantId(), page: try request.pageLink()).json(
+                \.infoJSON
+            )
+        )
     }
 
     @Sendable private func defaultInfo(_ request: APIRequest) async throws -> Response {
-        .json(try await self.devices.defaultDeviceProfile().infoJSON)
+        .json(try await self.devices.defaultDeviceProfile(of: try request.tenantId()).infoJSON)
     }
 
     @Sendable private func info(_ request: APIRequest) async throws -> Response {
-        .json(try await self.profile(try request.id()).infoJSON)
+        .json(try await self.profile(request).infoJSON)
     }
 }

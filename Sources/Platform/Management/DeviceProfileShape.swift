@@ -82,7 +82,7 @@ extension DeviceProfile {
     /// Which profile is the default one does not change by saving.
     ///
     /// - Throws: ``APIError`` if a member is of the wrong type, or it wants to be a second default profile.
-    init(from body: BodyReader, replacing existing: DeviceProfile?, now: Timestamp) throws {
+    init(from body: BodyReader, replacing existing: DeviceProfile?, of tenant: TenantId, now: Timestamp) throws {
         let isDefault = existing?.isDefault ?? false
         if try body.bool("default") == true, !isDefault {
             throw APIError.badRequest("Another default device profile is present in scope of current tenant!")
@@ -101,6 +101,7 @@ extension DeviceProfile {
         self.init(
             id: existing?.id ?? .random(),
             createdTime: existing?.createdTime ?? now,
+            tenantId: tenant,
             name: try body.string("name") ?? "",
             description: try body.string("description"),
             isDefault: isDefault,

@@ -9,25 +9,25 @@ struct DeviceRoutes: Sendable {
 
     private var devices: any DeviceService { self.services.devices }
 
+    /// Whoever only reads gets no credentials: they would make a device of him.
     func add(to routes: inout RouteTable) {
-        routes.add(.post, "/api/device", self.save)
-        routes.add(.get, "/api/device/{id}", self.get)
-        routes.add(.delete, "/api/device/{id}", self.delete)
-        routes.add(.get, "/api/device/info/{id}", self.info)
-        routes.add(.get, "/api/tenant/devices", self.list)
-        routes.add(.get, "/api/tenant/device", self.named)
-        routes.add(.get, "/api/tenant/deviceInfos", self.listInfos)
+        routes.add(.post, "/api/device", for: .tenantAdministrators, self.save)
+        routes.add(.get, "/api/device/{id}", for: .tenantUsers, self.get)
+        routes.add(.delete, "/api/device/{id}", for: .tenantAdministrators, self.delete)
+        routes.add(.get, "/api/device/info/{id}", for: .tenantUsers, self.info)
+        routes.add(.get, "/api/tenant/devices", for: .tenantUsers, self.list)
+        routes.add(.get, "/api/tenant/device", for: .tenantUsers, self.named)
+        routes.add(.get, "/api/tenant/deviceInfos", for: .tenantUsers, self.listInfos)
         // Newer clients ask for the same list here.
-        routes.add(.get, "/api/deviceInfos/all", self.listInfos)
-        routes.add(.get, "/api/devices", self.several)
-        routes.add(.post, "/api/device-with-credentials", self.saveWithCredentials)
-        routes.add(.get, "/api/device/{id}/credentials", self.credentials)
-        routes.add(.post, "/api/device/credentials", self.saveCredentials)
+        routes.add(.get, "/api/deviceInfos/all", for: .tenantUsers, self.listInfos)
+        routes.add(.get, "/api/devices", for: .tenantUsers, self.several)
+        routes.add(.post, "/api/device-with-credentials", for: .tenantAdministrators, self.saveWithCredentials)
+        routes.add(.get, "/api/device/{id}/credentials", for: .tenantAdministrators, self.credentials)
+        routes.add(.post, "/api/device/credentials", for: .tenantAdministrators, self.saveCredentials)
     }
 
-    private func device(_ id: DeviceId) async throws -> Device {
-        guard let device = try await self.devices.findDeviceById(id) else { throw APIError.notFound("Device", id) }
-        return device
+    private func device(_ request: APIRequest) async throws -> Device {
+        try await self.services.device(try request.id(), for: request)
     }
 
     /// The names of the profiles of some devices, which are the devices' types.
@@ -44,30 +44,39 @@ struct DeviceRoutes: Sendable {
     }
 
     /// Saves the device that a body describes in full.
-    private func save(_ body: BodyReader, accessToken: String?) async throws -> Device {
+    private func save(_ body: BodyReader, _ request: APIRequest, accessToken: String?) async throws -> Device {
+        let tenant = try request.tenantId()
         var existing: Device?
-        if let id = try body.id("id", of: Device.self) { existing = try await self.device(id) }
+        if let id = try body.id("id", of: Device.self) { existing = try await self.services.device(id, for: request) }
         let profileId: DeviceProfileId
         if let id = try body.id("deviceProfileId", of: DeviceProfile.self) {
+            try await self.services.checkReference(to: id, for: request)
             profileId = id
         } else if let type = try body.string("type"), !type.isEmpty {
             // ThingsBoard finds or makes a profile with the name that the device's type is.
-            if let profile = try await self.devices.findDeviceProfileByName(type) {
+            if let profile = try await self.devices.findDeviceProfileByName(type, of: tenant) {
                 profileId = profile.id
             } else {
-                profileId = try await self.devices.saveDeviceProfile(DeviceProfile(createdTime: self.now(), name: type))
-                    .id
+                let profile = DeviceProfile(createdTime: self.now(), tenantId: tenant, name: type)
+                profileId = try await self.devices.saveDeviceProfile(profile).id
             }
         } else {
-            profileId = try await self.devices.defaultDeviceProfile().id
+            profileId = try await self.devices.defaultDeviceProfile(of: tenant).id
         }
-        let device = try Device(from: body, replacing: existing, profileId: profileId, now: self.now())
+        let device = try Device(
+            from: body,
+            replacing: existing,
+            of: tenant,
+            profileId: profileId,
+            now: self.now()
+        )
         return try await self.devices.saveDevice(device, accessToken: accessToken)
     }
 
     @Sendable private func save(_ request: APIRequest) async throws -> Response {
         let body = try await request.object()
-        return .json(try await self.json(try await self.save(body, accessToken: request.queryText("accessToken"))))
+        let device = try await self.save(body, request, accessToken: request.queryText("accessToken"))
+        return .json(try await self.json(device))
     }
 
     @Sendable private func saveWithCredentials(_ request: APIRequest) async throws -> Response {
@@ -78,7 +87,7 @@ struct DeviceRoutes: Sendable {
         try wanted.update(from: secret)
         let isNew = described["id"] == nil
         let isToken = wanted.kind == .accessToken
-        let device = try await self.save(described, accessToken: isNew && isToken ? wanted.credentialsId : nil)
+        let device = try await self.save(described, request, accessToken: isNew && isToken ? wanted.credentialsId : nil)
         if !(isNew && isToken) {
             do {
                 try await self.replaceCredentials(of: device.id, by: secret)
@@ -92,29 +101,35 @@ struct DeviceRoutes: Sendable {
     }
 
     @Sendable private func get(_ request: APIRequest) async throws -> Response {
-        .json(try await self.json(try await self.device(try request.id())))
+        .json(try await self.json(try await self.device(request)))
     }
 
     @Sendable private func info(_ request: APIRequest) async throws -> Response {
-        let device = try await self.device(try request.id())
+        let device = try await self.device(request)
         return .json(device.infoJSON(type: try await self.types(of: [device])[device.deviceProfileId] ?? ""))
     }
 
     @Sendable private func delete(_ request: APIRequest) async throws -> Response {
-        try await self.devices.deleteDevice(try await self.device(try request.id()).id)
+        try await self.devices.deleteDevice(try await self.device(request).id)
         return .empty
     }
 
     @Sendable private func named(_ request: APIRequest) async throws -> Response {
         guard let name = request.queryText("deviceName") else { throw APIError.missing(parameter: "deviceName") }
-        guard let device = try await self.devices.findDeviceByName(name) else { throw APIError.itemNotFound }
+        guard let device = try await self.devices.findDeviceByName(name, of: try request.tenantId()) else {
+            throw APIError.itemNotFound
+        }
         return .json(try await self.json(device))
     }
 
     @Sendable private func list(_ request: APIRequest) async throws -> Response {
         // Older clients ask for one device by name on this path.
         if request.queryText("deviceName") != nil { return try await self.named(request) }
-        let page = try await self.devices.findDevices(deviceProfileId: nil, page: try request.pageLink())
+        let page = try await self.devices.findDevices(
+            of: try request.tenantId(),
+            deviceProfileId: nil,
+            page: try request.pageLink()
+        )
         let types = try await self.types(of: page.data)
         return .json(page.json { $0.json(type: types[$0.deviceProfileId] ?? "") })
     }
@@ -123,25 +138,31 @@ struct DeviceRoutes: Sendable {
         let profileId: DeviceProfileId? = try request.queryText("deviceProfileId").map {
             try APIRequest.parse($0, "deviceProfileId")
         }
-        let page = try await self.devices.findDevices(deviceProfileId: profileId, page: try request.pageLink())
+        if let profileId { try await self.services.checkReference(to: profileId, for: request) }
+        let page = try await self.devices.findDevices(
+            of: try request.tenantId(),
+            deviceProfileId: profileId,
+            page: try request.pageLink()
+        )
         let types = try await self.types(of: page.data)
         return .json(page.json { $0.infoJSON(type: types[$0.deviceProfileId] ?? "") })
     }
 
     @Sendable private func several(_ request: APIRequest) async throws -> Response {
         guard let ids = try request.queryList("deviceIds") else { throw APIError.missing(parameter: "deviceIds") }
+        let tenant = try request.tenantId()
         var devices: [Device] = []
         for text in ids {
-            if let device = try await self.devices.findDeviceById(try APIRequest.parse(text, "deviceIds")) {
-                devices.append(device)
-            }
+            let device = try await self.devices.findDeviceById(try APIRequest.parse(text, "deviceIds"))
+            // As in ThingsBoard, those that are not there and those of others are left out.
+            if let device, device.tenantId == tenant { devices.append(device) }
         }
         let types = try await self.types(of: devices)
         return .json(.array(devices.map { $0.json(type: types[$0.deviceProfileId] ?? "") }))
     }
 
     @Sendable private func credentials(_ request: APIRequest) async throws -> Response {
-        let device = try await self.device(try request.id())
+        let device = try await self.device(request)
         guard let credentials = try await self.devices.findCredentials(of: device.id) else {
             throw APIError.itemNotFound
         }
@@ -151,7 +172,7 @@ struct DeviceRoutes: Sendable {
     @Sendable private func saveCredentials(_ request: APIRequest) async throws -> Response {
         let body = try await request.object()
         guard let id = try body.id("deviceId", of: Device.self) else { throw APIError.missing(parameter: "deviceId") }
-        let device = try await self.device(id)
+        let device = try await self.services.device(id, for: request)
         return .json(try await self.replaceCredentials(of: device.id, by: body).json)
     }
 

@@ -36,13 +36,21 @@ extension Device {
     /// - Parameters:
     ///   - body: ThingsBoard's `Device`.
     ///   - existing: The device as it is, if it exists.
+    ///   - tenant: Its tenant.
     ///   - profileId: Its profile.
     ///   - now: When it was created, if it is new.
     /// - Throws: ``APIError`` if a member is of the wrong type.
-    init(from body: BodyReader, replacing existing: Device?, profileId: DeviceProfileId, now: Timestamp) throws {
+    init(
+        from body: BodyReader,
+        replacing existing: Device?,
+        of tenant: TenantId,
+        profileId: DeviceProfileId,
+        now: Timestamp
+    ) throws {
         self.init(
             id: existing?.id ?? .random(),
             createdTime: existing?.createdTime ?? now,
+            tenantId: tenant,
             name: try body.string("name") ?? "",
             label: try body.string("label"),
             deviceProfileId: profileId,

@@ -4,7 +4,7 @@ import OTA
 /// What ThingsBoard's JSON has in common for all entities.
 enum EntityShape {
     /// The identifier that stands for "no customer"; the member is never `null`.
-    static let nullCustomerId = "13814000-1dd2-11b2-8080-808080808080"
+    static let nullCustomerId = TenantId.system.description
 
     static let customerId: JSON = ["entityType": "CUSTOMER", "id": .string(Self.nullCustomerId)]
 
@@ -68,19 +68,21 @@ extension Page {
 }
 
 extension User {
+    /// ThingsBoard's `User`.
     var json: JSON {
         [
             "id": self.id.json,
             "createdTime": JSON(self.createdTime),
-            "tenantId": TenantId.main.json,
+            "tenantId": self.tenantId.json,
             "customerId": EntityShape.customerId,
             "email": .string(self.name),
             "name": .string(self.name),
-            "authority": .string(self.authority),
-            "firstName": nil,
-            "lastName": nil,
-            "phone": nil,
-            "additionalInfo": nil,
+            "authority": .string(self.authority.rawValue),
+            "firstName": JSON(self.firstName),
+            "lastName": JSON(self.lastName),
+            "phone": JSON(self.phone),
+            "additionalInfo": self.additionalInfo ?? .null,
+            "version": nil,
         ]
     }
 }

@@ -56,6 +56,8 @@ final class LoginService: Sendable {
         let user = try? result.get()
         self.limiter.withLock { $0.end(key, succeeded: user != nil, at: self.now()) }
         guard let user = try result.get() else { throw APIError.invalidLogin }
+        // Told only to who knows the password.
+        guard user.isEnabled else { throw APIError.accountNotActive }
         return user
     }
 

@@ -57,7 +57,7 @@ public struct ManagementServer: Service {
     ///
     /// - Parameters:
     ///   - options: Where to listen, and limits.
-    ///   - services: Must have the services of packages, devices, attributes, time series, updates and users, and device calls.
+    ///   - services: Must have the services of packages, devices, attributes, time series, updates, tenants and users, and device calls.
     ///   - eventLoopGroup: The event loops that all connections share.
     ///   - logger: For failures of our own; requests are not logged.
     ///   - now: The time of day.
@@ -111,15 +111,14 @@ public struct ManagementServer: Service {
             options: self.options,
             now: self.now
         )
-        var routes = RouteTable()
-        AuthRoutes(logins: logins, tokens: tokens, users: self.services.users).add(to: &routes)
-        HealthRoutes(health: self.health).add(to: &routes)
-        PackageRoutes(services: self.services, options: self.options, now: self.now).add(to: &routes)
-        DeviceRoutes(services: self.services, now: self.now).add(to: &routes)
-        DeviceProfileRoutes(services: self.services, now: self.now).add(to: &routes)
-        TelemetryRoutes(services: self.services, now: self.now).add(to: &routes)
-        UpdateRoutes(services: self.services).add(to: &routes)
-        RPCRoutes(services: self.services, now: self.now).add(to: &routes)
+        let routes = Self.routes(
+            services: self.services,
+            options: self.options,
+            logins: logins,
+            tokens: tokens,
+            now: self.now,
+            health: self.health
+        )
         let responder = APIResponder(
             routes: routes,
             tokens: tokens,
@@ -168,6 +167,27 @@ public struct ManagementServer: Service {
         }
     }
 
+    /// All paths, as they are served.
+    static func routes(
+        services: ManagementServices,
+        options: Options,
+        logins: LoginService,
+        tokens: TokenIssuer,
+        now: @escaping @Sendable () -> Timestamp,
+        health: @escaping @Sendable () async -> [String: Bool]
+    ) -> RouteTable {
+        var routes = RouteTable()
+        AuthRoutes(logins: logins, tokens: tokens, users: services.users).add(to: &routes)
+        HealthRoutes(health: health).add(to: &routes)
+        PackageRoutes(services: services, options: options, now: now).add(to: &routes)
+        DeviceRoutes(services: services, now: now).add(to: &routes)
+        DeviceProfileRoutes(services: services, now: now).add(to: &routes)
+        TelemetryRoutes(services: services, now: now).add(to: &routes)
+        UpdateRoutes(services: services).add(to: &routes)
+        RPCRoutes(services: services, now: now).add(to: &routes)
+        return routes
+    }
+
     private var channelConfiguration: HTTP1Channel.Configuration {
         let options = self.options
         let idle = TimeAmount(options.idleTimeout)
@@ -193,6 +213,7 @@ struct ManagementServices: Sendable {
     let attributes: any AttributesService
     let timeseries: any TimeseriesService
     let updates: any UpdateService
+    let tenants: any TenantService
     let users: any UserService
     let calls: DeviceCalls
 
@@ -211,6 +232,7 @@ struct ManagementServices: Sendable {
         self.attributes = try require((any AttributesService).self)
         self.timeseries = try require((any TimeseriesService).self)
         self.updates = try require((any UpdateService).self)
+        self.tenants = try require((any TenantService).self)
         self.users = try require((any UserService).self)
         self.calls = try require(DeviceCalls.self)
     }

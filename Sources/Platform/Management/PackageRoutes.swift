@@ -9,40 +9,35 @@ struct PackageRoutes: Sendable {
     let options: ManagementServer.Options
     let now: @Sendable () -> Timestamp
 
+    /// As in ThingsBoard, whoever only reads sees what a package is, and gets no bytes.
     func add(to routes: inout RouteTable) {
-        routes.add(.post, "/api/otaPackage", self.save)
-        routes.add(.post, "/api/otaPackage/{id}", self.upload)
-        routes.add(.get, "/api/otaPackage/info/{id}", self.info)
-        routes.add(.get, "/api/otaPackage/{id}", self.inline)
-        routes.add(.get, "/api/otaPackage/{id}/download", self.download)
-        routes.add(.delete, "/api/otaPackage/{id}", self.delete)
-        routes.add(.get, "/api/otaPackages", self.list)
-        routes.add(.get, "/api/otaPackages/{profileId}/{type}", self.listOfProfile)
-        routes.add(.get, "/api/devices/count/{type}/{profileId}", self.countDevices)
+        routes.add(.post, "/api/otaPackage", for: .tenantAdministrators, self.save)
+        routes.add(.post, "/api/otaPackage/{id}", for: .tenantAdministrators, self.upload)
+        routes.add(.get, "/api/otaPackage/info/{id}", for: .tenantUsers, self.info)
+        routes.add(.get, "/api/otaPackage/{id}", for: .tenantAdministrators, self.inline)
+        routes.add(.get, "/api/otaPackage/{id}/download", for: .tenantAdministrators, self.download)
+        routes.add(.delete, "/api/otaPackage/{id}", for: .tenantAdministrators, self.delete)
+        routes.add(.get, "/api/otaPackages", for: .tenantUsers, self.list)
+        routes.add(.get, "/api/otaPackages/{profileId}/{type}", for: .tenantUsers, self.listOfProfile)
+        routes.add(.get, "/api/devices/count/{type}/{profileId}", for: .tenantUsers, self.countDevices)
     }
 
     private func package(_ request: APIRequest) async throws -> OtaPackage {
-        let id = try request.id(of: OtaPackage.self)
-        guard let package = try await self.services.packages.findOtaPackageById(id) else {
-            throw APIError.notFound("Ota package", id)
-        }
-        return package
+        try await self.services.package(try request.id(), for: request)
     }
 
     @Sendable private func save(_ request: APIRequest) async throws -> Response {
         let body = try await request.object()
         var package: OtaPackage
         if let id = try body.id("id", of: OtaPackage.self) {
-            guard let existing = try await self.services.packages.findOtaPackageById(id) else {
-                throw APIError.notFound("Ota package", id)
-            }
-            package = existing
+            package = try await self.services.package(id, for: request)
         } else {
             guard let type = try OtaPackage.type(in: body) else {
                 throw APIError.badRequest("Type should be specified!")
             }
             package = OtaPackage(
                 createdTime: self.now(),
+                tenantId: try request.tenantId(),
                 deviceProfileId: nil,
                 type: type,
                 title: "",
@@ -50,13 +45,14 @@ struct PackageRoutes: Sendable {
             )
         }
         try package.update(from: body)
+        if let profile = package.deviceProfileId { try await self.services.checkReference(to: profile, for: request) }
         if package.url != nil { package.hasData = true }
         return .json(try await self.services.packages.saveOtaPackage(package).json)
     }
 
     @Sendable private func upload(_ request: APIRequest) async throws -> Response {
         let upload = PackageUpload(
-            packageId: try request.id(),
+            packageId: try await self.package(request).id,
             packages: self.services.packages,
             bytesMax: self.options.uploadBytesMax
         )
@@ -100,6 +96,7 @@ struct PackageRoutes: Sendable {
 
     @Sendable private func list(_ request: APIRequest) async throws -> Response {
         let page = try await self.services.packages.findOtaPackages(
+            of: try request.tenantId(),
             deviceProfileId: nil,
             type: nil,
             hasData: nil,
@@ -108,9 +105,17 @@ struct PackageRoutes: Sendable {
         return .json(page.json(\.json))
     }
 
+    /// The profile that a path names, which need not exist.
+    private func profileId(_ request: APIRequest) async throws -> DeviceProfileId {
+        let id: DeviceProfileId = try request.id("profileId")
+        try await self.services.checkReference(to: id, for: request)
+        return id
+    }
+
     @Sendable private func listOfProfile(_ request: APIRequest) async throws -> Response {
         let page = try await self.services.packages.findOtaPackages(
-            deviceProfileId: try request.id("profileId"),
+            of: try request.tenantId(),
+            deviceProfileId: try await self.profileId(request),
             type: try request.packageType(),
             hasData: true,
             page: try request.pageLink()
@@ -120,7 +125,7 @@ struct PackageRoutes: Sendable {
 
     @Sendable private func countDevices(_ request: APIRequest) async throws -> Response {
         let count = try await self.services.devices.countDevices(
-            deviceProfileId: try request.id("profileId"),
+            deviceProfileId: try await self.profileId(request),
             withoutOwn: try request.packageType()
         )
         return .json(.integer(Int64(count)))

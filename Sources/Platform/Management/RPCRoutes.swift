@@ -27,7 +27,7 @@ struct RPCRoutes: Sendable {
     func add(to routes: inout RouteTable) {
         for (path, version) in [("/api/plugins/rpc", Version.v1), ("/api/rpc", .v2)] {
             for (way, isOneWay) in [("oneway", true), ("twoway", false)] {
-                routes.add(.post, "\(path)/\(way)/{id}") { request in
+                routes.add(.post, "\(path)/\(way)/{id}", for: .tenantAdministrators) { request in
                     try await self.call(request, version, isOneWay: isOneWay)
                 }
             }
@@ -44,9 +44,7 @@ struct RPCRoutes: Sendable {
             throw APIError.badRequest("Persistent calls are not supported; leave 'persistent' out, and retry yourself")
         }
         let timeout = try self.timeout(body)
-        guard let device = try await self.services.devices.findDeviceById(id) else {
-            throw APIError.notFound("Device", id)
-        }
+        let device = try await self.services.device(id, for: request)
         let type = try await self.services.devices.findDeviceProfileById(device.deviceProfileId)?.name ?? ""
         let call = RemoteCall(
             device: Originator(id: device.id.uuid, name: device.name, type: type),

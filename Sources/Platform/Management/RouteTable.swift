@@ -1,17 +1,37 @@
 import HTTPTypes
 import Hummingbird
+import OTA
 
 /// What answers a request.
 typealias RequestHandler = @Sendable (APIRequest) async throws -> Response
 
 /// One method of one path.
 struct Route: Sendable {
-    /// Who may use it.
-    enum Access: Sendable {
-        /// Whoever can connect.
+    /// Who may use it: stated by every route, so that none lets somebody in because nobody thought of it.
+    enum Access: Sendable, Equatable {
+        /// Whoever can connect, without a login.
         case anyone
-        /// Whoever has a valid access token of an administrator.
-        case administrator
+        /// Whoever has logged in with one of these authorities.
+        case only(Set<Authority>)
+
+        /// Whoever has logged in.
+        static let everyUser = Self.only([.sysAdmin, .tenantAdmin, .customerUser])
+        /// Whoever has logged in to a tenant, be it only to read.
+        static let tenantUsers = Self.only([.tenantAdmin, .customerUser])
+        /// Administrators of the host and of tenants.
+        static let administrators = Self.only([.sysAdmin, .tenantAdmin])
+        /// Administrators of tenants.
+        static let tenantAdministrators = Self.only([.tenantAdmin])
+        /// Administrators of the host.
+        static let systemAdministrators = Self.only([.sysAdmin])
+
+        /// Whether a login with this authority may use it.
+        func includes(_ authority: Authority) -> Bool {
+            switch self {
+            case .anyone: true
+            case .only(let authorities): authorities.contains(authority)
+            }
+        }
     }
 
     fileprivate enum Segment {
@@ -20,6 +40,8 @@ struct Route: Sendable {
     }
 
     let method: HTTPRequest.Method
+    /// The path as it was added, such as `/api/device/{id}`.
+    let path: String
     let access: Access
     let handler: RequestHandler
     fileprivate let segments: [Segment]
@@ -49,13 +71,23 @@ struct RouteTable: Sendable {
         case nothing
     }
 
-    private var routes: [Route] = []
+    /// All routes, in the order in which they were added.
+    private(set) var routes: [Route] = []
 
     /// Adds a path such as `/api/device/{id}`.
+    ///
+    /// A handler gets a request whose sender the route lets in. Entities that the request names it looks up by
+    /// ``ManagementServices``, which lets nobody see those of another tenant; lists it asks for with ``APIRequest/tenantId()``.
+    ///
+    /// - Parameters:
+    ///   - method: `get`, `post`, `put` or `delete`; `head` goes with `get`.
+    ///   - path: The path, with names of parameters in braces.
+    ///   - access: Who may use it.
+    ///   - handler: Answers it.
     mutating func add(
         _ method: HTTPRequest.Method,
         _ path: String,
-        access: Route.Access = .administrator,
+        for access: Route.Access,
         _ handler: @escaping RequestHandler
     ) {
         let segments = path.split(separator: "/").map { segment -> Route.Segment in
@@ -65,7 +97,7 @@ struct RouteTable: Sendable {
             if case .literal = $0 { true } else { false }
         }
         self.routes.append(
-            Route(method: method, access: access, handler: handler, segments: segments, literals: literals)
+            Route(method: method, path: path, access: access, handler: handler, segments: segments, literals: literals)
         )
     }
 

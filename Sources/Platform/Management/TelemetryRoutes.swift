@@ -16,22 +16,22 @@ struct TelemetryRoutes: Sendable {
 
     func add(to routes: inout RouteTable) {
         let entity = "/api/plugins/telemetry/{entityType}/{id}"
-        routes.add(.get, "\(entity)/keys/attributes", self.attributeKeys)
-        routes.add(.get, "\(entity)/keys/attributes/{scope}", self.attributeKeys)
-        routes.add(.get, "\(entity)/keys/timeseries", self.timeseriesKeys)
-        routes.add(.get, "\(entity)/values/attributes", self.attributes)
-        routes.add(.get, "\(entity)/values/attributes/{scope}", self.attributes)
-        routes.add(.get, "\(entity)/values/timeseries", self.latest)
-        routes.add(.get, "\(entity)/values/timeseries/history", self.history)
+        routes.add(.get, "\(entity)/keys/attributes", for: .tenantUsers, self.attributeKeys)
+        routes.add(.get, "\(entity)/keys/attributes/{scope}", for: .tenantUsers, self.attributeKeys)
+        routes.add(.get, "\(entity)/keys/timeseries", for: .tenantUsers, self.timeseriesKeys)
+        routes.add(.get, "\(entity)/values/attributes", for: .tenantUsers, self.attributes)
+        routes.add(.get, "\(entity)/values/attributes/{scope}", for: .tenantUsers, self.attributes)
+        routes.add(.get, "\(entity)/values/timeseries", for: .tenantUsers, self.latest)
+        routes.add(.get, "\(entity)/values/timeseries/history", for: .tenantUsers, self.history)
         for path in [
             "/api/plugins/telemetry/{id}/{scope}", "\(entity)/{scope}", "\(entity)/attributes/{scope}",
         ] {
-            routes.add(.post, path, self.saveAttributes)
-            routes.add(.delete, path, self.deleteAttributes)
+            routes.add(.post, path, for: .tenantAdministrators, self.saveAttributes)
+            routes.add(.delete, path, for: .tenantAdministrators, self.deleteAttributes)
         }
-        routes.add(.post, "\(entity)/timeseries/{any}", self.saveTimeseries)
-        routes.add(.post, "\(entity)/timeseries/{any}/{ttl}", self.saveTimeseries)
-        routes.add(.delete, "\(entity)/timeseries/delete", self.deleteTimeseries)
+        routes.add(.post, "\(entity)/timeseries/{any}", for: .tenantAdministrators, self.saveTimeseries)
+        routes.add(.post, "\(entity)/timeseries/{any}/{ttl}", for: .tenantAdministrators, self.saveTimeseries)
+        routes.add(.delete, "\(entity)/timeseries/delete", for: .tenantAdministrators, self.deleteTimeseries)
     }
 
     /// The device that a path names, which must exist.
@@ -39,9 +39,7 @@ struct TelemetryRoutes: Sendable {
         if let type = request.parameters["entityType"], type.uppercased() != "DEVICE" {
             throw APIError.badRequest("Entities of type '\(type)' have no telemetry here; only DEVICE has")
         }
-        let id = try request.id(of: Device.self)
-        guard try await self.services.devices.findDeviceById(id) != nil else { throw APIError.notFound("Device", id) }
-        return id
+        return try await self.services.device(try request.id(), for: request).id
     }
 
     /// The scope that a path names; all of them if it names none.

@@ -10,6 +10,9 @@ struct Session: Sendable {
     let user: User
     /// The same for all tokens that stem from one login.
     let id: String
+
+    var authority: Authority { self.user.authority }
+    var tenantId: TenantId { self.user.tenantId }
 }
 
 /// Signs and checks tokens: JSON Web Tokens (RFC 7519) with HMAC and SHA-512.
@@ -27,7 +30,7 @@ final class TokenIssuer: Sendable {
         var isPublic: Bool
         var tenantId: String
         var customerId: String
-        /// A digest of the password's hash: a token ends when the password changes.
+        /// A digest of what ends all tokens of a user when it changes, such as the password's hash.
         var passwordTag: String
 
         /// Checks nothing: expiry is checked with the clock of the issuer.
@@ -60,14 +63,14 @@ final class TokenIssuer: Sendable {
         var claims = Claims(
             sub: user.name,
             userId: user.id.description,
-            scopes: [user.authority],
+            scopes: [user.authority.rawValue],
             sessionId: session,
             iss: "windlass",
             iat: now,
             exp: now + self.lifetime,
             enabled: true,
             isPublic: false,
-            tenantId: TenantId.main.description,
+            tenantId: user.tenantId.description,
             customerId: EntityShape.nullCustomerId,
             passwordTag: Self.tag(of: user)
         )
@@ -102,6 +105,7 @@ final class TokenIssuer: Sendable {
             let user = try await users.findUserById(id),
             Self.tag(of: user) == claims.passwordTag
         else { throw APIError.notAuthenticated }
+        guard user.isEnabled else { throw APIError.accountNotActive }
         return Session(user: user, id: claims.sessionId)
     }
 
@@ -121,7 +125,7 @@ final class TokenIssuer: Sendable {
     }
 
     private static func tag(of user: User) -> String {
-        SHA256.hash(data: Array(user.passwordHash.utf8)).prefix(8)
+        SHA256.hash(data: Array("\(user.passwordHash) \(user.tokenVersion)".utf8)).prefix(8)
             .map { String(UInt16($0) + 0x100, radix: 16).dropFirst() }.joined()
     }
 }

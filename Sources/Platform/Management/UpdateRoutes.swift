@@ -9,14 +9,12 @@ struct UpdateRoutes: Sendable {
     let services: ManagementServices
 
     func add(to routes: inout RouteTable) {
-        routes.add(.get, "/api/device/{id}/update/{type}", self.record)
-        routes.add(.get, "/api/device/{id}/update/{type}/history", self.history)
+        routes.add(.get, "/api/device/{id}/update/{type}", for: .tenantUsers, self.record)
+        routes.add(.get, "/api/device/{id}/update/{type}/history", for: .tenantUsers, self.history)
     }
 
     private func device(_ request: APIRequest) async throws -> DeviceId {
-        let id = try request.id(of: Device.self)
-        guard try await self.services.devices.findDeviceById(id) != nil else { throw APIError.notFound("Device", id) }
-        return id
+        try await self.services.device(try request.id(), for: request).id
     }
 
     @Sendable private func record(_ request: APIRequest) async throws -> Response {

@@ -8,7 +8,7 @@ public struct Device: Sendable, Hashable {
     public var createdTime: Timestamp
     /// Who owns it.
     public var tenantId: TenantId
-    /// Unique name, 1…255 characters.
+    /// Name, 1…255 characters, unique among the devices of its tenant.
     public var name: String
     /// Label for people.
     public var label: String?
@@ -62,13 +62,13 @@ public struct DeviceProfile: Sendable, Hashable {
     public var createdTime: Timestamp
     /// Who owns it.
     public var tenantId: TenantId
-    /// Unique name, 1…255 characters.
+    /// Name, 1…255 characters, unique among the profiles of its tenant.
     public var name: String
     /// Text for people.
     public var description: String?
     /// Whether devices that name no profile get this one.
     ///
-    /// Exactly one profile is the default.
+    /// Exactly one profile of a tenant is the default.
     public var isDefault: Bool
     /// Firmware for devices without their own.
     public var firmwareId: OtaPackageId?
@@ -200,34 +200,5 @@ public struct TimeseriesEntry: Sendable, Hashable {
         self.key = key
         self.timestamp = timestamp
         self.value = value
-    }
-}
-
-/// A person who may log in to the management API.
-public struct User: Sendable, Hashable {
-    /// Unique identifier.
-    public var id: UserId
-    /// When it was created.
-    public var createdTime: Timestamp
-    /// The name to log in with, an e-mail address in ThingsBoard; unique, compared without case.
-    public var name: String
-    /// Salted hash of the password, with its parameters; never the password.
-    public var passwordHash: String
-    /// What the user may do, such as `TENANT_ADMIN`.
-    public var authority: String
-
-    /// Describes a user that is not saved yet.
-    public init(
-        id: UserId = .random(),
-        createdTime: Timestamp = .now,
-        name: String,
-        passwordHash: String,
-        authority: String = "TENANT_ADMIN"
-    ) {
-        self.id = id
-        self.createdTime = createdTime
-        self.name = name
-        self.passwordHash = passwordHash
-        self.authority = authority
     }
 }

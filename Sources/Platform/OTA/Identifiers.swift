@@ -21,9 +21,6 @@ public struct EntityID<Entity>: Hashable, Sendable, CustomStringConvertible {
     public var description: String { self.uuid.uuidString.lowercased() }
 }
 
-/// Names a kind of entity in ``TenantId``; there is one tenant for now.
-public enum Tenant {}
-
 /// Identifies the owner of all other entities.
 public typealias TenantId = EntityID<Tenant>
 /// Identifies a device.
@@ -38,6 +35,11 @@ public typealias DeviceCredentialsId = EntityID<DeviceCredentials>
 public typealias UserId = EntityID<User>
 
 extension EntityID<Tenant> {
-    /// The only tenant of a host, the same in every installation.
+    /// The first tenant, the same in every installation: it is there from the start and cannot be removed.
     public static let main = TenantId(UUID(uuid: (0xF1, 0x4A, 0x55, 0xD0, 0, 0, 0x11, 0xEF, 0x80, 0, 0, 0, 0, 0, 0, 1)))
+
+    /// What stands for a tenant where there is none, the same as in ThingsBoard: system administrators belong to the host.
+    public static let system = TenantId(
+        UUID(uuid: (0x13, 0x81, 0x40, 0, 0x1D, 0xD2, 0x11, 0xB2, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80))
+    )
 }

@@ -45,7 +45,7 @@ public struct OtaPackage: Sendable, Hashable {
     public var type: OtaPackageType
     /// Title, at most 255 characters.
     ///
-    /// Title and version together are unique.
+    /// Title and version together are unique among the packages of a tenant.
     public var title: String
     /// Version, at most 255 characters.
     public var version: String

@@ -23,8 +23,9 @@ public protocol OtaPackageService: Sendable {
         _ type: OtaPackageType
     ) async throws -> OtaPackage?
 
-    /// A page of packages, newest first unless the link says otherwise; those for one profile and type if given.
+    /// A page of a tenant's packages, newest first unless the link says otherwise; those for one profile and type if given.
     func findOtaPackages(
+        of tenant: TenantId,
         deviceProfileId: DeviceProfileId?,
         type: OtaPackageType?,
         hasData: Bool?,
@@ -79,10 +80,12 @@ public protocol OtaPackageUpload: Sendable {
 public protocol DeviceService: Sendable {
     /// The device with this identifier, if it exists.
     func findDeviceById(_ id: DeviceId) async throws -> Device?
-    /// The device with this name, if it exists.
-    func findDeviceByName(_ name: String) async throws -> Device?
-    /// A page of devices, of one profile if given.
-    func findDevices(deviceProfileId: DeviceProfileId?, page: PageLink) async throws -> Page<Device>
+    /// A tenant's device with this name, if it exists.
+    func findDeviceByName(_ name: String, of tenant: TenantId) async throws -> Device?
+    /// A page of a tenant's devices, of one profile if given.
+    func findDevices(of tenant: TenantId, deviceProfileId: DeviceProfileId?, page: PageLink) async throws -> Page<
+        Device
+    >
     /// Creates or replaces a device. If its effective package changes, the update is QUEUED in the same step.
     ///
     /// - Parameters:
@@ -103,12 +106,12 @@ public protocol DeviceService: Sendable {
 
     /// The profile with this identifier, if it exists.
     func findDeviceProfileById(_ id: DeviceProfileId) async throws -> DeviceProfile?
-    /// The profile with this name, if it exists.
-    func findDeviceProfileByName(_ name: String) async throws -> DeviceProfile?
-    /// The profile of devices that name none; there always is one.
-    func defaultDeviceProfile() async throws -> DeviceProfile
-    /// A page of profiles.
-    func findDeviceProfiles(page: PageLink) async throws -> Page<DeviceProfile>
+    /// A tenant's profile with this name, if it exists.
+    func findDeviceProfileByName(_ name: String, of tenant: TenantId) async throws -> DeviceProfile?
+    /// The profile of a tenant's devices that name none; every tenant has one.
+    func defaultDeviceProfile(of tenant: TenantId) async throws -> DeviceProfile
+    /// A page of a tenant's profiles.
+    func findDeviceProfiles(of tenant: TenantId, page: PageLink) async throws -> Page<DeviceProfile>
     /// Creates or replaces a profile. If its package changes, the update of every device without its own is QUEUED in the
     /// same step.
     func saveDeviceProfile(_ profile: DeviceProfile) async throws -> DeviceProfile
@@ -213,20 +216,6 @@ public protocol UpdateService: Sendable {
     func settle(_ assignments: [Int64]) async throws
     /// Waits until an assignment with a greater identifier may be there, or the task is cancelled.
     func waitForAssignments(after id: Int64) async throws
-}
-
-/// People who may log in.
-public protocol UserService: Sendable {
-    /// The user with this name, compared without case.
-    func findUser(name: String) async throws -> User?
-    /// The user with this identifier.
-    func findUserById(_ id: UserId) async throws -> User?
-    /// Creates or replaces a user.
-    func saveUser(_ user: User) async throws -> User
-    /// How many users there are.
-    func countUsers() async throws -> Int
-    /// A secret with this name, made of `count` random bytes on first use and kept; for signing.
-    func secret(named name: String, count: Int) async throws -> [UInt8]
 }
 
 /// Which part of a list.

@@ -105,6 +105,19 @@ extension Database {
         ).map(DeviceCredentials.init(row:))
     }
 
+    /// Adds the profile that every tenant has from its beginning.
+    func insertDefaultProfile(of tenant: TenantId, at now: Timestamp) throws {
+        try self.insert(
+            DeviceProfile(
+                createdTime: now,
+                tenantId: tenant,
+                name: "default",
+                description: "Default device profile",
+                isDefault: true
+            )
+        )
+    }
+
     func insert(_ profile: DeviceProfile) throws {
         try self.run(
             """

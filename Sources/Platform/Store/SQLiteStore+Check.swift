@@ -28,8 +28,27 @@ extension SQLiteStore {
                 "a row of '\(row["table"] as String)' refers to one of '\(row["parent"] as String)' that is not there"
             )
         }
-        if try db.integer("SELECT count(*) FROM device_profile WHERE is_default = 1") != 1 {
-            faults.append("there is not exactly one default device profile")
+        for row in try db.rows(
+            """
+            SELECT title FROM tenant
+            WHERE (SELECT count(*) FROM device_profile p WHERE p.tenant_id = tenant.id AND p.is_default = 1) <> 1
+            """
+        ) {
+            faults.append("the tenant '\(row["title"] as String)' has not exactly one default device profile")
+        }
+        for table in ["device", "device_profile", "ota_package"]
+        where try db.exists("SELECT 1 FROM \(table) WHERE tenant_id NOT IN (SELECT id FROM tenant) LIMIT 1") {
+            faults.append("a row of '\(table)' belongs to a tenant that does not exist")
+        }
+        if try db.exists(
+            """
+            SELECT 1 FROM device d JOIN device_profile p ON p.id = d.device_profile_id WHERE p.tenant_id <> d.tenant_id
+            UNION ALL
+            SELECT 1 FROM ota_package o JOIN device_profile p ON p.id = o.device_profile_id
+            WHERE p.tenant_id <> o.tenant_id LIMIT 1
+            """
+        ) {
+            faults.append("a device or a package belongs to another tenant than its profile")
         }
         if try db.exists("SELECT 1 FROM device WHERE no NOT IN (SELECT device FROM device_credentials)") {
             faults.append("a device has no credentials")

@@ -11,21 +11,27 @@ extension SQLiteStore: DeviceService {
         try await self.read { db in try db.device(id)?.device }
     }
 
-    /// The device with this name, if it exists.
-    public func findDeviceByName(_ name: String) async throws -> Device? {
+    /// A tenant's device with this name, if it exists.
+    public func findDeviceByName(_ name: String, of tenant: TenantId) async throws -> Device? {
         try await self.read { db in
             try db.row(
                 "SELECT \(Device.columns) FROM device WHERE tenant_id = ? AND name = ?",
-                [TenantId.main.uuid, name]
+                [tenant.uuid, name]
             ).map(Device.init(row:))
         }
     }
 
-    /// A page of devices, of one profile if given.
-    public func findDevices(deviceProfileId: DeviceProfileId?, page: PageLink) async throws -> Page<Device> {
+    /// A page of a tenant's devices, of one profile if given.
+    public func findDevices(
+        of tenant: TenantId,
+        deviceProfileId: DeviceProfileId?,
+        page: PageLink
+    ) async throws -> Page<Device> {
         var query = PageQuery(
             select: "SELECT device.*",
             from: "FROM device",
+            conditions: ["device.tenant_id = ?"],
+            arguments: [tenant.uuid],
             searched: "device.name",
             sortable: [
                 "createdTime": "device.created_time", "name": "device.name", "label": "device.label",
@@ -34,8 +40,8 @@ extension SQLiteStore: DeviceService {
             tieBreaker: "device.no"
         )
         if let deviceProfileId {
-            query.conditions = ["device.device_profile_id = ?"]
-            query.arguments = [deviceProfileId.uuid]
+            query.conditions.append("device.device_profile_id = ?")
+            query.arguments += [deviceProfileId.uuid]
         }
         return try await self.read { [query] db in try query.page(page, db, Device.init(row:)) }
     }
@@ -73,15 +79,16 @@ extension SQLiteStore: DeviceService {
         _ db: Database,
         _ effects: inout Effects
     ) throws -> Device {
-        guard let profile = try db.profile(device.deviceProfileId) else {
+        let old = try db.device(device.id)
+        let tenant = old?.device.tenantId ?? device.tenantId
+        guard let profile = try db.profile(device.deviceProfileId), profile.tenantId == tenant else {
             throw NodeError(.badRequest, "Device is referencing to non-existent device profile!")
         }
         let taken = try db.integer(
             "SELECT no FROM device WHERE tenant_id = ? AND name = ? AND id <> ?",
-            [device.tenantId.uuid, device.name, device.id.uuid]
+            [tenant.uuid, device.name, device.id.uuid]
         )
         guard taken == nil else { throw NodeError(.badRequest, "Device with such name already exists!") }
-        let old = try db.device(device.id)
         for type in OtaPackageType.allCases {
             // What did not change was checked when it was saved.
             guard let id = device.packageId(of: type) else { continue }
@@ -89,7 +96,7 @@ extension SQLiteStore: DeviceService {
             try OtaPackageRules.checkAssignment(
                 of: db.package(id),
                 as: type,
-                tenantId: device.tenantId,
+                tenantId: tenant,
                 deviceProfileId: profile.id
             )
         }
@@ -99,7 +106,7 @@ extension SQLiteStore: DeviceService {
         effects.devices = [device.id]
         if let old {
             saved.createdTime = old.device.createdTime
-            saved.tenantId = old.device.tenantId
+            saved.tenantId = tenant
             number = old.number
             let oldProfile = try db.profile(old.device.deviceProfileId)
             for type in OtaPackageType.allCases {

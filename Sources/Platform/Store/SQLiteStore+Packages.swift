@@ -18,8 +18,9 @@ extension SQLiteStore: OtaPackageService {
         }
     }
 
-    /// A page of packages.
+    /// A page of a tenant's packages.
     public func findOtaPackages(
+        of tenant: TenantId,
         deviceProfileId: DeviceProfileId?,
         type: OtaPackageType?,
         hasData: Bool?,
@@ -28,6 +29,8 @@ extension SQLiteStore: OtaPackageService {
         var query = PageQuery(
             select: "SELECT *",
             from: "FROM ota_package",
+            conditions: ["tenant_id = ?"],
+            arguments: [tenant.uuid],
             searched: "title",
             sortable: [
                 "createdTime": "created_time", "title": "title", "version": "version", "tag": "tag", "type": "type",
@@ -51,10 +54,13 @@ extension SQLiteStore: OtaPackageService {
     public func saveOtaPackage(_ package: OtaPackage) async throws -> OtaPackage {
         try OtaPackageRules.check(package)
         return try await self.write { db, effects in
-            if let profile = package.deviceProfileId, try db.profile(profile) == nil {
+            let old = try db.package(package.id)
+            if let profile = package.deviceProfileId,
+                try db.profile(profile)?.tenantId != old?.tenantId ?? package.tenantId
+            {
                 throw OtaPackageRules.profileMissing
             }
-            guard let old = try db.package(package.id) else { return try Self.create(package, db) }
+            guard let old else { return try Self.create(package, db) }
             var wanted = package
             // The file is the store's own business, which the REST API does not show.
             wanted.sha256 = old.sha256

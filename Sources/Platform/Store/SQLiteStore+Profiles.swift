@@ -8,31 +8,33 @@ extension SQLiteStore {
         try await self.read { db in try db.profile(id) }
     }
 
-    /// The profile with this name, if it exists.
-    public func findDeviceProfileByName(_ name: String) async throws -> DeviceProfile? {
+    /// A tenant's profile with this name, if it exists.
+    public func findDeviceProfileByName(_ name: String, of tenant: TenantId) async throws -> DeviceProfile? {
         try await self.read { db in
-            try db.row("SELECT * FROM device_profile WHERE tenant_id = ? AND name = ?", [TenantId.main.uuid, name])
+            try db.row("SELECT * FROM device_profile WHERE tenant_id = ? AND name = ?", [tenant.uuid, name])
                 .map(DeviceProfile.init(row:))
         }
     }
 
-    /// The profile of devices that name none.
-    public func defaultDeviceProfile() async throws -> DeviceProfile {
+    /// The profile of a tenant's devices that name none.
+    public func defaultDeviceProfile(of tenant: TenantId) async throws -> DeviceProfile {
         let profile = try await self.read { db in
-            try db.row("SELECT * FROM device_profile WHERE tenant_id = ? AND is_default = 1", [TenantId.main.uuid])
+            try db.row("SELECT * FROM device_profile WHERE tenant_id = ? AND is_default = 1", [tenant.uuid])
                 .map(DeviceProfile.init(row:))
         }
         guard let profile else {
-            throw NodeError(.internalError, "there is no default device profile; check the store")
+            throw NodeError(.internalError, "the tenant '\(tenant)' has no default device profile; check the store")
         }
         return profile
     }
 
-    /// A page of profiles.
-    public func findDeviceProfiles(page: PageLink) async throws -> Page<DeviceProfile> {
+    /// A page of a tenant's profiles.
+    public func findDeviceProfiles(of tenant: TenantId, page: PageLink) async throws -> Page<DeviceProfile> {
         let query = PageQuery(
             select: "SELECT *",
             from: "FROM device_profile",
+            conditions: ["tenant_id = ?"],
+            arguments: [tenant.uuid],
             searched: "name",
             sortable: [
                 "createdTime": "created_time", "name": "name", "description": "description", "default": "is_default",
@@ -55,18 +57,19 @@ extension SQLiteStore {
         try Self.checkLength(profile.provisioning.deviceSecret, of: "provisionDeviceSecret")
         let now = self.now()
         return try await self.write { db, effects in
+            let old = try db.profile(profile.id)
+            let tenant = old?.tenantId ?? profile.tenantId
             let taken = try db.exists(
                 "SELECT 1 FROM device_profile WHERE tenant_id = ? AND name = ? AND id <> ?",
-                [profile.tenantId.uuid, profile.name, profile.id.uuid]
+                [tenant.uuid, profile.name, profile.id.uuid]
             )
             guard !taken else { throw NodeError(.badRequest, "Device profile with such name already exists!") }
-            let old = try db.profile(profile.id)
             for type in OtaPackageType.allCases {
                 guard let id = profile.packageId(of: type), id != old?.packageId(of: type) else { continue }
                 try OtaPackageRules.checkAssignment(
                     of: db.package(id),
                     as: type,
-                    tenantId: profile.tenantId,
+                    tenantId: tenant,
                     deviceProfileId: profile.id
                 )
             }
@@ -78,7 +81,7 @@ extension SQLiteStore {
                 return saved
             }
             saved.createdTime = old.createdTime
-            saved.tenantId = old.tenantId
+            saved.tenantId = tenant
             saved.isDefault = old.isDefault
             try db.update(saved)
             // The type of an originator is the name of its profile.
@@ -93,7 +96,7 @@ extension SQLiteStore {
         }
     }
 
-    /// Makes a profile the default one.
+    /// Makes a profile the default one of its tenant.
     public func setDefaultDeviceProfile(_ id: DeviceProfileId) async throws -> DeviceProfile {
         try await self.write { db, _ in
             guard var profile = try db.profile(id) else { throw Self.missing(id) }

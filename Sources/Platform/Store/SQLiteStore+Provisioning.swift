@@ -14,7 +14,7 @@ extension SQLiteStore: DeviceProvisioningService {
         do {
             return try await self.write { db, effects in
                 guard let profile = try Self.profile(for: request, db) else { return .notFound }
-                let known = try Self.device(named: request.deviceName, db)
+                let known = try Self.device(named: request.deviceName, of: profile.tenantId, db)
                 guard profile.provisioning.kind == .allowCreateNewDevices else {
                     return try Self.handOut(known, of: profile, at: now, db)
                 }
@@ -40,6 +40,7 @@ extension SQLiteStore: DeviceProvisioningService {
 
     private static func device(
         named name: String,
+        of tenant: TenantId,
         _ db: Database
     ) throws -> (number: Int64, device: Device, type: String)? {
         let row = try db.row(
@@ -47,7 +48,7 @@ extension SQLiteStore: DeviceProvisioningService {
             SELECT d.*, p.name AS type FROM device d JOIN device_profile p ON p.id = d.device_profile_id
             WHERE d.tenant_id = ? AND d.name = ?
             """,
-            [TenantId.main.uuid, name]
+            [tenant.uuid, name]
         )
         return try row.map { row in (row["no"], try Device(row: row), row["type"]) }
     }
@@ -61,6 +62,7 @@ extension SQLiteStore: DeviceProvisioningService {
     ) throws -> ProvisionResult {
         let device = Device(
             createdTime: now,
+            tenantId: profile.tenantId,
             name: request.deviceName.isEmpty ? Self.randomText() : request.deviceName,
             deviceProfileId: profile.id,
             additionalInfo: request.isGateway ? ["gateway": true] : nil

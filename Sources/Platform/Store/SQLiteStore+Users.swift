@@ -4,7 +4,7 @@ import NodeKit
 public import OTA
 
 extension SQLiteStore: UserService {
-    /// The user with this name, compared without case.
+    /// The user with this name, of whatever tenant, compared without case.
     public func findUser(name: String) async throws -> User? {
         try await self.read { db in
             try db.row("SELECT * FROM user WHERE folded_name = ?", [name.lowercased()]).map(User.init(row:))
@@ -13,13 +13,54 @@ extension SQLiteStore: UserService {
 
     /// The user with this identifier.
     public func findUserById(_ id: UserId) async throws -> User? {
-        try await self.read { db in try db.row("SELECT * FROM user WHERE id = ?", [id.uuid]).map(User.init(row:)) }
+        try await self.read { db in try db.user(id) }
+    }
+
+    /// A page of the users of a tenant, those with one authority if given.
+    public func findUsers(of tenant: TenantId, authority: Authority?, page: PageLink) async throws -> Page<User> {
+        var query = PageQuery(
+            select: "SELECT *",
+            from: "FROM user",
+            conditions: ["tenant_id IS ?"],
+            arguments: [tenant.column],
+            searched: "name",
+            sortable: [
+                "createdTime": "created_time", "email": "folded_name", "name": "folded_name", "firstName": "first_name",
+                "lastName": "last_name", "authority": "authority",
+            ],
+            tieBreaker: "id"
+        )
+        if let authority {
+            query.conditions.append("authority = ?")
+            query.arguments += [authority.rawValue]
+        }
+        return try await self.read { [query] db in try query.page(page, db, User.init(row:)) }
     }
 
     /// Creates or replaces a user.
     public func saveUser(_ user: User) async throws -> User {
-        guard !user.name.isEmpty else { throw NodeError(.badRequest, "User email should be specified!") }
+        guard !user.name.allSatisfy(\.isWhitespace) else {
+            throw NodeError(.badRequest, "User email should be specified!")
+        }
+        try Self.checkLength(user.name, of: "email")
+        try Self.checkLength(user.firstName, of: "first name")
+        try Self.checkLength(user.lastName, of: "last name")
+        try Self.checkLength(user.phone, of: "phone")
+        switch (user.authority, user.tenantId == .system) {
+        case (.sysAdmin, false):
+            throw NodeError(
+                .badRequest,
+                "System administrator can't be assigned neither to tenant nor to customer!"
+            )
+        case (.tenantAdmin, true):
+            throw NodeError(.badRequest, "Tenant administrator should be assigned to tenant!")
+        case (.customerUser, true): throw NodeError(.badRequest, "Customer user should be assigned to tenant!")
+        default: break
+        }
         return try await self.write { db, _ in
+            if user.tenantId != .system, try db.tenant(user.tenantId) == nil {
+                throw NodeError(.badRequest, "User is referencing to non-existent tenant!")
+            }
             let taken = try db.exists(
                 "SELECT 1 FROM user WHERE folded_name = ? AND id <> ?",
                 [user.name.lowercased(), user.id.uuid]
@@ -27,17 +68,33 @@ extension SQLiteStore: UserService {
             guard !taken else {
                 throw NodeError(.badRequest, "User with email '\(user.name)' already present in database!")
             }
+            // Not REPLACE, which would remove the user's keys with the old row.
             try db.run(
                 """
-                INSERT OR REPLACE INTO user (id, created_time, name, folded_name, password_hash, authority)
-                VALUES (?, ?, ?, ?, ?, ?)
+                INSERT INTO user (id, created_time, tenant_id, name, folded_name, password_hash, authority, first_name,
+                    last_name, phone, additional_info, is_enabled, token_version)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                ON CONFLICT (id) DO UPDATE SET name = excluded.name, folded_name = excluded.folded_name,
+                    password_hash = excluded.password_hash, authority = excluded.authority, tenant_id = excluded.tenant_id,
+                    first_name = excluded.first_name, last_name = excluded.last_name, phone = excluded.phone,
+                    additional_info = excluded.additional_info, is_enabled = excluded.is_enabled,
+                    token_version = excluded.token_version
                 """,
                 [
-                    user.id.uuid, user.createdTime.rawValue, user.name, user.name.lowercased(), user.passwordHash,
-                    user.authority,
+                    user.id.uuid, user.createdTime.rawValue, user.tenantId.column, user.name, user.name.lowercased(),
+                    user.passwordHash, user.authority.rawValue, user.firstName, user.lastName, user.phone,
+                    user.additionalInfo?.description, user.isEnabled, user.tokenVersion,
                 ]
             )
             return user
+        }
+    }
+
+    /// Removes a user.
+    public func deleteUser(_ id: UserId) async throws {
+        try await self.write { db, _ in
+            guard try db.user(id) != nil else { throw NodeError(.notFound, "User with id [\(id)] is not found") }
+            try db.run("DELETE FROM user WHERE id = ?", [id.uuid])
         }
     }
 
@@ -59,13 +116,31 @@ extension SQLiteStore: UserService {
 }
 
 extension User {
-    fileprivate init(row: Row) {
+    init(row: Row) throws {
         self.init(
             id: row.id("id"),
             createdTime: row.time("created_time"),
+            tenantId: row.idIfPresent("tenant_id") ?? .system,
             name: row["name"],
             passwordHash: row["password_hash"],
-            authority: row["authority"]
+            authority: try row.choice("authority"),
+            firstName: row["first_name"],
+            lastName: row["last_name"],
+            phone: row["phone"],
+            additionalInfo: try row.json("additional_info"),
+            isEnabled: row["is_enabled"],
+            tokenVersion: row["token_version"]
         )
+    }
+}
+
+extension TenantId {
+    /// How a user's row refers to the tenant: not at all for the host's own users.
+    fileprivate var column: UUID? { self == .system ? nil : self.uuid }
+}
+
+extension Database {
+    func user(_ id: UserId) throws -> User? {
+        try self.row("SELECT * FROM user WHERE id = ?", [id.uuid]).map(User.init(row:))
     }
 }

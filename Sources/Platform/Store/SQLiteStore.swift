@@ -97,6 +97,7 @@ public final class SQLiteStore: Sendable {
         registry.register(self, as: (any AttributesService).self)
         registry.register(self, as: (any TimeseriesService).self)
         registry.register(self, as: (any UpdateService).self)
+        registry.register(self, as: (any TenantService).self)
         registry.register(self, as: (any UserService).self)
         registry.register(self, as: (any MessageQueues).self)
         registry.register(self.sessions, as: DeviceSessions.self)
@@ -218,10 +219,9 @@ extension SQLiteStore {
 
     private static func addDefaultProfile(to pool: DatabasePool, at now: Timestamp) throws {
         try pool.write { db in
-            guard try !db.exists("SELECT 1 FROM device_profile WHERE is_default = 1") else { return }
-            var profile = DeviceProfile(createdTime: now, name: "default", description: "Default device profile")
-            profile.isDefault = true
-            try db.insert(profile)
+            let has = "SELECT 1 FROM device_profile WHERE tenant_id = ? AND is_default = 1"
+            guard try !db.exists(has, [TenantId.main.uuid]) else { return }
+            try db.insertDefaultProfile(of: .main, at: now)
         }
     }
 }

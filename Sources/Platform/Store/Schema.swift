@@ -14,6 +14,9 @@ enum Schema {
         migrator.registerMigration("2") { db in
             for statement in Self.version2 { try db.execute(sql: statement) }
         }
+        migrator.registerMigration("3") { db in
+            for statement in Self.version3 { try db.execute(sql: statement) }
+        }
         return migrator
     }
 }

@@ -1,0 +1,36 @@
+/// Tenants.
+public protocol TenantService: Sendable {
+    /// The tenant with this identifier, if it exists.
+    func findTenantById(_ id: TenantId) async throws -> Tenant?
+    /// A page of tenants.
+    func findTenants(page: PageLink) async throws -> Page<Tenant>
+    /// Creates a tenant, with a default profile, or replaces one.
+    ///
+    /// - Throws: ``NodeError`` with ``NodeError/Code/badRequest`` and the sentence of ThingsBoard if a rule is broken.
+    func saveTenant(_ tenant: Tenant) async throws -> Tenant
+    /// Removes a tenant with all that it owns: its users first, so that nobody of it does anything any more.
+    ///
+    /// - Throws: ``NodeError`` with ``NodeError/Code/badRequest`` for the first tenant, which stays, and with
+    ///   ``NodeError/Code/notFound`` if it does not exist.
+    func deleteTenant(_ id: TenantId) async throws
+}
+
+/// People who may log in.
+public protocol UserService: Sendable {
+    /// The user with this name, of whatever tenant, compared without case.
+    func findUser(name: String) async throws -> User?
+    /// The user with this identifier.
+    func findUserById(_ id: UserId) async throws -> User?
+    /// A page of the users of a tenant, those with one authority if given.
+    func findUsers(of tenant: TenantId, authority: Authority?, page: PageLink) async throws -> Page<User>
+    /// Creates or replaces a user.
+    ///
+    /// - Throws: ``NodeError`` with ``NodeError/Code/badRequest`` and the sentence of ThingsBoard if a rule is broken.
+    func saveUser(_ user: User) async throws -> User
+    /// Removes a user; one that does not exist is ``NodeError/Code/notFound``.
+    func deleteUser(_ id: UserId) async throws
+    /// How many users there are.
+    func countUsers() async throws -> Int
+    /// A secret with this name, made of `count` random bytes on first use and kept; for signing.
+    func secret(named name: String, count: Int) async throws -> [UInt8]
+}
