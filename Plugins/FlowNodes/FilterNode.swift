@@ -19,7 +19,8 @@ public struct FilterNode: Node {
         ],
         attributes: [
             .condition("test", summary: "An XPath 1.0 expression, such as \"$deviceType = 'canary' and $fw_size > 0\".")
-        ]
+        ],
+        overtakesWrites: true
     )
 
     private let condition: any Condition

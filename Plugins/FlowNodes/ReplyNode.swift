@@ -25,7 +25,8 @@ public struct ReplyNode: Node {
                 summary:
                     "What an accepted request is answered with; a text \"{name}\" in it becomes a variable's value."
             ),
-        ]
+        ],
+        overtakesWrites: true
     )
 
     private static let ok = "ok"

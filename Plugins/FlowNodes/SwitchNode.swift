@@ -13,7 +13,8 @@ public struct SwitchNode: Node {
         summary: "Sends the message by the relation that is named like the value of a variable.",
         relations: [RelationDescriptor(.other, "No link fits, or the message does not have the variable.")],
         hasOpenRelations: true,
-        attributes: [.string("on", summary: "The variable's name, such as 'type' or 'deviceType'.")]
+        attributes: [.string("on", summary: "The variable's name, such as 'type' or 'deviceType'.")],
+        overtakesWrites: true
     )
 
     private let variable: String

@@ -4,8 +4,9 @@ import OTA
 /// Tells a device about its new package, or that it has none any more, by its shared attributes.
 ///
 /// An assignment may have waited for its turn, so what it says is checked once more before the device hears of it.
-/// Attributes of an earlier package that the new one lacks are deleted first and the new ones are saved in one step: a device
-/// that keeps only the last push it saw must end up with all of them.
+/// Attributes of an earlier package that the new one lacks are deleted and the new ones are saved, in one step; a device is
+/// told of the deleted ones first and of all new ones together, as one that keeps only the last push it saw must end up with
+/// all of them.
 ///
 /// | Relation     | When                                                                              |
 /// |--------------|-----------------------------------------------------------------------------------|
@@ -80,16 +81,18 @@ public struct AttributePushNode: Node {
             throw NodeError(.badRequest, "the message '\(message.type)' names no package")
         }
         let device = message.device
-        guard
-            let package = try await self.packages.package(id)?.package,
-            try await self.updates.initiate(id, of: device, type: type)
-        else { return false }
+        guard let package = try await self.packages.package(id)?.package else { return false }
         let values = self.values(for: package)
-        let obsolete = type.pushedAttributeNames.filter { values[$0] == nil }
-        try await self.attributes.deleteAttributes(of: device, scope: .shared, keys: obsolete)
-        try await self.attributes.saveAttributes(of: device, scope: .shared, values, at: message.timestamp)
-        self.rpc?.call(device, .object(values))
-        return true
+        let isCurrent = try await self.updates.initiate(
+            id,
+            of: device,
+            type: type,
+            attributes: values,
+            obsolete: type.pushedAttributeNames.filter { values[$0] == nil },
+            at: message.timestamp
+        )
+        if isCurrent { self.rpc?.call(device, .object(values)) }
+        return isCurrent
     }
 
     private func clear(_ message: Message, type: OtaPackageType) async throws -> Bool {

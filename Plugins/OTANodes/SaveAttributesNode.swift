@@ -3,6 +3,8 @@ import OTA
 
 /// Stores the message's data as attributes of the device.
 ///
+/// The message goes on meanwhile, as far as nothing needs to know the outcome; see ``Emission/route(_:to:storing:)``.
+///
 /// | Relation  | When                                                                 |
 /// |-----------|----------------------------------------------------------------------|
 /// | `Success` | The attributes are stored; a device may be told so.                  |
@@ -23,7 +25,8 @@ public struct SaveAttributesNode: Node {
                 oneOf: AttributeScope.allCases.map(\.rawValue),
                 summary: "Who keeps the attributes; shared ones are pushed to the device."
             )
-        ]
+        ],
+        overtakesWrites: true
     )
 
     private let scope: AttributeScope
@@ -41,14 +44,13 @@ public struct SaveAttributesNode: Node {
             throw NodeError(.badRequest, "attributes must be a JSON object")
         }
         let values = object.withoutNulls
-        if !values.isEmpty {
-            try await self.attributes.saveAttributes(
-                of: message.device,
-                scope: self.scope,
-                values,
-                at: message.timestamp
-            )
-        }
-        return .route(message, to: .success)
+        guard !values.isEmpty else { return .route(message, to: .success) }
+        let write = try self.attributes.beginSavingAttributes(
+            of: message.device,
+            scope: self.scope,
+            values,
+            at: message.timestamp
+        )
+        return .route(message, to: .success, storing: write)
     }
 }

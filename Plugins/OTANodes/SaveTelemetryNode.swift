@@ -3,6 +3,8 @@ import OTA
 
 /// Stores the time series that a device reported, in any of ThingsBoard's forms.
 ///
+/// The message goes on meanwhile, as far as nothing needs to know the outcome; see ``Emission/route(_:to:storing:)``.
+///
 /// | Relation  | When                                                               |
 /// |-----------|--------------------------------------------------------------------|
 /// | `Success` | The values are stored; a device may be told so.                    |
@@ -15,7 +17,8 @@ public struct SaveTelemetryNode: Node {
         relations: [
             RelationDescriptor(.success, "The values are stored."),
             RelationDescriptor(.failure, "The data is no telemetry, or could not be stored."),
-        ]
+        ],
+        overtakesWrites: true
     )
 
     private let timeseries: any TimeseriesService
@@ -31,9 +34,8 @@ public struct SaveTelemetryNode: Node {
             throw NodeError(.badRequest, "telemetry must be JSON")
         }
         let points = try data.telemetryPoints()
-        if !points.isEmpty {
-            try await self.timeseries.saveTimeseries(of: message.device, points, at: message.timestamp)
-        }
-        return .route(message, to: .success)
+        guard !points.isEmpty else { return .route(message, to: .success) }
+        let write = try self.timeseries.beginSavingTimeseries(of: message.device, points, at: message.timestamp)
+        return .route(message, to: .success, storing: write)
     }
 }

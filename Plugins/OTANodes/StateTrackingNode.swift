@@ -39,7 +39,8 @@ public struct StateTrackingNode: Node {
                         "Percent downloaded, 0…100, as the device reports it."
                     ),
                 ]
-            }
+            },
+        overtakesWrites: true
     )
 
     /// The most characters of a state that are recorded; the longest known one has 11.

@@ -316,7 +316,14 @@ final class FakeServices: OtaPackageService, DeviceService, AttributesService, T
 
     func record(_ report: StateReport, of device: DeviceId) async throws -> StateReportResult { .flagged }
     func classify(_ errorClass: OtaErrorClass?, of device: DeviceId, type: OtaPackageType) async throws {}
-    func initiate(_ packageId: OtaPackageId, of device: DeviceId, type: OtaPackageType) async throws -> Bool { false }
+    func initiate(
+        _ packageId: OtaPackageId,
+        of device: DeviceId,
+        type: OtaPackageType,
+        attributes: JSON.Object,
+        obsolete: [String],
+        at time: Timestamp
+    ) async throws -> Bool { false }
     func served(_ range: Range<Int64>, of package: OtaPackage, to device: DeviceId) {}
     func assignments(after id: Int64, limit: Int) async throws -> [Assignment] { [] }
     func settle(_ assignments: [Int64]) async throws {}

@@ -216,13 +216,24 @@ final class FakeStore: OtaPackageService, AttributesService, TimeseriesService, 
         self.look { $0.classes.append(errorClass) }
     }
 
-    func initiate(_ packageId: OtaPackageId, of device: DeviceId, type: OtaPackageType) async throws -> Bool {
+    func initiate(
+        _ packageId: OtaPackageId,
+        of device: DeviceId,
+        type: OtaPackageType,
+        attributes: JSON.Object,
+        obsolete: [String],
+        at time: Timestamp
+    ) async throws -> Bool {
         try self.check()
-        return self.look { state in
+        let isCurrent = self.look { state in
             guard state.effective[type] == packageId else { return false }
             state.initiated.append(packageId)
             return true
         }
+        guard isCurrent else { return false }
+        _ = try await self.deleteAttributes(of: device, scope: .shared, keys: obsolete)
+        try await self.saveAttributes(of: device, scope: .shared, attributes, at: time)
+        return true
     }
 
     func served(_ range: Range<Int64>, of package: OtaPackage, to device: DeviceId) {

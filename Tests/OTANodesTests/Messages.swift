@@ -45,6 +45,14 @@ extension Emission {
         precondition(self.routes.count == 1, "\(self.routes.count) routes instead of one")
         return self.routes[0]
     }
+
+    /// The one message and its relation, once what the node began to store is stored.
+    var stored: (message: Message, relation: Relation) {
+        get async throws {
+            try await self.pendingWrite?.stored()
+            return self.only
+        }
+    }
 }
 
 extension OtaPackage {

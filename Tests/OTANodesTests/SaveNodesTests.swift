@@ -8,10 +8,10 @@ import Testing
 @Suite struct SaveNodesTests {
     private let store = FakeStore()
 
-    @Test func `save-telemetry stores all forms before it lets the message go on`() async throws {
+    @Test func `save-telemetry stores all forms`() async throws {
         let node = try SaveTelemetryNode.make(services: self.store.services())
         for data in [["a": 1], ["ts": 5, "values": ["a": 2]], [["a": 3], ["ts": 6, "values": ["a": 4]]]] as [JSON] {
-            #expect(try await node.process(.of(.postTelemetryRequest, [:], data)).only.relation == .success)
+            #expect(try await node.process(.of(.postTelemetryRequest, [:], data)).stored.relation == .success)
         }
         let points = self.store.look { $0.points }
         #expect(points.map { $0.values["a"] } == [1, 2, 3, 4])
@@ -22,7 +22,9 @@ import Testing
     @Test(arguments: [[:], [], ["current_fw_title": nil]] as [JSON])
     func `save-telemetry takes what holds no value`(data: JSON) async throws {
         let node = try SaveTelemetryNode.make(services: self.store.services())
-        #expect(try await node.process(.of(.postTelemetryRequest, [:], data)).only.relation == .success)
+        let emission = try await node.process(.of(.postTelemetryRequest, [:], data))
+        #expect(emission.only.relation == .success)
+        #expect(emission.pendingWrite == nil)
         #expect(self.store.look { $0.pointTimes }.isEmpty)
     }
 
@@ -35,7 +37,7 @@ import Testing
         #expect(error?.code == .badRequest)
     }
 
-    @Test func `neither lets a message go on that could not be stored`() async throws {
+    @Test func `what could not be stored is told to whoever waits for it`() async throws {
         self.store.look { $0.failure = NodeError(.storageFull, "full") }
         let services = self.store.services()
         let nodes: [any Node] = [
@@ -43,7 +45,7 @@ import Testing
         ]
         for node in nodes {
             let error = await #expect(throws: NodeError.self) {
-                try await node.process(.of(.postTelemetryRequest, [:], ["a": 1]))
+                try await node.process(.of(.postTelemetryRequest, [:], ["a": 1])).stored
             }
             #expect(error?.code == .storageFull)
         }
@@ -56,7 +58,7 @@ import Testing
         let attributes = scope.map { ["scope": $0] } ?? [:]
         let node = try SaveAttributesNode.make(attributes, services: self.store.services())
         let message = Message.of(.postAttributesRequest, [:], ["a": 1, "b": nil])
-        #expect(try await node.process(message).only.relation == .success)
+        #expect(try await node.process(message).stored.relation == .success)
         #expect(
             self.store.look { $0.attributeSteps } == [.saved(stored, ["a": 1], Timestamp(milliseconds: 1000))]
         )

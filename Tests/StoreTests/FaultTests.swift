@@ -1,4 +1,6 @@
+import Dispatch
 import FoundationEssentials
+import GRDB
 import NIOCore
 import NodeKit
 import OTA
@@ -45,8 +47,8 @@ import Testing
         }
     }
 
-    @Test("a write that fails undoes its own changes and no others in the same transaction")
-    func savepoints() async throws {
+    @Test("a write that fails undoes its own changes and no others in the same transaction", arguments: [false, true])
+    func writesApart(repeatable: Bool) async throws {
         try await StoreFixture.with { fixture in
             struct Mine: Error {}
             let store = fixture.store
@@ -54,7 +56,7 @@ import Testing
                 for number in 0..<200 {
                     group.addTask {
                         do {
-                            try await store.write { db, _ in
+                            try await store.write(repeatable: repeatable) { db, _ in
                                 try db.run("INSERT INTO secret (name, value) VALUES (?, x'00')", ["s\(number)"])
                                 if number % 3 == 0 { throw Mine() }
                             }
@@ -69,6 +71,73 @@ import Testing
             #expect(results == 133)
             let count = try await store.read { db in try db.integer("SELECT count(*) FROM secret") }
             #expect(count == 133)
+        }
+    }
+
+    /// Holds the writer back until all these writes wait for it, so that they meet in one transaction where they may.
+    private static func together(
+        _ store: SQLiteStore,
+        _ writes: [@Sendable (Database) throws -> Void]
+    ) async throws -> [NodeError?] {
+        let gate = DispatchSemaphore(value: 0)
+        store.writer.writeLater { _, _ in gate.wait() }
+        let begun = writes.map { write in store.writer.begin { db, _ in try write(db) } }
+        gate.signal()
+        var errors: [NodeError?] = []
+        for write in begun {
+            do {
+                try await write.stored()
+                errors.append(nil)
+            } catch {
+                errors.append(NodeError(wrapping: error))
+            }
+        }
+        return errors
+    }
+
+    @Test("writes are run once, and once more only if one among them failed half")
+    func repeated() async throws {
+        try await StoreFixture.with { fixture in
+            let runs = Runs()
+            func write(_ name: String, failing code: NodeError.Code? = nil, half: Bool = false)
+                -> @Sendable (Database)
+                throws -> Void
+            {
+                { db in
+                    runs.add(name)
+                    if let code, !half { throw NodeError(code, name) }
+                    try db.run("INSERT INTO secret (name, value) VALUES (?, x'00')", [name])
+                    if let code { throw NodeError(code, name) }
+                }
+            }
+            let first = try await Self.together(
+                fixture.store,
+                [write("a"), write("b", failing: .notFound), write("c")]
+            )
+            #expect(first.map { $0?.code } == [nil, .notFound, nil])
+            #expect(runs.take() == ["a", "b", "c"])
+            let second = try await Self.together(
+                fixture.store,
+                [write("d"), write("e", failing: .conflict, half: true), write("f")]
+            )
+            #expect(second.map { $0?.code } == [nil, .conflict, nil])
+            #expect(runs.take() == ["d", "e", "d", "e", "f"])
+            let names = try await fixture.store.read { db in
+                try db.rows("SELECT name FROM secret ORDER BY name").map { $0["name"] as String }
+            }
+            #expect(names == ["a", "c", "d", "f"])
+        }
+    }
+
+    /// Notes which writes were run, in order.
+    private final class Runs: Sendable {
+        private let names = Mutex<[String]>([])
+        func add(_ name: String) { self.names.withLock { $0.append(name) } }
+        func take() -> [String] {
+            self.names.withLock { names in
+                defer { names = [] }
+                return names
+            }
         }
     }
 

@@ -37,10 +37,28 @@ import Testing
         try #require(try await fixture.store.updateRecord(of: device.id, type: .firmware))
     }
 
+    private static func initiate(
+        _ fixture: StoreFixture,
+        _ package: OtaPackageId,
+        _ device: DeviceId,
+        _ type: OtaPackageType = .firmware,
+        _ attributes: JSON.Object = ["fw_title": "fw"],
+        obsolete: [String] = []
+    ) async throws -> Bool {
+        try await fixture.store.initiate(
+            package,
+            of: device,
+            type: type,
+            attributes: attributes,
+            obsolete: obsolete,
+            at: Timestamp(milliseconds: 3)
+        )
+    }
+
     @Test("an update goes from QUEUED to UPDATED, each state with its time")
     func wholeWay() async throws {
         try await Self.withUpdate { fixture, device, package in
-            #expect(try await fixture.store.initiate(package.id, of: device.id, type: .firmware))
+            #expect(try await Self.initiate(fixture, package.id, device.id))
             let states: [OtaUpdateState] = [.downloading, .downloaded, .verified, .updating, .updated]
             for (index, state) in states.enumerated() {
                 let report = Self.report(state.rawValue, at: Int64(index))
@@ -232,10 +250,11 @@ import Testing
     func initiate() async throws {
         try await Self.withUpdate { fixture, device, package in
             let store = fixture.store
-            #expect(try await store.initiate(.random(), of: device.id, type: .firmware) == false)
-            #expect(try await store.initiate(package.id, of: device.id, type: .software) == false)
+            #expect(try await Self.initiate(fixture, .random(), device.id) == false)
+            #expect(try await Self.initiate(fixture, package.id, device.id, .software) == false)
+            #expect(try await store.attributes(of: device.id, scope: .shared, keys: nil) == [])
             #expect(try await fixture.latest(device.id)["fw_state"] == "QUEUED")
-            for _ in 0..<2 { #expect(try await store.initiate(package.id, of: device.id, type: .firmware)) }
+            for _ in 0..<2 { #expect(try await Self.initiate(fixture, package.id, device.id)) }
             #expect(try await fixture.history(of: device.id) == ["QUEUED", "INITIATED"])
             let states = try await store.timeseries(
                 of: device.id,
@@ -247,9 +266,39 @@ import Testing
             )
             #expect(states.map(\.value) == ["QUEUED", "INITIATED"])
             _ = try await store.record(Self.report("DOWNLOADING"), of: device.id)
-            #expect(try await store.initiate(package.id, of: device.id, type: .firmware))
+            #expect(try await Self.initiate(fixture, package.id, device.id))
             #expect(try await Self.record(fixture, device).state == .downloading)
-            #expect(try await store.initiate(package.id, of: .random(), type: .firmware) == false)
+            #expect(try await Self.initiate(fixture, package.id, .random()) == false)
+        }
+    }
+
+    @Test("a device is told of what is gone, if anything is, and then of all that is new")
+    func attributesOfInitiate() async throws {
+        try await Self.withUpdate { fixture, device, package in
+            let store = fixture.store
+            let time = Timestamp(milliseconds: 3)
+            let values: JSON.Object = ["fw_title": "fw", "fw_version": "1"]
+            let old: JSON.Object = ["fw_tag": "t", "fw_title": "old", "fw_url": "u", "other": 1]
+            try await store.saveAttributes(of: device.id, scope: .shared, old, at: time)
+            let notifications = fixture.notifications(of: device.id)
+            for _ in 0..<2 {
+                _ = try await Self.initiate(
+                    fixture,
+                    package.id,
+                    device.id,
+                    .firmware,
+                    values,
+                    obsolete: ["fw_size", "fw_url", "fw_tag"]
+                )
+            }
+            #expect(
+                notifications.all == [
+                    .attributesDeleted(["fw_url", "fw_tag"]), .attributesUpdated(values), .attributesUpdated(values),
+                ]
+            )
+            let entries = try await store.attributes(of: device.id, scope: .shared, keys: nil)
+            #expect(entries.map(\.key) == ["fw_title", "fw_version", "other"])
+            #expect(entries.map(\.value) == ["fw", "1", 1])
         }
     }
 

@@ -25,13 +25,19 @@ final class ChainPlan: Sendable {
         let exits: [Exit]
         /// The exit that takes what has none of its own, if the node's relations are open and `Other` is linked.
         let other: Exit?
+        /// Whether a message may come here before all is stored that nodes before it began to store.
+        let overtakesWrites: Bool
+        /// Whether the node's failures are handled by other nodes, so that it has to be known at once whether it failed.
+        let handlesFailure: Bool
         let counters: NodeCounters
 
-        init(id: String, node: (any Node)?, exits: [Exit], isOpen: Bool, counters: NodeCounters) {
+        init(id: String, node: (any Node)?, exits: [Exit], descriptor: NodeDescriptor, counters: NodeCounters) {
             self.id = id
             self.node = node
             self.exits = exits
-            self.other = isOpen ? exits.first { $0.relation == .other } : nil
+            self.other = descriptor.hasOpenRelations ? exits.first { $0.relation == .other } : nil
+            self.overtakesWrites = descriptor.overtakesWrites
+            self.handlesFailure = exits.contains { $0.relation == .failure }
             self.counters = counters
         }
 
@@ -63,7 +69,8 @@ final class ChainPlan: Sendable {
 
     /// Sends a message from a node's links on, and returns when all its branches have ended.
     ///
-    /// Branches run one after another, each to its end, in the order of the links. Runs on the caller's executor.
+    /// Branches run one after another, each to its end, in the order of the links. What nodes began to store is waited for once,
+    /// at the end, or before a node that must see it. Runs on the caller's executor.
     func send(_ message: Message, from index: Int, by relation: Relation) async -> Outcome {
         var journey = Journey()
         journey.leave(self.steps[index], message, relation)
@@ -81,15 +88,23 @@ final class ChainPlan: Sendable {
                     )
                 )
             }
+            if !step.overtakesWrites, journey.hasWrites, let failure = await journey.finishWrites() {
+                // The nodes from here on are not to be told what never was.
+                return .failed(failure)
+            }
             step.counters.processed.increment()
             do {
                 let emission = try await node.process(message)
+                if let write = emission.pendingWrite {
+                    if step.handlesFailure { try await write.stored() } else { journey.add(write, of: step) }
+                }
                 journey.leave(step, emission)
             } catch {
                 step.counters.failed.increment()
                 journey.fail(step, message, NodeError(wrapping: error))
             }
         }
+        if journey.hasWrites { _ = await journey.finishWrites() }
         if let failure = journey.failure { return .failed(failure) }
         return .completed(journey.reply)
     }
@@ -105,6 +120,30 @@ private struct Journey {
     private var upcoming: (target: Int, message: Message)?
     /// The branches that wait while another runs, the next one last.
     private var waiting: [(target: Int, message: Message)] = []
+    /// What is on its way to the disk, with the nodes that began it.
+    private var writes: [(step: ChainPlan.Step, write: PendingWrite)] = []
+
+    var hasWrites: Bool { !self.writes.isEmpty }
+
+    mutating func add(_ write: PendingWrite, of step: ChainPlan.Step) { self.writes.append((step, write)) }
+
+    /// Waits until all that was begun is stored.
+    ///
+    /// - Returns: Why something could not be stored, which is a failure of the message, too.
+    mutating func finishWrites() async -> NodeError? {
+        var first: NodeError?
+        for (step, write) in self.writes {
+            do {
+                try await write.stored()
+            } catch {
+                step.counters.failed.increment()
+                if first == nil { first = NodeError(wrapping: error) }
+            }
+        }
+        self.writes = []
+        if self.failure == nil { self.failure = first }
+        return first
+    }
 
     mutating func next() -> (target: Int, message: Message)? {
         // Moved out, as copying a message costs more than all else here.
@@ -129,7 +168,8 @@ private struct Journey {
     /// Takes the messages of an emission to where they go.
     mutating func leave(_ step: ChainPlan.Step, _ emission: consuming Emission) {
         switch emission.content {
-        case .one(let message, let relation): self.leave(step, message, relation)
+        case .one(let message, let relation), .storing(let message, let relation, _):
+            self.leave(step, message, relation)
         case .several(let routes): self.leave(step, routes)
         }
     }

@@ -26,7 +26,7 @@ struct PlanSet: Sendable {
                     id: node.id,
                     node: nodes[key] as? any Node,
                     exits: Self.exits(of: node, in: chain, &counters, previous),
-                    isOpen: node.nodeType.descriptor.hasOpenRelations,
+                    descriptor: node.nodeType.descriptor,
                     counters: counters.node(key, previous: previous)
                 )
             }

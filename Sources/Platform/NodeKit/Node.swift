@@ -80,6 +80,7 @@ public struct Emission: Sendable {
     /// What ``routes`` tells, with the usual single route at hand without a list.
     package enum Content: Sendable {
         case one(Message, Relation)
+        case storing(Message, Relation, PendingWrite)
         case several([(message: Message, relation: Relation)])
     }
 
@@ -88,14 +89,33 @@ public struct Emission: Sendable {
     /// Each message with the relation it leaves by, in order.
     public var routes: [(message: Message, relation: Relation)] {
         switch self.content {
-        case .one(let message, let relation): [(message, relation)]
+        case .one(let message, let relation), .storing(let message, let relation, _): [(message, relation)]
         case .several(let routes): routes
         }
+    }
+
+    /// What the node began to store and leaves for the host to wait for.
+    public var pendingWrite: PendingWrite? {
+        guard case .storing(_, _, let write) = self.content else { return nil }
+        return write
     }
 
     /// One message by one relation.
     public static func route(_ message: consuming Message, to relation: Relation) -> Emission {
         Emission(content: .one(message, relation))
+    }
+
+    /// One message by one relation, while what the node stores is still on its way to the disk.
+    ///
+    /// The peer gets its answer once that is stored; if it cannot be stored, the message fails. Should the chain file link this
+    /// node's `Failure`, or the next node need to see what is stored (``NodeDescriptor/overtakesWrites``), the host waits before
+    /// the message goes on, so that nothing in the chain can tell the difference.
+    public static func route(
+        _ message: consuming Message,
+        to relation: Relation,
+        storing write: PendingWrite
+    ) -> Emission {
+        Emission(content: .storing(message, relation, write))
     }
 
     /// Several messages, or one by several relations.

@@ -14,6 +14,11 @@ public struct NodeDescriptor: Sendable {
     public var attributes: [AttributeDescriptor]
     /// The variables that it adds to a message, for conditions of the nodes after it.
     public var variables: [VariableDescriptor]
+    /// Whether a message may come to it before all is stored that nodes before it began to store.
+    ///
+    /// Fine for a node that neither reads what is stored nor tells the outside of the message: what it writes itself comes after
+    /// what was begun before. All others get a message once it is safe.
+    public var overtakesWrites: Bool
 
     /// Declares a node type.
     public init(
@@ -22,7 +27,8 @@ public struct NodeDescriptor: Sendable {
         relations: [RelationDescriptor],
         hasOpenRelations: Bool = false,
         attributes: [AttributeDescriptor] = [],
-        variables: [VariableDescriptor] = []
+        variables: [VariableDescriptor] = [],
+        overtakesWrites: Bool = false
     ) {
         self.type = type
         self.summary = summary
@@ -30,6 +36,7 @@ public struct NodeDescriptor: Sendable {
         self.hasOpenRelations = hasOpenRelations
         self.attributes = attributes
         self.variables = variables
+        self.overtakesWrites = overtakesWrites
     }
 }
 

@@ -1,7 +1,7 @@
 import Synchronization
 
 /// A value that comes once, from any thread; whoever waits for it gets the first one.
-final class OneShot<Value: Sendable>: Sendable {
+package final class OneShot<Value: Sendable>: Sendable {
     private enum State {
         case pending
         case awaited(CheckedContinuation<Value, Never>)
@@ -10,11 +10,14 @@ final class OneShot<Value: Sendable>: Sendable {
 
     private let state = Mutex(State.pending)
 
+    /// Makes one without a value.
+    package init() {}
+
     /// Sets the value; only the first call counts.
     ///
     /// - Returns: Whether this was the first call.
     @discardableResult
-    func finish(_ value: Value) -> Bool {
+    package func finish(_ value: Value) -> Bool {
         let (isFirst, waiter) = self.state.withLock { state -> (Bool, CheckedContinuation<Value, Never>?) in
             switch state {
             case .pending:
@@ -60,7 +63,8 @@ final class OneShot<Value: Sendable>: Sendable {
         }
     }
 
-    private func value() async -> Value {
+    /// Waits for the value; call it once.
+    package func value() async -> Value {
         await withCheckedContinuation { continuation in
             let value = self.state.withLock { state -> Value? in
                 if case .finished(let value) = state { return value }

@@ -155,6 +155,16 @@ public protocol AttributesService: Sendable {
     /// once stored.
     func saveAttributes(of device: DeviceId, scope: AttributeScope, _ values: JSON.Object, at: Timestamp) async throws
 
+    /// Begins to write attributes as ``saveAttributes(of:scope:_:at:)`` does and returns at once.
+    ///
+    /// - Throws: ``NodeError`` if they can never be stored.
+    func beginSavingAttributes(
+        of device: DeviceId,
+        scope: AttributeScope,
+        _ values: JSON.Object,
+        at: Timestamp
+    ) throws -> PendingWrite
+
     /// Removes attributes and returns the names of those that existed. Of shared ones the device's sessions are told once
     /// they are gone; if none existed, nothing is told.
     @discardableResult
@@ -172,10 +182,30 @@ public protocol AttributesService: Sendable {
     ) async throws -> [Originator]
 }
 
+extension AttributesService {
+    /// Writes attributes when they are waited for.
+    public func beginSavingAttributes(
+        of device: DeviceId,
+        scope: AttributeScope,
+        _ values: JSON.Object,
+        at time: Timestamp
+    ) throws -> PendingWrite {
+        PendingWrite { try await self.saveAttributes(of: device, scope: scope, values, at: time) }
+    }
+}
+
 /// Time series of devices.
 public protocol TimeseriesService: Sendable {
     /// Writes points; those without a time get `at`.
     func saveTimeseries(of device: DeviceId, _ points: [TelemetryPoint], at: Timestamp) async throws
+    /// Begins to write points as ``saveTimeseries(of:_:at:)`` does and returns at once.
+    ///
+    /// - Throws: ``NodeError`` if they can never be stored.
+    func beginSavingTimeseries(
+        of device: DeviceId,
+        _ points: [TelemetryPoint],
+        at: Timestamp
+    ) throws -> PendingWrite
     /// The newest entry of each series, those named or all, sorted by key.
     func latestTimeseries(of device: DeviceId, keys: [String]?) async throws -> [TimeseriesEntry]
     /// Entries of one series with `start <= time <= end`, newest first unless `ascending`, at most `limit`.
@@ -191,6 +221,17 @@ public protocol TimeseriesService: Sendable {
     func deleteTimeseries(of device: DeviceId, keys: [String], in range: ClosedRange<Timestamp>?) async throws
 }
 
+extension TimeseriesService {
+    /// Writes points when they are waited for.
+    public func beginSavingTimeseries(
+        of device: DeviceId,
+        _ points: [TelemetryPoint],
+        at time: Timestamp
+    ) throws -> PendingWrite {
+        PendingWrite { try await self.saveTimeseries(of: device, points, at: time) }
+    }
+}
+
 /// Update records, their history, and assignments that devices are to be told of.
 public protocol UpdateService: Sendable {
     /// The update record of a device, if there ever was an update.
@@ -202,11 +243,27 @@ public protocol UpdateService: Sendable {
     func record(_ report: StateReport, of device: DeviceId) async throws -> StateReportResult
     /// Stores why a failed update failed.
     func classify(_ errorClass: OtaErrorClass?, of device: DeviceId, type: OtaPackageType) async throws
-    /// The server is about to tell the device: QUEUED becomes INITIATED, with the telemetry `fw_state`. An update already
-    /// further on stays as it is.
+    /// Tells the device of its package, in one step: QUEUED becomes INITIATED, with the telemetry `fw_state`; shared attributes
+    /// that are obsolete are removed, and those of the package are written. Its sessions are told of both, in this order,
+    /// once that is stored. An update already further on stays in its state.
     ///
+    /// - Parameters:
+    ///   - packageId: The package.
+    ///   - device: The device.
+    ///   - type: Which of its packages.
+    ///   - attributes: The shared attributes that tell of the package.
+    ///   - obsolete: The names of others that an earlier package may have left.
+    ///   - time: When the attributes change.
     /// - Returns: `false` if the package is not the effective one any more, in which case nothing was written.
-    func initiate(_ packageId: OtaPackageId, of device: DeviceId, type: OtaPackageType) async throws -> Bool
+    /// - Throws: ``NodeError`` if it could not be stored; nothing was written then, either.
+    func initiate(
+        _ packageId: OtaPackageId,
+        of device: DeviceId,
+        type: OtaPackageType,
+        attributes: JSON.Object,
+        obsolete: [String],
+        at time: Timestamp
+    ) async throws -> Bool
     /// Counts bytes served to a device, for its progress. Cheap; what was counted is stored now and then.
     func served(_ range: Range<Int64>, of package: OtaPackage, to device: DeviceId)
 

@@ -1,12 +1,19 @@
 import Dispatch
 import GRDB
 import NodeKit
+import OTA
 import Synchronization
 
 /// The one writer of the database: joins writes that come at the same time into one transaction.
 ///
-/// A commit costs a sync of the disk, whatever is in it, so 64 devices that report at once share one. Each write is in a
-/// savepoint of its own: one that throws undoes its own changes only. Every caller goes on after the commit, never before.
+/// A commit costs a sync of the disk, whatever is in it, so 64 devices that report at once share one. A write that throws
+/// undoes its own changes only. Every caller goes on after the commit, never before; writes are carried out in the order in
+/// which they came.
+///
+/// To undo one write among others takes a savepoint around each, which costs two statements and a copy of every page that the
+/// write changes. Writes that devices cause all the time, and which hardly ever fail once they have begun to change
+/// something, are therefore declared *repeatable*: they share a transaction without savepoints, and should one of them fail
+/// half, the transaction is undone and all of them are run once more, with savepoints.
 final class GroupCommitWriter: Sendable {
     /// The most writes in one transaction.
     static let batchMax = 4096
@@ -14,9 +21,27 @@ final class GroupCommitWriter: Sendable {
     static let waitingMax = 100_000
 
     private struct State {
-        var waiting: [any PendingWrite] = []
+        var waiting: [any QueuedWrite] = []
         var isDraining = false
         var isClosed = false
+
+        /// Takes the writes that come next and may share a transaction; `nil` if there are none, and then the draining ends.
+        mutating func takeBatch() -> [any QueuedWrite]? {
+            guard let first = self.waiting.first else {
+                self.isDraining = false
+                return nil
+            }
+            // Those that are not repeatable must not be run again because of others.
+            let end = self.waiting.prefix(GroupCommitWriter.batchMax)
+                .firstIndex { $0.isRepeatable != first.isRepeatable }
+            let count = end ?? min(self.waiting.count, GroupCommitWriter.batchMax)
+            guard count < self.waiting.count else {
+                defer { self.waiting = [] }
+                return self.waiting
+            }
+            defer { self.waiting.removeFirst(count) }
+            return Array(self.waiting.prefix(count))
+        }
     }
 
     private let pool: DatabasePool
@@ -31,18 +56,37 @@ final class GroupCommitWriter: Sendable {
 
     /// Runs `body` in a transaction and returns when that is committed.
     ///
-    /// Goes on when the task is cancelled: what was begun is done. `body` may be run on any thread, once.
+    /// Goes on when the task is cancelled: what was begun is done.
+    ///
+    /// - Parameters:
+    ///   - repeatable: Whether `body` may be run twice, since it changes nothing but the database and its effects. Otherwise
+    ///     it is run once. Either way on any thread.
+    ///   - body: What to write; what it throws undoes it and is thrown to the caller.
+    /// - Returns: What `body` returned.
+    /// - Throws: ``NodeError``: that of `body`, or why the transaction could not be committed.
     func write<Value: Sendable>(
+        repeatable: Bool = false,
         _ body: @escaping @Sendable (Database, inout Effects) throws -> Value
     ) async throws -> Value {
         try await withCheckedThrowingContinuation { continuation in
-            self.enqueue(Write(body: body, continuation: continuation))
+            self.enqueue(
+                Write(isRepeatable: repeatable, body: body) { result in
+                    continuation.resume(with: result.mapError { $0 })
+                }
+            )
         }
     }
 
-    /// Runs `body` in some transaction later; nobody waits for it.
+    /// Puts a repeatable `body` in line and returns at once; what comes of it is in the write that is returned.
+    func begin(_ body: @escaping @Sendable (Database, inout Effects) throws -> Void) -> PendingWrite {
+        let end = OneShot<Result<Void, NodeError>>()
+        self.enqueue(Write(isRepeatable: true, body: body) { end.finish($0) })
+        return PendingWrite { try await end.value().get() }
+    }
+
+    /// Runs `body` in some transaction later, once; nobody waits for it.
     func writeLater(_ body: @escaping @Sendable (Database, inout Effects) throws -> Void) {
-        self.enqueue(Write(body: body, continuation: nil))
+        self.enqueue(Write(isRepeatable: false, body: body) { _ in })
     }
 
     /// Refuses writes from now on, and returns when those under way are committed.
@@ -54,7 +98,7 @@ final class GroupCommitWriter: Sendable {
         }
     }
 
-    private func enqueue(_ write: any PendingWrite) {
+    private func enqueue(_ write: any QueuedWrite) {
         enum Decision { case drain, wait, refuse(String) }
         let decision: Decision = self.state.withLock { state in
             if state.isClosed { return .refuse("the store is closed; the host is shutting down") }
@@ -76,28 +120,15 @@ final class GroupCommitWriter: Sendable {
     }
 
     private func drain() {
-        while true {
-            let batch: [any PendingWrite] = self.state.withLock { state in
-                guard state.waiting.count > Self.batchMax else {
-                    defer { state.waiting = [] }
-                    state.isDraining = !state.waiting.isEmpty
-                    return state.waiting
-                }
-                defer { state.waiting.removeFirst(Self.batchMax) }
-                return Array(state.waiting.prefix(Self.batchMax))
-            }
-            if batch.isEmpty { return }
-            self.commit(batch)
-        }
+        while let batch = self.state.withLock({ $0.takeBatch() }) { self.commit(batch) }
     }
 
-    private func commit(_ batch: [any PendingWrite]) {
+    private func commit(_ batch: [any QueuedWrite]) {
         self.pool.writeWithoutTransaction { db in
             var failure: (any Error)?
             do {
-                try db.run("BEGIN IMMEDIATE")
-                for write in batch { try self.runInSavepoint(write, db) }
-                try db.run("COMMIT")
+                let isCommitted = try batch[0].isRepeatable && self.commitTogether(batch, db)
+                if !isCommitted { try self.commitApart(batch, db) }
             } catch {
                 failure = error
                 if db.isInsideTransaction { try? db.execute(sql: "ROLLBACK") }
@@ -107,19 +138,50 @@ final class GroupCommitWriter: Sendable {
         }
     }
 
-    /// Runs one write; throws only if the transaction as a whole cannot go on.
-    private func runInSavepoint(_ write: any PendingWrite, _ db: Database) throws {
-        try db.run("SAVEPOINT write")
-        if !write.run(db) {
-            // A full disk or a failing one may have ended the whole transaction already; then this throws.
-            try db.run("ROLLBACK TO write")
+    /// Commits repeatable writes without a savepoint around each.
+    ///
+    /// - Returns: `false` if one of them failed half, in which case nothing at all was changed.
+    private func commitTogether(_ batch: [any QueuedWrite], _ db: Database) throws -> Bool {
+        try db.run("BEGIN IMMEDIATE")
+        for write in batch {
+            let changesCount = db.totalChangesCount
+            guard !write.run(db) else { continue }
+            // A full disk or a failing one may have ended the whole transaction already (sqlite.org/lang_transaction.html,
+            // "Response To Errors Within A Transaction").
+            guard db.isInsideTransaction else { throw write.error ?? Self.endedEarly }
+            // Most of those that fail look before they change anything, such as for a device that is gone.
+            guard db.totalChangesCount == changesCount else {
+                try db.run("ROLLBACK")
+                return false
+            }
         }
-        try db.run("RELEASE write")
+        try db.run("COMMIT")
+        return true
     }
+
+    /// Commits writes of which each is undone by itself if it fails.
+    private func commitApart(_ batch: [any QueuedWrite], _ db: Database) throws {
+        try db.run("BEGIN IMMEDIATE")
+        for write in batch {
+            try db.run("SAVEPOINT write")
+            if !write.run(db) {
+                // A full disk or a failing one may have ended the whole transaction already; then this throws.
+                try db.run("ROLLBACK TO write")
+            }
+            try db.run("RELEASE write")
+        }
+        try db.run("COMMIT")
+    }
+
+    private static let endedEarly = NodeError(.internalError, "the database ended a transaction by itself")
 }
 
 /// A write that waits for its turn, whatever it returns.
-private protocol PendingWrite: AnyObject, Sendable {
+private protocol QueuedWrite: AnyObject, Sendable {
+    /// Whether it may be run twice.
+    var isRepeatable: Bool { get }
+    /// What the last run threw.
+    var error: NodeError? { get }
     /// Runs it and tells whether its changes are to be kept.
     func run(_ db: Database) -> Bool
     /// What is to be done beside the database now that the transaction has ended.
@@ -129,21 +191,30 @@ private protocol PendingWrite: AnyObject, Sendable {
 }
 
 /// `@unchecked`: `result` and `effects` are touched only by the thread that drains the queue, one at a time.
-private final class Write<Value: Sendable>: PendingWrite, @unchecked Sendable {
+private final class Write<Value: Sendable>: QueuedWrite, @unchecked Sendable {
+    let isRepeatable: Bool
     private let body: @Sendable (Database, inout Effects) throws -> Value
-    private let continuation: CheckedContinuation<Value, any Error>?
+    private let end: @Sendable (Result<Value, NodeError>) -> Void
     private var result: Result<Value, NodeError>?
     private var effects = Effects()
 
     init(
+        isRepeatable: Bool,
         body: @escaping @Sendable (Database, inout Effects) throws -> Value,
-        continuation: CheckedContinuation<Value, any Error>?
+        end: @escaping @Sendable (Result<Value, NodeError>) -> Void
     ) {
+        self.isRepeatable = isRepeatable
         self.body = body
-        self.continuation = continuation
+        self.end = end
+    }
+
+    var error: NodeError? {
+        guard case .failure(let error) = self.result else { return nil }
+        return error
     }
 
     func run(_ db: Database) -> Bool {
+        self.effects = Effects()
         do {
             self.result = .success(try self.body(db, &self.effects))
             return true
@@ -160,11 +231,9 @@ private final class Write<Value: Sendable>: PendingWrite, @unchecked Sendable {
 
     func resume(failure: NodeError?) {
         if let failure {
-            self.continuation?.resume(throwing: failure)
-        } else if let result {
-            self.continuation?.resume(with: result.mapError { $0 })
+            self.end(.failure(failure))
         } else {
-            self.continuation?.resume(throwing: NodeError(.internalError, "a write ended without a result"))
+            self.end(self.result ?? .failure(NodeError(.internalError, "a write ended without a result")))
         }
     }
 }

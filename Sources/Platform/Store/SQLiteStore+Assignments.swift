@@ -28,7 +28,7 @@ extension SQLiteStore {
     /// Removes assignments whose devices were told.
     public func settle(_ assignments: [Int64]) async throws {
         guard !assignments.isEmpty else { return }
-        try await self.write { db, _ in
+        try await self.write(repeatable: true) { db, _ in
             for id in assignments { try db.run("DELETE FROM assignment WHERE id = ?", [id]) }
         }
     }

@@ -35,10 +35,20 @@ extension SQLiteStore: AttributesService {
         _ values: JSON.Object,
         at time: Timestamp
     ) async throws {
+        try await self.beginSavingAttributes(of: device, scope: scope, values, at: time).stored()
+    }
+
+    /// Begins to write attributes; once they are stored, tells the device's sessions of shared ones.
+    public func beginSavingAttributes(
+        of device: DeviceId,
+        scope: AttributeScope,
+        _ values: JSON.Object,
+        at time: Timestamp
+    ) throws -> PendingWrite {
         let values = values.withoutNulls
-        guard !values.isEmpty else { return }
+        guard !values.isEmpty else { return .nothing }
         try Self.checkKeys(values)
-        try await self.write { db, effects in
+        return self.writer.begin { db, effects in
             let number = try db.number(of: device)
             for (key, value) in values.members {
                 try db.insertAttribute(number, scope, key, value, at: time)
@@ -55,16 +65,8 @@ extension SQLiteStore: AttributesService {
         keys: [String]
     ) async throws -> [String] {
         guard !keys.isEmpty else { return [] }
-        return try await self.write { db, effects in
-            let number = try db.number(of: device)
-            var deleted: [String] = []
-            for key in keys {
-                try db.run(
-                    "DELETE FROM attribute WHERE device = ? AND scope = ? AND key = ?",
-                    [number, scope.rawValue, key]
-                )
-                if db.changesCount > 0 { deleted.append(key) }
-            }
+        return try await self.write(repeatable: true) { db, effects in
+            let deleted = try db.deleteAttributes(db.number(of: device), scope, keys)
             if scope == .shared, !deleted.isEmpty {
                 effects.notifications = [(device, .attributesDeleted(deleted))]
             }
@@ -123,5 +125,19 @@ extension Database {
             """,
             [device, scope.rawValue, key, columns.kind, columns.value, time.rawValue]
         )
+    }
+
+    /// Removes attributes and returns the names of those that there were.
+    func deleteAttributes(_ device: Int64, _ scope: AttributeScope, _ keys: [String]) throws -> [String] {
+        let deleted = try String.fetchSet(
+            self.cachedStatement(
+                sql: """
+                    DELETE FROM attribute WHERE device = ? AND scope = ? AND key IN (SELECT value FROM json_each(?))
+                    RETURNING key
+                    """
+            ),
+            arguments: [device, scope.rawValue, JSON.array(keys.map(JSON.string)).description]
+        )
+        return keys.filter(deleted.contains)
     }
 }

@@ -15,7 +15,7 @@ private struct StoredMessageQueue: MessageQueue {
 
     func append(_ message: Message) async throws {
         let text = message.stored.description
-        try await self.store.write { [name] db, _ in
+        try await self.store.write(repeatable: true) { [name] db, _ in
             try db.run("INSERT INTO message_queue (queue, message) VALUES (?, ?)", [name, text])
         }
     }
@@ -32,7 +32,7 @@ private struct StoredMessageQueue: MessageQueue {
 
     func remove(_ ids: [Int64]) async throws {
         guard !ids.isEmpty else { return }
-        try await self.store.write { [name] db, _ in
+        try await self.store.write(repeatable: true) { [name] db, _ in
             for id in ids { try db.run("DELETE FROM message_queue WHERE id = ? AND queue = ?", [id, name]) }
         }
     }

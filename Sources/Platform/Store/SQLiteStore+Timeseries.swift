@@ -5,9 +5,18 @@ public import OTA
 extension SQLiteStore: TimeseriesService {
     /// Writes points; those without a time get `at`.
     public func saveTimeseries(of device: DeviceId, _ points: [TelemetryPoint], at time: Timestamp) async throws {
+        try await self.beginSavingTimeseries(of: device, points, at: time).stored()
+    }
+
+    /// Begins to write points; those without a time get `at`.
+    public func beginSavingTimeseries(
+        of device: DeviceId,
+        _ points: [TelemetryPoint],
+        at time: Timestamp
+    ) throws -> PendingWrite {
         for point in points { try Self.checkKeys(point.values) }
-        guard points.contains(where: { !$0.values.withoutNulls.isEmpty }) else { return }
-        try await self.write { db, _ in
+        guard points.contains(where: { !$0.values.withoutNulls.isEmpty }) else { return .nothing }
+        return self.writer.begin { db, _ in
             let number = try db.number(of: device)
             for point in points {
                 for (key, value) in point.values.members {

@@ -1,5 +1,5 @@
 import GRDB
-import NodeKit
+public import NodeKit
 public import OTA
 
 extension SQLiteStore: UpdateService {
@@ -43,7 +43,7 @@ extension SQLiteStore: UpdateService {
 
     /// Records what a device told.
     public func record(_ report: StateReport, of device: DeviceId) async throws -> StateReportResult {
-        try await self.write { [progress] db, _ in
+        try await self.write(repeatable: true) { [progress] db, _ in
             let number = try db.number(of: device)
             let row = try db.record(number, report.type)
             let error = report.error.map { String($0.prefix(Self.errorLengthMax)) }
@@ -89,7 +89,7 @@ extension SQLiteStore: UpdateService {
 
     /// Stores why a failed update failed.
     public func classify(_ errorClass: OtaErrorClass?, of device: DeviceId, type: OtaPackageType) async throws {
-        try await self.write { db, _ in
+        try await self.write(repeatable: true) { db, _ in
             let number = try db.number(of: device)
             try db.run(
                 "UPDATE update_record SET error_class = ? WHERE device = ? AND type = ? AND state = 'FAILED'",
@@ -98,10 +98,19 @@ extension SQLiteStore: UpdateService {
         }
     }
 
-    /// Makes a QUEUED update INITIATED, if its package is still the effective one.
-    public func initiate(_ packageId: OtaPackageId, of device: DeviceId, type: OtaPackageType) async throws -> Bool {
+    /// Makes a QUEUED update INITIATED and writes the shared attributes that tell the device of it, if its package is still the
+    /// effective one.
+    public func initiate(
+        _ packageId: OtaPackageId,
+        of device: DeviceId,
+        type: OtaPackageType,
+        attributes: JSON.Object,
+        obsolete: [String],
+        at time: Timestamp
+    ) async throws -> Bool {
+        try Self.checkKeys(attributes)
         let now = self.now()
-        return try await self.write { db, _ in
+        return try await self.write(repeatable: true) { db, effects in
             let found = try db.row(
                 """
                 SELECT d.no, coalesce(d.\(type.ownColumn), p.\(type.ownColumn)) AS package
@@ -111,24 +120,13 @@ extension SQLiteStore: UpdateService {
             )
             guard let found, found.idIfPresent("package") == packageId else { return false }
             let number: Int64 = found["no"]
-            guard let row = try db.record(number, type), try row.choice("state") == OtaUpdateState.queued else {
-                return true
+            try db.initiate(number, type, at: now)
+            let deleted = try db.deleteAttributes(number, .shared, obsolete)
+            for (key, value) in attributes.members {
+                try db.insertAttribute(number, .shared, key, value, at: time)
             }
-            // Later than QUEUED by all means: the series `fw_state` has one value for each millisecond, and both are to be seen.
-            let queued: Int64? = row["queued_time"]
-            let time = Timestamp(milliseconds: max(now.rawValue, (queued ?? now.rawValue - 1) + 1))
-            let report = StateReport(type: type, state: OtaUpdateState.initiated.rawValue, timestamp: time)
-            try db.enter(.initiated, number, type, at: time, progress: nil, error: nil)
-            try db.appendHistory(
-                number,
-                report,
-                OtaUpdateState.initiated.rawValue,
-                title: row["title"],
-                version: row["version"],
-                accepted: true,
-                nil
-            )
-            try db.insertPoint(number, "\(type.prefix)_state", time, .string(OtaUpdateState.initiated.rawValue))
+            if !deleted.isEmpty { effects.notifications.append((device, .attributesDeleted(deleted))) }
+            effects.notifications.append((device, .attributesUpdated(attributes)))
             return true
         }
     }
@@ -170,6 +168,26 @@ extension Database {
                 type.rawValue,
             ]
         )
+    }
+
+    /// Makes a QUEUED update INITIATED, with its history and time series; any other stays as it is.
+    fileprivate func initiate(_ device: Int64, _ type: OtaPackageType, at now: Timestamp) throws {
+        guard let row = try self.record(device, type), try row.choice("state") == OtaUpdateState.queued else { return }
+        // Later than QUEUED by all means: the series `fw_state` has one value for each millisecond, and both are to be seen.
+        let queued: Int64? = row["queued_time"]
+        let time = Timestamp(milliseconds: max(now.rawValue, (queued ?? now.rawValue - 1) + 1))
+        let state = OtaUpdateState.initiated.rawValue
+        try self.enter(.initiated, device, type, at: time, progress: nil, error: nil)
+        try self.appendHistory(
+            device,
+            StateReport(type: type, state: state, timestamp: time),
+            state,
+            title: row["title"],
+            version: row["version"],
+            accepted: true,
+            nil
+        )
+        try self.insertPoint(device, "\(type.prefix)_state", time, .string(state))
     }
 
     /// Takes over what a report adds to a record that is in the reported state already.

@@ -140,9 +140,10 @@ public final class SQLiteStore: Sendable {
 
     /// Writes in a transaction and returns when it is committed; see ``GroupCommitWriter``.
     func write<Value: Sendable>(
+        repeatable: Bool = false,
         _ body: @escaping @Sendable (Database, inout Effects) throws -> Value
     ) async throws -> Value {
-        try await self.writer.write(body)
+        try await self.writer.write(repeatable: repeatable, body)
     }
 }
 
