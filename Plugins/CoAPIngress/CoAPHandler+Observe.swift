@@ -58,7 +58,10 @@ extension CoAPHandler {
         }
         let id = registration.id
         let handler = NIOLoopBound(self, eventLoop: self.eventLoop)
-        let subscription = self.sessions.subscribeSelectively(device.id) { [eventLoop = self.eventLoop] event in
+        let subscription = self.sessions.subscribeSelectively(
+            device.id,
+            interests: resource == .attributes ? .attributes : .calls
+        ) { [eventLoop = self.eventLoop] event in
             guard resource.concerns(event) else { return false }
             eventLoop.execute { handler.value.happened(id, event) }
             return true

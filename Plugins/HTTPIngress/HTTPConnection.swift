@@ -345,7 +345,10 @@ final class HTTPConnection: ChannelInboundHandler {
         self.poll = poll
         if self.isStopping { poll.finish(.stopping) }
         // What a poll does not take, because it waits for something else or has its answer, waits for another.
-        let subscription = self.shared.sessions.subscribeSelectively(device) { notification in
+        let subscription = self.shared.sessions.subscribeSelectively(
+            device,
+            interests: waitingFor.isForCall ? .calls : .attributes
+        ) { notification in
             waitingFor.accepts(notification) && poll.finish(.notified(notification))
         }
         let timer = self.eventLoop.scheduleTask(in: waitingFor.timeout) { poll.finish(.timedOut) }

@@ -190,15 +190,23 @@ final class ConnectionHandler: ChannelDuplexHandler {
         self.context?.flush()
     }
 
-    /// Lets it be seen from other threads whether the client takes calls; those that waited for it come now.
+    /// Lets it be seen from other threads what the client takes; calls and pushes that waited for it come now.
     func noteInterests() {
         guard let handle = self.handle, self.session.isConnected else { return }
+        var interests: DeviceInterests = []
         let takesCalls = self.session.state.takesCalls
-        guard handle.takesCalls.exchange(takesCalls, ordering: .relaxed) != takesCalls, takesCalls else { return }
+        if handle.takesCalls.exchange(takesCalls, ordering: .relaxed) != takesCalls, takesCalls {
+            interests.insert(.calls)
+        }
+        let takesAttributes = self.session.state.takesAttributes
+        if handle.takesAttributes.exchange(takesAttributes, ordering: .relaxed) != takesAttributes, takesAttributes {
+            interests.insert(.attributes)
+        }
+        guard !interests.isEmpty else { return }
         if let key = self.key {
-            self.services.kept.offerHeld(key)
+            self.services.kept.offerHeld(key, interests)
         } else if let subscription = self.subscription {
-            self.services.deviceSessions.offerHeld(to: subscription)
+            self.services.deviceSessions.offerHeld(to: subscription, interests: interests)
         }
     }
 

@@ -11,6 +11,8 @@ final class Connections: Sendable {
         let connection: NIOLoopBound<ConnectionHandler>
         /// Whether the client subscribed to calls, and so takes them.
         let takesCalls = Atomic(false)
+        /// Whether the client subscribed to its attributes, and so takes what changes.
+        let takesAttributes = Atomic(false)
         /// Whether the session is kept, and so hears what is to be told by way of ``KeptSessions``.
         let isKept = Atomic(false)
 
@@ -22,7 +24,11 @@ final class Connections: Sendable {
 
         /// Whether the client will be told.
         func takes(_ notification: DeviceNotification) -> Bool {
-            if case .rpcRequest = notification { self.takesCalls.load(ordering: .relaxed) } else { true }
+            switch notification {
+            case .rpcRequest: self.takesCalls.load(ordering: .relaxed)
+            case .attributesUpdated, .attributesDeleted: self.takesAttributes.load(ordering: .relaxed)
+            case .credentialsRevoked: true
+            }
         }
 
         /// Runs on the connection's event loop.

@@ -190,10 +190,10 @@ final class KeptSessions: Sendable {
         self.deviceSessions.subscribeSelectively(key.device, isOfferedHeld: false) { self.notified(key, $0) }
     }
 
-    /// Offers what waits for a listener to a session whose client has subscribed to calls.
-    func offerHeld(_ key: Key) {
+    /// Offers what waits for a listener to a session whose client has subscribed to calls or attributes.
+    func offerHeld(_ key: Key, _ interests: DeviceInterests) {
         if let subscription = self.state.withLock({ $0.entries[key]?.subscription }) {
-            self.deviceSessions.offerHeld(to: subscription)
+            self.deviceSessions.offerHeld(to: subscription, interests: interests)
         }
     }
 

@@ -62,6 +62,9 @@ struct SessionState: Sendable {
         DeviceTopic.Family.allCases.contains { self.subscribedQoS(for: $0.rpcRequest(0)) != nil }
     }
 
+    /// Whether the client subscribed to shared attributes that change.
+    var takesAttributes: Bool { self.attributesTopics.contains { self.subscribedQoS(for: $0) != nil } }
+
     private var attributesTopics: [String] {
         (self.updatesTopic.map { [$0] } ?? []) + DeviceTopic.Family.allCases.map(\.attributes)
     }

@@ -4,6 +4,9 @@ import OTA
 
 /// Sends one message for each device whose package changed: `PACKAGE_ASSIGNED` or `PACKAGE_UNASSIGNED`.
 ///
+/// The same messages tell that an update begins again or that its device is to be told once more (`PACKAGE_ASSIGNED`), or that
+/// it was cancelled (`PACKAGE_UNASSIGNED`); their `cause` says which.
+///
 /// An assignment is settled when the chain has handled its message, so one that was not handled when the host stopped comes
 /// again. The messages of one device come one after the other, in the order of their assignments; those of different devices
 /// side by side. A message that the chain could not handle *now* is sent again after a pause; one that it can never handle is
@@ -31,7 +34,13 @@ public struct AssignmentsNode: IngressNode {
                 summary: "How many devices are handled side by side."
             )
         ],
-        variables: [.packageType, VariableDescriptor(MessageKey.packageId, "The identifier of the new package.")]
+        variables: [
+            .packageType, VariableDescriptor(MessageKey.packageId, "The identifier of the new package."),
+            VariableDescriptor(
+                MessageKey.cause,
+                "Why it comes: RETRIED, RESENT or CANCELLED; empty if the package is another."
+            ),
+        ]
     )
 
     /// How many assignments are read at once.
@@ -161,16 +170,8 @@ public struct AssignmentsNode: IngressNode {
     }
 
     private static func message(for assignment: Assignment) -> Message {
-        var message = Message(
-            originator: assignment.device,
-            type: .packageUnassigned,
-            metadata: [MessageKey.packageType: .string(assignment.type.rawValue)],
-            timestamp: assignment.timestamp
-        )
-        if let packageId = assignment.packageId {
-            message.type = .packageAssigned
-            message.metadata[MessageKey.packageId] = .string(packageId.description)
-        }
+        var message = Message(assignment)
+        if assignment.cause == .cancelled { message.type = .packageUnassigned }
         return message
     }
 

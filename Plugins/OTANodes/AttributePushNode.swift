@@ -11,7 +11,7 @@ import OTA
 /// | Relation     | When                                                                              |
 /// |--------------|-----------------------------------------------------------------------------------|
 /// | `Success`    | The attributes are stored, and pushed if the device is connected.                 |
-/// | `Superseded` | The device should have another package by now, or is gone; nothing was changed.   |
+/// | `Superseded` | The device should have another package by now, its update was cancelled or began again meanwhile, or it is gone; nothing was changed. |
 /// | `Failure`    | The message is no assignment, or the store could not answer.                      |
 public struct AttributePushNode: Node {
     /// Everything the host, the chain checker and the reference page need to know.
@@ -23,7 +23,7 @@ public struct AttributePushNode: Node {
             RelationDescriptor(.success, "The attributes are stored, and pushed if the device is connected."),
             RelationDescriptor(
                 "Superseded",
-                "The device should have another package by now, or is gone; nothing was changed."
+                "The device should have another package by now, its update was cancelled or began again meanwhile, or it is gone; nothing was changed."
             ),
             RelationDescriptor(.failure, "The message is no assignment, or the store could not answer."),
         ],
@@ -96,7 +96,15 @@ public struct AttributePushNode: Node {
     }
 
     private func clear(_ message: Message, type: OtaPackageType) async throws -> Bool {
-        guard try await self.packages.effectivePackage(for: message.device, type: type) == nil else { return false }
+        let isCurrent: Bool
+        if message.metadata.string(MessageKey.cause) == UpdateCause.cancelled.rawValue {
+            // The package still is the device's, for whoever retries the update.
+            let record = try await self.updates.updateRecord(of: message.device, type: type)
+            isCurrent = record?.failureCause == .cancelled
+        } else {
+            isCurrent = try await self.packages.effectivePackage(for: message.device, type: type) == nil
+        }
+        guard isCurrent else { return false }
         let keys = type.pushedAttributeNames
         try await self.attributes.deleteAttributes(of: message.device, scope: .shared, keys: keys)
         return true

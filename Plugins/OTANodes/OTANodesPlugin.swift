@@ -15,14 +15,19 @@ public func windlassPlugin() -> UnsafeMutableRawPointer {
             CallsNode.self,
             ChunkServeNode.self,
             ErrorClassificationNode.self,
+            FailUpdateNode.self,
+            MissedPushesNode.self,
             PackageInfoNode.self,
             PackageLookupNode.self,
             ProvisionNode.self,
             RPCReplyNode.self,
             RPCRequestNode.self,
+            RetryUpdateNode.self,
             SaveAttributesNode.self,
             SaveTelemetryNode.self,
+            StalledNode.self,
             StateTrackingNode.self,
+            UpdateEventsNode.self,
         ]
     ).exported()
 }

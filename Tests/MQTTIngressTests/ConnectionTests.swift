@@ -145,7 +145,7 @@ import Testing
             first.send(.disconnect(DisconnectPacket()))
             #expect(await first.rest().isEmpty)
             let second = try await server.connected()
-            #expect(server.sessions.notify(TestServer.device.id, .attributesUpdated(["k": 1])) == 1)
+            #expect(server.sessions.sessionCount(of: TestServer.device.id) == 1)
             second.send(.disconnect(DisconnectPacket()))
             #expect(await second.rest().isEmpty)
         }

@@ -93,6 +93,22 @@ import Testing
         }
     }
 
+    @Test("attributes are taken by a device that subscribed to them; who waits for that hears of it")
+    func attributes() async throws {
+        try await TestServer.run { server in
+            let arrivals = server.sessions.watchArrivals(interestedIn: .attributes)
+            let change = DeviceNotification.attributesUpdated(["k": 1])
+            let client = try await server.connected()
+            #expect(server.sessions.notify(TestServer.device.id, change) == 0)
+            try await client.subscribe("v1/devices/me/rpc/request/+")
+            #expect(server.sessions.notify(TestServer.device.id, change) == 0)
+            try await client.subscribe("v1/devices/me/attributes")
+            #expect(await arrivals.next() == [TestServer.device.id])
+            #expect(server.sessions.notify(TestServer.device.id, change) == 1)
+            #expect(try await client.text() == #"v1/devices/me/attributes {"k":1}"#)
+        }
+    }
+
     @Test("more requests of a device in a second than allowed are refused, one by one")
     func deviceRate() async throws {
         try await TestServer.run(["device-requests-per-second-max": "1"]) { server in

@@ -332,8 +332,10 @@ import Testing
                 record == [
                     "deviceId": ["entityType": "DEVICE", "id": .string(id)], "type": "FIRMWARE", "state": "FAILED",
                     "packageId": ["entityType": "OTA_PACKAGE", "id": .string(package.description)],
-                    "title": "fw", "version": "1", "entered": ["QUEUED": 1, "FAILED": 2], "progress": 40, "attempts": 2,
-                    "errorClass": "NETWORK_ERROR", "error": "no route",
+                    "title": "fw", "version": "1", "entered": ["QUEUED": 1, "FAILED": 2], "lastChange": 0,
+                    "progress": 40,
+                    "attempts": 2, "retryTime": nil, "failureCause": nil, "errorClass": "NETWORK_ERROR",
+                    "error": "no route",
                 ]
             )
             let history = try await server.get("/api/device/\(id)/update/FIRMWARE/history").json
@@ -341,7 +343,7 @@ import Testing
                 history == [
                     [
                         "id": 7, "ts": 2, "state": "FAILED", "title": "fw", "version": "1", "accepted": true,
-                        "error": "no route",
+                        "cause": nil, "error": "no route",
                     ]
                 ]
             )

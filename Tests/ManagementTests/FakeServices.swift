@@ -30,6 +30,7 @@ final class FakeServices: OtaPackageService, DeviceService, AttributesService, T
 
     let state = Mutex(State())
     let calls = DeviceCalls(sessions: DeviceSessions())
+    let updateControl = FakeUpdateControl()
     let defaultProfile = DeviceProfile(name: "default", isDefault: true)
 
     init() {
@@ -44,6 +45,8 @@ final class FakeServices: OtaPackageService, DeviceService, AttributesService, T
         registry.register(self, as: (any TimeseriesService).self)
         registry.register(self, as: (any UpdateService).self)
         registry.register(self, as: (any TenantService).self)
+        registry.register(self.updateControl, as: (any UpdateControlService).self)
+        registry.register(self.updateControl, as: (any DeviceQueryService).self)
         registry.register(self, as: (any UserService).self)
         registry.register(self.calls, as: DeviceCalls.self)
         return registry

@@ -15,6 +15,8 @@ import Testing
             ActivityNode.descriptor, AssignmentsNode.descriptor, AttributePushNode.descriptor,
             AttributesReplyNode.descriptor,
             CallsNode.descriptor, ChunkServeNode.descriptor, ErrorClassificationNode.descriptor,
+            FailUpdateNode.descriptor, MissedPushesNode.descriptor, RetryUpdateNode.descriptor, StalledNode.descriptor,
+            UpdateEventsNode.descriptor,
             PackageInfoNode.descriptor,
             PackageLookupNode.descriptor, ProvisionNode.descriptor, RPCReplyNode.descriptor, RPCRequestNode.descriptor,
             SaveAttributesNode.descriptor,

@@ -73,4 +73,36 @@ import Testing
         _ = Self.begin(sessions, one, "b", max: 1, log)
         #expect(log.all.isEmpty)
     }
+
+    @Test("who watches for arrivals hears of listeners with its interests, each device once")
+    func arrivals() async {
+        let sessions = DeviceSessions()
+        let (one, other, third) = (UUID(), UUID(), UUID())
+        let arrivals = sessions.watchArrivals(interestedIn: .attributes)
+        _ = sessions.subscribeSelectively(third, interests: .calls) { _ in true }
+        for _ in 0..<2 { _ = sessions.subscribeSelectively(one, interests: [.attributes, .calls]) { _ in true } }
+        let late = sessions.subscribeSelectively(other, isOfferedHeld: false) { _ in true }
+        #expect(await arrivals.next() == [one])
+        sessions.offerHeld(to: late, interests: .attributes)
+        #expect(await arrivals.next() == [other])
+        // One that waits is woken, also by the end of its task.
+        let waiting = Task { await arrivals.next() }
+        _ = sessions.subscribeSelectively(third, interests: .attributes) { _ in true }
+        #expect(await waiting.value == [third])
+        let cancelled = Task { await arrivals.next() }
+        cancelled.cancel()
+        #expect(await cancelled.value == [])
+        sessions.unwatch(arrivals)
+        _ = sessions.subscribeSelectively(third, interests: .attributes) { _ in true }
+        let ended = Task { await arrivals.next() }
+        ended.cancel()
+        #expect(await ended.value == [])
+    }
+
+    @Test("no more devices wait to be asked for than allowed")
+    func arrivalsMax() async {
+        let arrivals = DeviceArrivals(interests: .attributes)
+        for _ in 0...DeviceArrivals.waitingMax { arrivals.add(UUID()) }
+        #expect(await arrivals.next().count == DeviceArrivals.waitingMax)
+    }
 }

@@ -214,6 +214,9 @@ struct ManagementServices: Sendable {
     let timeseries: any TimeseriesService
     let updates: any UpdateService
     let tenants: any TenantService
+    let updateControl: any UpdateControlService
+    /// Not there if the host answers no entity queries.
+    let deviceQueries: (any DeviceQueryService)?
     let users: any UserService
     let calls: DeviceCalls
 
@@ -233,6 +236,8 @@ struct ManagementServices: Sendable {
         self.timeseries = try require((any TimeseriesService).self)
         self.updates = try require((any UpdateService).self)
         self.tenants = try require((any TenantService).self)
+        self.updateControl = try require((any UpdateControlService).self)
+        self.deviceQueries = registry[(any DeviceQueryService).self]
         self.users = try require((any UserService).self)
         self.calls = try require(DeviceCalls.self)
     }

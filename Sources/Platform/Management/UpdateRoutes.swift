@@ -1,29 +1,47 @@
+import HTTPTypes
 import Hummingbird
 import NodeKit
 import OTA
 
-/// `/api/device/{id}/update/{type}`: how far a device is with its update.
+/// `/api/updates` and `/api/device/{id}/update/{type}`: how far devices are with their updates, and what can be done about it.
 ///
-/// ThingsBoard has no such path; there one has to read time series.
+/// ThingsBoard has no such paths; there one has to read time series, and cannot do anything.
 struct UpdateRoutes: Sendable {
     let services: ManagementServices
 
     func add(to routes: inout RouteTable) {
         routes.add(.get, "/api/device/{id}/update/{type}", for: .tenantUsers, self.record)
         routes.add(.get, "/api/device/{id}/update/{type}/history", for: .tenantUsers, self.history)
+        routes.add(.get, "/api/updates", for: .tenantUsers, self.list)
+        routes.add(.get, "/api/updates/count", for: .tenantUsers, self.count)
+        for command in UpdateCommand.allCases {
+            let name = command.rawValue
+            routes.add(.post, "/api/device/{id}/update/{type}/\(name)", for: .tenantAdministrators) { request in
+                try await self.carryOut(command, onDevice: request)
+            }
+            routes.add(.post, "/api/deviceProfile/{id}/update/{type}/\(name)", for: .tenantAdministrators) { request in
+                try await self.carryOut(command, onProfile: request)
+            }
+            routes.add(.post, "/api/updates/\(name)", for: .tenantAdministrators) { request in
+                try await self.carryOut(command, onQuery: request)
+            }
+        }
     }
 
     private func device(_ request: APIRequest) async throws -> DeviceId {
         try await self.services.device(try request.id(), for: request).id
     }
 
-    @Sendable private func record(_ request: APIRequest) async throws -> Response {
-        let type = try request.packageType()
-        let device = try await self.device(request)
+    private func record(of device: DeviceId, _ type: OtaPackageType) async throws -> UpdateRecord {
         guard let record = try await self.services.updates.updateRecord(of: device, type: type) else {
             throw APIError(.notFound, 32, "Device with id [\(device)] never had a \(type.rawValue) update")
         }
-        return .json(record.json)
+        return record
+    }
+
+    @Sendable private func record(_ request: APIRequest) async throws -> Response {
+        let type = try request.packageType()
+        return .json(.object(try await self.record(of: self.device(request), type).json))
     }
 
     @Sendable private func history(_ request: APIRequest) async throws -> Response {
@@ -31,40 +49,188 @@ struct UpdateRoutes: Sendable {
         let device = try await self.device(request)
         return .json(.array(try await self.services.updates.updateHistory(of: device, type: type).map(\.json)))
     }
-}
 
-extension UpdateRecord {
-    /// The record, with the times of its states in the order of the states.
-    fileprivate var json: JSON {
-        let entered = OtaUpdateState.allCases.compactMap { state in
-            self.entered[state].map { (state.rawValue, JSON($0)) }
+    // MARK: Lists
+
+    @Sendable private func list(_ request: APIRequest) async throws -> Response {
+        let filter = try await self.filter(request) { try UpdateFilter(query: request) }
+        let page = try await self.services.updateControl.findUpdates(filter, page: request.pageLink())
+        return .json(
+            page.json { update in
+                var json = update.record.json
+                json["deviceName"] = .string(update.deviceName)
+                json["deviceProfileId"] = update.deviceProfileId.json
+                return .object(json)
+            }
+        )
+    }
+
+    @Sendable private func count(_ request: APIRequest) async throws -> Response {
+        let filter = try await self.filter(request) { try UpdateFilter(query: request) }
+        let counts = try await self.services.updateControl.countUpdates(filter)
+        // All states, so that a client need not know which may be absent.
+        return .json(
+            .object(
+                JSON.Object(
+                    OtaUpdateState.allCases.map { ($0.rawValue, .integer(Int64(counts[$0] ?? 0))) }
+                )
+            )
+        )
+    }
+
+    /// What a request says about which updates are meant, of its tenant and naming nothing of another.
+    private func filter(_ request: APIRequest, _ read: () throws -> UpdateFilter) async throws -> UpdateFilter {
+        var filter = try read()
+        filter.tenantId = try request.tenantId()
+        if let id = filter.deviceProfileId { _ = try await self.services.profile(id, for: request) }
+        if let id = filter.packageId { _ = try await self.services.package(id, for: request) }
+        return filter
+    }
+
+    // MARK: Commands
+
+    private func carryOut(_ command: UpdateCommand, onDevice request: APIRequest) async throws -> Response {
+        let type = try request.packageType()
+        let device = try await self.device(request)
+        let before = try await self.record(of: device, type)
+        let count = try await self.services.updateControl.carryOut(
+            command,
+            on: UpdateFilter(tenantId: request.tenantId(), type: type, devices: [device]),
+            by: request.caller().user.name
+        )
+        guard count > 0 else {
+            throw APIError(.conflict, 35, command.refusal(of: before))
         }
-        return [
-            "deviceId": self.deviceId.json,
-            "type": .string(self.type.rawValue),
-            "state": .string(self.state.rawValue),
-            "packageId": self.packageId?.json ?? .null,
-            "title": .string(self.title),
-            "version": .string(self.version),
-            "entered": .object(JSON.Object(entered)),
-            "progress": self.progress.map { .integer(Int64($0)) } ?? .null,
-            "attempts": .integer(Int64(self.attempts)),
-            "errorClass": JSON(self.errorClass?.rawValue),
-            "error": JSON(self.error),
-        ]
+        return .json(.object(try await self.record(of: device, type).json))
+    }
+
+    private func carryOut(_ command: UpdateCommand, onProfile request: APIRequest) async throws -> Response {
+        let type = try request.packageType()
+        let profile = try await self.services.profile(try request.id(), for: request)
+        let filter = UpdateFilter(tenantId: profile.tenantId, type: type, deviceProfileId: profile.id)
+        return try await self.carryOut(command, on: filter, request)
+    }
+
+    private func carryOut(_ command: UpdateCommand, onQuery request: APIRequest) async throws -> Response {
+        let body = try await request.object()
+        let filter = try await self.filter(request) { try UpdateFilter(body: body) }
+        if body["entityFilter"] != nil {
+            guard filter.devices == nil else {
+                throw APIError.badRequest("Either 'deviceIds' or 'entityFilter' can be given, not both")
+            }
+            return try await self.carryOut(command, onDevicesMatching: body.object, filter, request)
+        }
+        guard try !filter.isUnrestricted || body.bool("all") == true else {
+            throw APIError.badRequest(
+                "Nothing says which updates are meant; name states, packageId, deviceProfileId, deviceIds or an entityFilter, "
+                    + "or say \"all\": true"
+            )
+        }
+        return try await self.carryOut(command, on: filter, request)
+    }
+
+    private func carryOut(
+        _ command: UpdateCommand,
+        on filter: UpdateFilter,
+        _ request: APIRequest
+    ) async throws -> Response {
+        let count = try await self.services.updateControl.carryOut(command, on: filter, by: request.caller().user.name)
+        return .json(["devices": .integer(Int64(count))])
+    }
+
+    /// Goes through what a query finds, some devices at a time.
+    private func carryOut(
+        _ command: UpdateCommand,
+        onDevicesMatching query: JSON.Object,
+        _ filter: UpdateFilter,
+        _ request: APIRequest
+    ) async throws -> Response {
+        guard let queries = self.services.deviceQueries else {
+            throw APIError.badRequest("This host answers no entity queries; name deviceIds, or a deviceProfileId")
+        }
+        var count = 0
+        var last: DeviceId?
+        while true {
+            let devices = try await queries.devices(
+                matching: query,
+                of: filter.tenantId,
+                after: last,
+                limit: UpdateFilter.devicesMax
+            )
+            guard !devices.isEmpty else { break }
+            var part = filter
+            part.devices = devices
+            count += try await self.services.updateControl.carryOut(command, on: part, by: request.caller().user.name)
+            last = devices.last
+        }
+        return .json(["devices": .integer(Int64(count))])
     }
 }
 
-extension UpdateHistoryEntry {
-    fileprivate var json: JSON {
-        [
-            "id": .integer(self.id),
-            "ts": JSON(self.timestamp),
-            "state": .string(self.state),
-            "title": .string(self.title),
-            "version": .string(self.version),
-            "accepted": .bool(self.accepted),
-            "error": JSON(self.error),
-        ]
+extension UpdateCommand {
+    /// Why an update in this state is not touched.
+    fileprivate func refusal(of record: UpdateRecord) -> String {
+        let update = "The update to \(record.title) \(record.version) is \(record.state.rawValue)"
+        return switch self {
+        case .retry where record.state == .failed, .resend:
+            "The update to \(record.title) \(record.version) is not that to the device's present package"
+        case .retry: "\(update); only one that FAILED or was cancelled can be retried"
+        case .cancel: "\(update); there is nothing to cancel"
+        }
+    }
+}
+
+extension UpdateFilter {
+    /// Reads `type`, `state` (several joined by commas), `packageId` and `deviceProfileId` of a query.
+    fileprivate init(query request: APIRequest) throws {
+        self.init()
+        self.type = try request.queryText("type").map(Self.type)
+        self.states = try request.queryList("state").map(Self.states)
+        self.packageId = try request.queryText("packageId").map { try APIRequest.parse($0, "packageId") }
+        self.deviceProfileId = try request.queryText("deviceProfileId").map {
+            try APIRequest.parse($0, "deviceProfileId")
+        }
+    }
+
+    /// Reads the same members of a body, and `deviceIds`; `states` is a list.
+    fileprivate init(body: BodyReader) throws {
+        self.init()
+        self.type = try body.string("type").map(Self.type)
+        if let value = body["states"] {
+            guard case .array(let names) = value else { throw APIError.badRequest("'states' must be a list of states") }
+            self.states = try Self.states(names.map(\.text))
+        }
+        self.packageId = try body.id("packageId")
+        self.deviceProfileId = try body.id("deviceProfileId")
+        if let value = body["deviceIds"] {
+            guard case .array(let ids) = value, ids.count <= Self.devicesMax, !ids.isEmpty else {
+                throw APIError.badRequest("'deviceIds' must be a list of 1 to \(Self.devicesMax) identifiers")
+            }
+            self.devices = try ids.map { id in
+                guard let id: DeviceId = try BodyReader(["id": id]).id("id") else {
+                    throw APIError.badRequest("'deviceIds' must be a list of identifiers")
+                }
+                return id
+            }
+        }
+    }
+
+    private static func type(_ text: String) throws -> OtaPackageType {
+        guard let type = OtaPackageType(rawValue: text.uppercased()) else {
+            throw APIError.badRequest("'\(text)' is no package type; it must be FIRMWARE or SOFTWARE")
+        }
+        return type
+    }
+
+    private static func states(_ names: [String]) throws -> Set<OtaUpdateState> {
+        Set(
+            try names.map { name in
+                guard let state = OtaUpdateState(rawValue: name.uppercased()) else {
+                    let known = OtaUpdateState.allCases.map(\.rawValue).joined(separator: ", ")
+                    throw APIError.badRequest("'\(name)' is no update state; known are \(known)")
+                }
+                return state
+            }
+        )
     }
 }

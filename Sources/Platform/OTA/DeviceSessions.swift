@@ -54,6 +54,7 @@ public final class DeviceSessions: Sendable {
         var nextID: UInt64 = 0
         var listeners: [UUID: [Listener]] = [:]
         var held: [UUID: [Held]] = [:]
+        var watchers: [DeviceArrivals] = []
 
         mutating func add(
             _ handler: @escaping @Sendable (DeviceNotification) -> Bool,
@@ -89,18 +90,21 @@ public final class DeviceSessions: Sendable {
     ///
     /// - Parameters:
     ///   - device: The device.
-    ///   - isOfferedHeld: Whether it is asked at once about what waits; if not, do so by ``offerHeld(to:)``.
+    ///   - isOfferedHeld: Whether it is asked at once about what waits; if not, do so by ``offerHeld(to:interests:)``.
+    ///   - interests: What it takes, for those who wait for such a listener.
     ///   - handler: Called as a ``Handler``; returns whether it took the notification, and so will tell the device.
     /// - Returns: The listener's place.
     public func subscribeSelectively(
         _ device: UUID,
         isOfferedHeld: Bool = true,
+        interests: DeviceInterests = [],
         _ handler: @escaping @Sendable (DeviceNotification) -> Bool
     ) -> Subscription {
         let (subscription, held) = self.state.withLock { state in
             (state.add(handler, of: device, session: nil), isOfferedHeld ? state.held[device] ?? [] : [])
         }
         self.offer(held, to: handler)
+        self.arrived(device, interests)
         return subscription
     }
 
@@ -188,12 +192,37 @@ public final class DeviceSessions: Sendable {
     }
 
     /// Offers what waits for a listener to one that takes more than it did when it came, such as calls.
-    public func offerHeld(to subscription: Subscription) {
+    ///
+    /// - Parameters:
+    ///   - subscription: The listener's place.
+    ///   - interests: What it takes now and did not before.
+    public func offerHeld(to subscription: Subscription, interests: DeviceInterests = []) {
         let (listener, held) = self.state.withLock { state in
             let listeners = state.listeners[subscription.device] ?? []
             return (listeners.first { $0.id == subscription.id }, state.held[subscription.device] ?? [])
         }
         if let listener { self.offer(held, to: listener.handler) }
+        self.arrived(subscription.device, interests)
+    }
+
+    // MARK: Arrivals
+
+    /// Begins to note for which devices listeners come that have any of these interests; end it with ``unwatch(_:)``.
+    public func watchArrivals(interestedIn interests: DeviceInterests) -> DeviceArrivals {
+        let arrivals = DeviceArrivals(interests: interests)
+        self.state.withLock { $0.watchers.append(arrivals) }
+        return arrivals
+    }
+
+    /// Ends what ``watchArrivals(interestedIn:)`` began.
+    public func unwatch(_ arrivals: DeviceArrivals) {
+        self.state.withLock { state in state.watchers.removeAll { $0 === arrivals } }
+    }
+
+    private func arrived(_ device: UUID, _ interests: DeviceInterests) {
+        guard !interests.isEmpty else { return }
+        let watchers = self.state.withLock { $0.watchers }
+        for watcher in watchers where !watcher.interests.isDisjoint(with: interests) { watcher.add(device) }
     }
 
     private func offer(_ held: [Held], to handler: @Sendable (DeviceNotification) -> Bool) {

@@ -11,8 +11,10 @@ public import NodeKit
 /// | `GET_ATTRIBUTES_REQUEST` | device | `clientKeys`, `sharedKeys`: names joined by commas; both absent means all of both | JSON `{"client":{…},"shared":{…}}` without groups that are empty |
 /// | `PACKAGE_INFO_REQUEST` | device | `packageType` | JSON of the package's shared attributes |
 /// | `PACKAGE_CHUNK_REQUEST` | device | `packageType`; `chunk`: zero-based index; `size`: bytes of a chunk, 0 or absent for the whole package; `title`, `version`: must be those assigned if present; `packageId`: serve this one if present, whatever is assigned by now | content |
-/// | `PACKAGE_ASSIGNED` | `assignments` | `packageType`, `packageId` | |
-/// | `PACKAGE_UNASSIGNED` | `assignments` | `packageType` | |
+/// | `PACKAGE_ASSIGNED` | `assignments`, `missed-pushes` | `packageType`, `packageId`; `cause`: `RETRIED` or `RESENT`, absent for a new assignment | |
+/// | `PACKAGE_UNASSIGNED` | `assignments` | `packageType`; `cause`: `CANCELLED` and `packageId` if the update was cancelled | |
+/// | `UPDATE_STALLED` | `stalled` | `packageType`, `packageId`, `state`, `attempts`, `activeTime` | |
+/// | `UPDATE_QUEUED` … `UPDATE_FAILED`, `UPDATE_CANCELLED`, `UPDATE_TIMED_OUT` | `update-events` | `packageType`, `packageId`, `title`, `version`, `state`, `cause`, `updateError`; data is the event | |
 /// | `TO_SERVER_RPC_REQUEST` | device | `method`, `requestId`; data is the parameters | JSON |
 /// | `RPC_CALL_FROM_SERVER_TO_DEVICE` | `calls` | `method`; `oneway`: whether no answer is wanted; `expirationTime`: when the call times out, in milliseconds since 1970; data is the parameters | JSON, one way empty |
 /// | `TO_SERVER_RPC_RESPONSE` | device | `requestId`; data is the answer | empty |

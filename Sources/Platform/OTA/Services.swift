@@ -254,7 +254,8 @@ public protocol UpdateService: Sendable {
     ///   - attributes: The shared attributes that tell of the package.
     ///   - obsolete: The names of others that an earlier package may have left.
     ///   - time: When the attributes change.
-    /// - Returns: `false` if the package is not the effective one any more, in which case nothing was written.
+    /// - Returns: `false` if the package is not the effective one any more, or its update was cancelled or timed out, in which
+    ///   case nothing was written.
     /// - Throws: ``NodeError`` if it could not be stored; nothing was written then, either.
     func initiate(
         _ packageId: OtaPackageId,

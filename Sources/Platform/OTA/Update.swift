@@ -36,6 +36,18 @@ public enum OtaUpdateState: String, Sendable, Hashable, CaseIterable {
         }
     }
 
+    /// Whether a report of `next` changes or completes an update in this state, which failed for `cause` if it did.
+    ///
+    /// After a cancellation nothing does. That an update timed out is only what the server made of silence, so whatever the
+    /// device then tells counts.
+    public func takes(_ next: OtaUpdateState, failedFor cause: UpdateCause?) -> Bool {
+        switch cause {
+        case .cancelled: false
+        case .timedOut: next.order >= OtaUpdateState.downloading.order
+        default: next == self || self.accepts(next)
+        }
+    }
+
     private var order: Int { Self.allCases.firstIndex(of: self) ?? 0 }
 }
 
@@ -73,12 +85,19 @@ public struct UpdateRecord: Sendable, Hashable {
     public var entered: [OtaUpdateState: Timestamp]
     /// Percent downloaded, 0…100, as the device told or as counted from the chunks served; `nil` if nothing is known.
     public var progress: Int?
-    /// How often the device began to download.
+    /// How many attempts there were: the first begins with the first download, the others when the device downloads again after
+    /// a failure or the server queues the update again.
     public var attempts: Int
     /// Why it failed, if it did and the reason is known.
     public var errorClass: OtaErrorClass?
-    /// What the device said about the failure.
+    /// What the device, or whoever ended the update, said about the failure.
     public var error: String?
+    /// Why the server ended the update, ``UpdateCause/cancelled`` or ``UpdateCause/timedOut``; `nil` if it did not.
+    public var failureCause: UpdateCause?
+    /// When the update begins again by itself, if it does.
+    public var retryTime: Timestamp?
+    /// When its state or progress changed last, by the host's clock; a device's own may be wrong.
+    public var activeTime: Timestamp
 
     /// Makes a record.
     public init(
@@ -92,7 +111,10 @@ public struct UpdateRecord: Sendable, Hashable {
         progress: Int? = nil,
         attempts: Int = 0,
         errorClass: OtaErrorClass? = nil,
-        error: String? = nil
+        error: String? = nil,
+        failureCause: UpdateCause? = nil,
+        retryTime: Timestamp? = nil,
+        activeTime: Timestamp = Timestamp(milliseconds: 0)
     ) {
         self.deviceId = deviceId
         self.type = type
@@ -105,6 +127,9 @@ public struct UpdateRecord: Sendable, Hashable {
         self.attempts = attempts
         self.errorClass = errorClass
         self.error = error
+        self.failureCause = failureCause
+        self.retryTime = retryTime
+        self.activeTime = activeTime
     }
 }
 
@@ -128,8 +153,10 @@ public struct UpdateHistoryEntry: Sendable, Hashable {
     ///
     /// One that did not is kept here and changes nothing.
     public var accepted: Bool
-    /// What the device said about a failure.
+    /// What the device, or whoever ended the update, said about a failure.
     public var error: String?
+    /// Why the server made the change; `nil` for an assignment and for what a device reported.
+    public var cause: UpdateCause?
 
     /// Makes an entry.
     public init(
@@ -141,7 +168,8 @@ public struct UpdateHistoryEntry: Sendable, Hashable {
         state: String,
         timestamp: Timestamp,
         accepted: Bool,
-        error: String? = nil
+        error: String? = nil,
+        cause: UpdateCause? = nil
     ) {
         self.id = id
         self.deviceId = deviceId
@@ -152,6 +180,7 @@ public struct UpdateHistoryEntry: Sendable, Hashable {
         self.timestamp = timestamp
         self.accepted = accepted
         self.error = error
+        self.cause = cause
     }
 }
 
@@ -194,7 +223,7 @@ public enum StateReportResult: Sendable, Hashable {
     case flagged
 }
 
-/// An effective package changed: the device is to be told.
+/// An effective package changed, or its update begins again or is cancelled: the device is to be told.
 public struct Assignment: Sendable, Hashable {
     /// Grows with every assignment of the store.
     public var id: Int64
@@ -203,16 +232,28 @@ public struct Assignment: Sendable, Hashable {
     /// Firmware or software.
     public var type: OtaPackageType
     /// The new package; `nil` if the device has none any more.
+    ///
+    /// With ``UpdateCause/cancelled`` the one whose update was cancelled.
     public var packageId: OtaPackageId?
+    /// Why: assigned, retried, resent or cancelled.
+    public var cause: UpdateCause
     /// When.
     public var timestamp: Timestamp
 
     /// Makes an assignment.
-    public init(id: Int64, device: Originator, type: OtaPackageType, packageId: OtaPackageId?, timestamp: Timestamp) {
+    public init(
+        id: Int64,
+        device: Originator,
+        type: OtaPackageType,
+        packageId: OtaPackageId?,
+        cause: UpdateCause = .assigned,
+        timestamp: Timestamp
+    ) {
         self.id = id
         self.device = device
         self.type = type
         self.packageId = packageId
+        self.cause = cause
         self.timestamp = timestamp
     }
 }

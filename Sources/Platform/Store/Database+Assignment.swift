@@ -61,10 +61,13 @@ extension Database {
         let prefix = package.type.prefix
         try self.run(
             """
-            INSERT OR REPLACE INTO update_record (device, type, package_id, title, version, state, queued_time)
-            SELECT device.no, ?, ?, ?, ?, 'QUEUED', ? FROM device WHERE \(condition)
+            INSERT OR REPLACE INTO update_record (device, type, package_id, title, version, state, queued_time, active_time)
+            SELECT device.no, ?, ?, ?, ?, 'QUEUED', ?, ? FROM device WHERE \(condition)
             """,
-            [package.type.rawValue, package.id.uuid, package.title, package.version, now.rawValue, devices.argument]
+            [
+                package.type.rawValue, package.id.uuid, package.title, package.version, now.rawValue, now.rawValue,
+                devices.argument,
+            ]
         )
         try self.run(
             """

@@ -20,6 +20,8 @@ struct Effects {
     var files: [String] = []
     /// Whether there are new assignments.
     var assignments = false
+    /// Whether updates changed their states.
+    var updateEvents = false
     /// What connected devices are to be told.
     var notifications: [(device: DeviceId, notification: DeviceNotification)] = []
 
@@ -31,19 +33,49 @@ struct Effects {
     }
 }
 
+/// The push of a package that a session of its device took.
+struct TakenPush: Sendable {
+    var device: DeviceId
+    var type: OtaPackageType
+
+    /// Notes that the device need not be told when it returns.
+    func store(_ db: Database) throws {
+        try db.run(
+            """
+            UPDATE update_record SET push_missed = 0
+            WHERE device = (SELECT no FROM device WHERE id = ?) AND type = ? AND push_missed = 1
+            """,
+            [self.device.uuid, self.type.rawValue]
+        )
+    }
+}
+
 /// Carries out effects.
 struct EffectApplier: Sendable {
     let caches: StoreCaches
     let files: PackageFiles
     let assignments: Signal
+    let updateEvents: Signal
     let sessions: DeviceSessions
 
     /// Called by the writer's thread outside a transaction, so `db` shows what is committed and nothing changes meanwhile.
-    func apply(_ effects: Effects, _ db: Database) {
+    ///
+    /// - Returns: The pushes of packages that a session took, which is to be stored.
+    func apply(_ effects: Effects, _ db: Database) -> [TakenPush] {
         self.caches.forget(effects)
         for file in effects.files { self.removeIfUnused(file, db) }
         if effects.assignments { self.assignments.raise() }
-        for (device, notification) in effects.notifications { self.sessions.notify(device.uuid, notification) }
+        if effects.assignments || effects.updateEvents { self.updateEvents.raise() }
+        var taken: [TakenPush] = []
+        for (device, notification) in effects.notifications {
+            guard self.sessions.notify(device.uuid, notification) > 0,
+                case .attributesUpdated(let values) = notification
+            else { continue }
+            for type in OtaPackageType.allCases where values["\(type.prefix)_title"] != nil {
+                taken.append(TakenPush(device: device, type: type))
+            }
+        }
+        return taken
     }
 
     /// A file that stays behind because of an error here does no harm and is removed when the store is opened again.

@@ -133,7 +133,12 @@ final class GroupCommitWriter: Sendable {
                 failure = error
                 if db.isInsideTransaction { try? db.execute(sql: "ROLLBACK") }
             }
-            for write in batch { self.applier.apply(write.effects(committed: failure == nil), db) }
+            for write in batch {
+                for push in self.applier.apply(write.effects(committed: failure == nil), db) {
+                    // Until then it counts as missed: a device is rather told twice than not at all.
+                    self.writeLater { db, _ in try push.store(db) }
+                }
+            }
             for write in batch { write.resume(failure: failure.map(NodeError.init(storing:))) }
         }
     }

@@ -8,7 +8,7 @@ extension SQLiteStore {
         try await self.read { db in
             try db.rows(
                 """
-                SELECT a.id AS number, a.type AS package_type, a.package_id, a.timestamp, d.id, d.name, p.name AS type
+                SELECT a.id AS number, a.type AS package_type, a.package_id, a.timestamp, a.cause, d.id, d.name, p.name AS type
                 FROM assignment a JOIN device d ON d.no = a.device JOIN device_profile p ON p.id = d.device_profile_id
                 WHERE a.id > ? ORDER BY a.id LIMIT ?
                 """,
@@ -19,6 +19,7 @@ extension SQLiteStore {
                     device: Originator(row: row),
                     type: try row.choice("package_type"),
                     packageId: row.idIfPresent("package_id"),
+                    cause: try row.choice("cause"),
                     timestamp: row.time("timestamp")
                 )
             }

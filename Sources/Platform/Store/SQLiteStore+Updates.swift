@@ -35,7 +35,8 @@ extension SQLiteStore: UpdateService {
                     state: row["state"],
                     timestamp: row.time("timestamp"),
                     accepted: row["accepted"],
-                    error: row["error"]
+                    error: row["error"],
+                    cause: (row["cause"] as String?).flatMap(UpdateCause.init(rawValue:))
                 )
             }
         }
@@ -43,21 +44,23 @@ extension SQLiteStore: UpdateService {
 
     /// Records what a device told.
     public func record(_ report: StateReport, of device: DeviceId) async throws -> StateReportResult {
-        try await self.write(repeatable: true) { [progress] db, _ in
+        let now = self.now()
+        return try await self.write(repeatable: true) { [progress] db, effects in
             let number = try db.number(of: device)
             let row = try db.record(number, report.type)
             let error = report.error.map { String($0.prefix(Self.errorLengthMax)) }
             let told = report.progress.map { min(max($0, 0), 100) }
             guard let text = report.state else {
                 guard let row else { return .flagged }
-                return try db.complete(row, number, report.type, progress: told, error: error)
+                return try db.complete(row, number, report.type, progress: told, error: error, now: now)
             }
             guard let row else {
                 try db.appendHistory(number, report, text, title: "", version: "", accepted: false, error)
                 return .flagged
             }
             let present: OtaUpdateState = try row.choice("state")
-            guard let next = OtaUpdateState(rawValue: text), next == present || present.accepts(next) else {
+            let cause = (row["failure_cause"] as String?).flatMap(UpdateCause.init(rawValue:))
+            guard let next = OtaUpdateState(rawValue: text), present.takes(next, failedFor: cause) else {
                 try db.appendHistory(
                     number,
                     report,
@@ -70,10 +73,11 @@ extension SQLiteStore: UpdateService {
                 return .flagged
             }
             guard next != present else {
-                return try db.complete(row, number, report.type, progress: told, error: error)
+                return try db.complete(row, number, report.type, progress: told, error: error, now: now)
             }
             if next == .downloading { progress.forget(device, report.type) }
-            try db.enter(next, number, report.type, at: report.timestamp, progress: told, error: error)
+            try db.enter(next, number, report.type, at: report.timestamp, now: now, progress: told, error: error)
+            effects.updateEvents = true
             try db.appendHistory(
                 number,
                 report,
@@ -120,7 +124,8 @@ extension SQLiteStore: UpdateService {
             )
             guard let found, found.idIfPresent("package") == packageId else { return false }
             let number: Int64 = found["no"]
-            try db.initiate(number, type, at: now)
+            guard try db.initiate(number, type, at: now) else { return false }
+            effects.updateEvents = true
             let deleted = try db.deleteAttributes(number, .shared, obsolete)
             for (key, value) in attributes.members {
                 try db.insertAttribute(number, .shared, key, value, at: time)
@@ -134,14 +139,14 @@ extension SQLiteStore: UpdateService {
     /// Counts bytes served to a device, for its progress.
     public func served(_ range: Range<Int64>, of package: OtaPackage, to device: DeviceId) {
         guard self.progress.served(range, of: package, to: device) else { return }
-        self.writer.writeLater { [progress] db, _ in try db.store(progress.drain()) }
+        self.writer.writeLater { [progress, now] db, _ in try db.store(progress.drain(), at: now()) }
     }
 
     /// Stores what was counted since the last time.
     func storeProgress() async throws {
         guard self.progress.beginInterval() else { return }
         // Taken away by the writer's thread, so that a count never comes after the report that begins anew.
-        try await self.write { [progress] db, _ in try db.store(progress.drain()) }
+        try await self.write { [progress, now] db, _ in try db.store(progress.drain(), at: now()) }
     }
 }
 
@@ -157,27 +162,38 @@ extension Database {
         _ device: Int64,
         _ type: OtaPackageType,
         at time: Timestamp,
+        now: Timestamp,
         progress: Int?,
         error: String?
     ) throws {
         try self.run(
             state.entering,
             [
-                state.rawValue, time.rawValue, state == .updated ? 100 : progress, state == .failed ? error : nil,
+                state.rawValue, time.rawValue, now.rawValue, state == .updated ? 100 : progress,
+                state == .failed ? error : nil,
                 device,
                 type.rawValue,
             ]
         )
     }
 
-    /// Makes a QUEUED update INITIATED, with its history and time series; any other stays as it is.
-    fileprivate func initiate(_ device: Int64, _ type: OtaPackageType, at now: Timestamp) throws {
-        guard let row = try self.record(device, type), try row.choice("state") == OtaUpdateState.queued else { return }
+    /// Makes a QUEUED update INITIATED, with its history and time series; any other stays in its state.
+    ///
+    /// Until a session takes the push that follows, it counts as missed.
+    ///
+    /// - Returns: Whether the device is to be told; not of an update that the server ended.
+    fileprivate func initiate(_ device: Int64, _ type: OtaPackageType, at now: Timestamp) throws -> Bool {
+        guard let row = try self.record(device, type) else { return true }
+        guard row["failure_cause"] as String? == nil else { return false }
+        guard try row.choice("state") == OtaUpdateState.queued else {
+            try self.run("UPDATE update_record SET push_missed = 1 WHERE device = ? AND type = ?", [device, type.rawValue])
+            return true
+        }
         // Later than QUEUED by all means: the series `fw_state` has one value for each millisecond, and both are to be seen.
         let queued: Int64? = row["queued_time"]
         let time = Timestamp(milliseconds: max(now.rawValue, (queued ?? now.rawValue - 1) + 1))
         let state = OtaUpdateState.initiated.rawValue
-        try self.enter(.initiated, device, type, at: time, progress: nil, error: nil)
+        try self.enter(.initiated, device, type, at: time, now: now, progress: nil, error: nil)
         try self.appendHistory(
             device,
             StateReport(type: type, state: state, timestamp: time),
@@ -188,6 +204,7 @@ extension Database {
             nil
         )
         try self.insertPoint(device, "\(type.prefix)_state", time, .string(state))
+        return true
     }
 
     /// Takes over what a report adds to a record that is in the reported state already.
@@ -196,7 +213,8 @@ extension Database {
         _ device: Int64,
         _ type: OtaPackageType,
         progress: Int?,
-        error: String?
+        error: String?,
+        now: Timestamp
     ) throws -> StateReportResult {
         let state: OtaUpdateState = try row.choice("state")
         let known: Int? = row["progress"]
@@ -205,8 +223,8 @@ extension Database {
         let newError = state == .failed ? error ?? knownError : knownError
         guard newProgress != known || newError != knownError else { return .duplicate(state) }
         try self.run(
-            "UPDATE update_record SET progress = ?, error = ? WHERE device = ? AND type = ?",
-            [newProgress, newError, device, type.rawValue]
+            "UPDATE update_record SET progress = ?, error = ?, active_time = ? WHERE device = ? AND type = ?",
+            [newProgress, newError, now.rawValue, device, type.rawValue]
         )
         return .recorded(state)
     }
@@ -233,15 +251,15 @@ extension Database {
     }
 
     /// Stores counted progress; it never lowers what is known, and what is over stays as it is.
-    fileprivate func store(_ counts: [ProgressCounter.Count]) throws {
+    fileprivate func store(_ counts: [ProgressCounter.Count], at now: Timestamp) throws {
         for count in counts {
             try self.run(
                 """
-                UPDATE update_record SET progress = ?1
+                UPDATE update_record SET progress = ?1, active_time = ?5
                 WHERE device = (SELECT no FROM device WHERE id = ?2) AND type = ?3 AND package_id = ?4
                     AND state NOT IN ('UPDATED', 'FAILED') AND (progress IS NULL OR progress < ?1)
                 """,
-                [count.percent, count.device.uuid, count.type.rawValue, count.package.uuid]
+                [count.percent, count.device.uuid, count.type.rawValue, count.package.uuid, now.rawValue]
             )
         }
     }
@@ -253,17 +271,21 @@ extension OtaUpdateState {
 
     /// The statement that enters this state.
     ///
-    /// DOWNLOADING is a new attempt, whose progress begins anew.
+    /// With DOWNLOADING progress begins anew; after a failure it is a new attempt. One that the server queued is counted then.
     fileprivate var entering: String { Self.enteringStatements[self] ?? "" }
 
+    /// Until a session takes the push that follows INITIATED, it counts as missed; whoever reports anything else knows.
+    ///
     /// Made once, as it is used for every report.
     private static let enteringStatements: [OtaUpdateState: String] = Dictionary(
         uniqueKeysWithValues: Self.allCases.map { state in
             let isAttempt = state == .downloading
             let statement = """
-                UPDATE update_record SET state = ?, \(state.timeColumn) = ?,
+                UPDATE update_record SET state = ?, \(state.timeColumn) = ?, active_time = ?,
                     progress = \(isAttempt ? "?" : "coalesce(?, progress)"),
-                    attempts = attempts + \(isAttempt ? 1 : 0), error = ?, error_class = NULL
+                    attempts = \(isAttempt ? "CASE state WHEN 'FAILED' THEN attempts + 1 ELSE max(attempts, 1) END" : "attempts"),
+                    error = ?, error_class = NULL, failure_cause = NULL, retry_time = NULL,
+                    push_missed = \(state == .initiated ? 1 : 0)
                 WHERE device = ? AND type = ?
                 """
             return (state, statement)
@@ -272,7 +294,7 @@ extension OtaUpdateState {
 }
 
 extension UpdateRecord {
-    fileprivate init(row: Row, of device: DeviceId) throws {
+    init(row: Row, of device: DeviceId) throws {
         var entered: [OtaUpdateState: Timestamp] = [:]
         for state in OtaUpdateState.allCases {
             entered[state] = (row[state.timeColumn] as Int64?).map(Timestamp.init(milliseconds:))
@@ -288,7 +310,10 @@ extension UpdateRecord {
             progress: row["progress"],
             attempts: row["attempts"],
             errorClass: (row["error_class"] as String?).flatMap(OtaErrorClass.init(rawValue:)),
-            error: row["error"]
+            error: row["error"],
+            failureCause: (row["failure_cause"] as String?).flatMap(UpdateCause.init(rawValue:)),
+            retryTime: (row["retry_time"] as Int64?).map(Timestamp.init(milliseconds:)),
+            activeTime: row.time("active_time")
         )
     }
 }

@@ -15,6 +15,7 @@ public final class SQLiteStore: Sendable {
     let sessions: DeviceSessions
     let progress = ProgressCounter()
     let assignmentsAdded: Signal
+    let updateEventsAdded: Signal
     let now: @Sendable () -> Timestamp
     private let lock: Mutex<DirectoryLock?>
 
@@ -67,6 +68,7 @@ public final class SQLiteStore: Sendable {
         self.files = PackageFiles(directory: "\(directory)/packages", system: system)
         self.caches = StoreCaches()
         self.assignmentsAdded = Signal()
+        self.updateEventsAdded = Signal()
         self.pool = try Self.openDatabase("\(directory)/windlass.sqlite")
         self.writer = GroupCommitWriter(
             pool: self.pool,
@@ -74,6 +76,7 @@ public final class SQLiteStore: Sendable {
                 caches: self.caches,
                 files: self.files,
                 assignments: self.assignmentsAdded,
+                updateEvents: self.updateEventsAdded,
                 sessions: sessions
             )
         )
@@ -98,6 +101,8 @@ public final class SQLiteStore: Sendable {
         registry.register(self, as: (any TimeseriesService).self)
         registry.register(self, as: (any UpdateService).self)
         registry.register(self, as: (any TenantService).self)
+        registry.register(self, as: (any UpdateControlService).self)
+        registry.register(self, as: (any UpdateProgressService).self)
         registry.register(self, as: (any UserService).self)
         registry.register(self, as: (any MessageQueues).self)
         registry.register(self.sessions, as: DeviceSessions.self)

@@ -1,0 +1,42 @@
+import NodeKit
+import OTA
+
+extension UpdateRecord {
+    /// The record, with the times of its states in the order of the states.
+    var json: JSON.Object {
+        let entered = OtaUpdateState.allCases.compactMap { state in
+            self.entered[state].map { (state.rawValue, JSON($0)) }
+        }
+        return [
+            "deviceId": self.deviceId.json,
+            "type": .string(self.type.rawValue),
+            "state": .string(self.state.rawValue),
+            "packageId": self.packageId?.json ?? .null,
+            "title": .string(self.title),
+            "version": .string(self.version),
+            "entered": .object(JSON.Object(entered)),
+            "lastChange": JSON(self.activeTime),
+            "progress": self.progress.map { .integer(Int64($0)) } ?? .null,
+            "attempts": .integer(Int64(self.attempts)),
+            "retryTime": self.retryTime.map { JSON($0) } ?? .null,
+            "failureCause": JSON(self.failureCause?.rawValue),
+            "errorClass": JSON(self.errorClass?.rawValue),
+            "error": JSON(self.error),
+        ]
+    }
+}
+
+extension UpdateHistoryEntry {
+    var json: JSON {
+        [
+            "id": .integer(self.id),
+            "ts": JSON(self.timestamp),
+            "state": .string(self.state),
+            "title": .string(self.title),
+            "version": .string(self.version),
+            "accepted": .bool(self.accepted),
+            "cause": JSON(self.cause?.rawValue),
+            "error": JSON(self.error),
+        ]
+    }
+}

@@ -1,0 +1,278 @@
+import FoundationEssentials
+import GRDB
+import NodeKit
+public import OTA
+
+extension SQLiteStore: UpdateControlService {
+    /// How many devices a command changes in one transaction: few enough that reports of others do not wait for long.
+    static let commandBatchSize = 1000
+
+    /// A page of update records with what a list shows of their devices.
+    public func findUpdates(_ filter: UpdateFilter, page: PageLink) async throws -> Page<ListedUpdate> {
+        let conditions = UpdateConditions(filter)
+        let query = PageQuery(
+            select: "SELECT r.*, d.id AS device_id, d.name AS device_name, d.device_profile_id",
+            from: "FROM update_record r JOIN device d ON d.no = r.device",
+            conditions: conditions.list,
+            arguments: conditions.arguments,
+            searched: "d.name",
+            // The number of a device grows with the time of its creation, and the records are in its order.
+            sortable: [
+                "createdTime": "r.device", "deviceName": "d.name", "state": "r.state", "lastChange": "r.active_time",
+                "title": "r.title", "version": "r.version", "attempts": "r.attempts",
+            ],
+            tieBreaker: "r.type, r.device"
+        )
+        return try await self.read { db in
+            try query.page(page, db) { row in
+                ListedUpdate(
+                    record: try UpdateRecord(row: row, of: row.id("device_id")),
+                    deviceName: row["device_name"],
+                    deviceProfileId: row.id("device_profile_id")
+                )
+            }
+        }
+    }
+
+    /// How many updates there are in each state.
+    public func countUpdates(_ filter: UpdateFilter) async throws -> [OtaUpdateState: Int] {
+        let conditions = UpdateConditions(filter)
+        return try await self.read { db in
+            let rows = try db.rows(
+                """
+                SELECT r.state, count(*) AS count FROM update_record r JOIN device d ON d.no = r.device
+                WHERE \(conditions.list.joined(separator: " AND ")) GROUP BY r.state
+                """,
+                conditions.arguments
+            )
+            return Dictionary(uniqueKeysWithValues: try rows.map { (try $0.choice("state"), $0["count"]) })
+        }
+    }
+
+    /// Carries out a command, a batch of devices in each transaction.
+    public func carryOut(_ command: UpdateCommand, on filter: UpdateFilter, by who: String) async throws -> Int {
+        var count = 0
+        for type in filter.type.map({ [$0] }) ?? OtaPackageType.allCases {
+            let conditions = UpdateConditions(filter, type: type, command: command)
+            var last: Int64 = 0
+            while true {
+                // Found beside the writer, which looks at few rows again: to find three among a million takes long.
+                let devices = try await self.read { [last] db in
+                    try db.devices(conditions, after: last, limit: Self.commandBatchSize)
+                }
+                guard let end = devices.last else { break }
+                let now = self.now()
+                count += try await self.write { db, effects in
+                    let devices = try db.devices(conditions, among: devices)
+                    try db.carryOut(command, type: type, on: devices, by: who, at: now)
+                    effects.assignments = effects.assignments || !devices.isEmpty
+                    return devices.count
+                }
+                last = end
+            }
+        }
+        return count
+    }
+}
+
+/// What the rows `r` of `update_record`, with `d` of `device`, must fulfil.
+struct UpdateConditions: Sendable {
+    var list: [String] = ["d.tenant_id = ?"]
+    var arguments: StatementArguments
+
+    init(_ filter: UpdateFilter) {
+        self.arguments = [filter.tenantId.uuid]
+        if let type = filter.type { self.list.append("r.type = '\(type.rawValue)'") }
+        if let states = filter.states {
+            // In the order of the states, so that the same filter is the same statement.
+            let names = OtaUpdateState.allCases.filter(states.contains).map { "'\($0.rawValue)'" }
+            self.list.append("r.state IN (\(names.joined(separator: ", ")))")
+        }
+        if let id = filter.packageId {
+            self.list.append("r.package_id = ?")
+            self.arguments += [id.uuid]
+        }
+        if let id = filter.deviceProfileId {
+            self.list.append("d.device_profile_id = ?")
+            self.arguments += [id.uuid]
+        }
+        if let devices = filter.devices {
+            self.list.append("d.id IN (\(Self.places(for: devices.count)))")
+            self.arguments += StatementArguments(Self.padded(devices.map(\.uuid)))
+        }
+    }
+
+    /// As many places as a power of two, so that there are few statements to prepare.
+    private static func places(for count: Int) -> String {
+        Array(repeating: "?", count: Self.power(above: count)).joined(separator: ", ")
+    }
+
+    private static func padded(_ ids: [UUID]) -> [UUID?] {
+        ids + Array(repeating: ids.last, count: Self.power(above: ids.count) - ids.count)
+    }
+
+    private static func power(above count: Int) -> Int {
+        var power = 1
+        while power < count { power *= 2 }
+        return power
+    }
+
+    /// The same, and that a command fits the update.
+    init(_ filter: UpdateFilter, type: OtaPackageType, command: UpdateCommand) {
+        var filter = filter
+        filter.type = type
+        self.init(filter)
+        let isCurrent = """
+            r.package_id = coalesce(d.\(type.ownColumn), \
+            (SELECT p.\(type.ownColumn) FROM device_profile p WHERE p.id = d.device_profile_id))
+            """
+        switch command {
+        case .retry: self.list += ["r.state = 'FAILED'", isCurrent]
+        case .cancel: self.list.append("(r.state NOT IN ('UPDATED', 'FAILED') OR r.retry_time IS NOT NULL)")
+        case .resend: self.list.append(isCurrent)
+        }
+    }
+}
+
+extension Database {
+    /// The row numbers of devices whose updates fulfil conditions, in order.
+    fileprivate func devices(_ conditions: UpdateConditions, after last: Int64, limit: Int) throws -> [Int64] {
+        try self.rows(
+            """
+            SELECT r.device FROM update_record r JOIN device d ON d.no = r.device
+            WHERE \(conditions.list.joined(separator: " AND ")) AND r.device > ? ORDER BY r.device LIMIT ?
+            """,
+            conditions.arguments + [last, limit]
+        ).map { $0["device"] }
+    }
+
+    /// Those among some devices whose updates fulfil conditions still.
+    fileprivate func devices(_ conditions: UpdateConditions, among devices: [Int64]) throws -> [Int64] {
+        try self.rows(
+            """
+            SELECT r.device FROM update_record r JOIN device d ON d.no = r.device
+            WHERE \(conditions.list.joined(separator: " AND ")) AND r.device IN (SELECT value FROM json_each(?))
+            """,
+            conditions.arguments + [Self.list(devices)]
+        ).map { $0["device"] }
+    }
+
+    private static func list(_ devices: [Int64]) -> String { JSON.array(devices.map(JSON.integer)).description }
+
+    /// Changes updates that a command fits, and has their devices told.
+    fileprivate func carryOut(
+        _ command: UpdateCommand,
+        type: OtaPackageType,
+        on devices: [Int64],
+        by who: String,
+        at now: Timestamp
+    ) throws {
+        guard !devices.isEmpty else { return }
+        switch command {
+        case .retry: try self.queueAgain(devices, type: type, cause: .retried, at: now)
+        case .resend:
+            let over = try self.rows(
+                """
+                SELECT device FROM update_record WHERE type = ? AND state IN ('UPDATED', 'FAILED')
+                    AND device IN (SELECT value FROM json_each(?))
+                """,
+                [type.rawValue, Self.list(devices)]
+            ).map { $0["device"] as Int64 }
+            try self.queueAgain(over, type: type, cause: .resent, at: now)
+            try self.addAssignments(devices, type: type, cause: .resent, at: now)
+        case .cancel:
+            try self.fail(devices, type: type, cause: .cancelled, reason: "cancelled by \(who)", at: now)
+            try self.addAssignments(devices, type: type, cause: .cancelled, at: now)
+        }
+    }
+
+    /// Makes updates QUEUED again, with a new attempt, and has their devices told.
+    func queueAgain(_ devices: [Int64], type: OtaPackageType, cause: UpdateCause, at now: Timestamp) throws {
+        guard !devices.isEmpty else { return }
+        let list = Self.list(devices)
+        try self.run(
+            """
+            UPDATE update_record SET state = 'QUEUED', queued_time = ?1, active_time = ?1, progress = NULL,
+                attempts = max(attempts, 1) + 1, error = NULL, error_class = NULL, failure_cause = NULL,
+                retry_time = NULL, push_missed = 0
+            WHERE type = ?2 AND device IN (SELECT value FROM json_each(?3))
+            """,
+            [now.rawValue, type.rawValue, list]
+        )
+        try self.appendHistory(of: devices, type: type, cause: cause, at: now)
+        try self.addAssignments(devices, type: type, cause: cause, at: now)
+    }
+
+    /// Ends updates as FAILED.
+    ///
+    /// A sentence of ours is in the time series too, as a device's own would be.
+    func fail(
+        _ devices: [Int64],
+        type: OtaPackageType,
+        cause: UpdateCause?,
+        reason: String,
+        at now: Timestamp
+    ) throws {
+        let list = Self.list(devices)
+        let reason = String(reason.prefix(SQLiteStore.errorLengthMax))
+        try self.run(
+            """
+            UPDATE update_record SET state = 'FAILED', failed_time = ?1, active_time = ?1, error = ?2, error_class = NULL,
+                failure_cause = ?3, retry_time = NULL, push_missed = 0
+            WHERE type = ?4 AND device IN (SELECT value FROM json_each(?5))
+            """,
+            [now.rawValue, reason, cause?.rawValue, type.rawValue, list]
+        )
+        try self.appendHistory(of: devices, type: type, cause: cause, at: now)
+        try self.run(
+            """
+            INSERT OR REPLACE INTO ts (device, key, ts, kind, value)
+            SELECT value, ?, ?, 3, ? FROM json_each(?)
+            """,
+            ["\(type.prefix)_error", now.rawValue, reason, list]
+        )
+    }
+
+    /// Appends what updates have come to, and puts their state into the time series.
+    private func appendHistory(
+        of devices: [Int64],
+        type: OtaPackageType,
+        cause: UpdateCause?,
+        at now: Timestamp
+    ) throws {
+        let list = Self.list(devices)
+        try self.run(
+            """
+            INSERT INTO update_history (device, type, title, version, state, timestamp, accepted, error, cause)
+            SELECT device, type, title, version, state, ?, 1, error, ? FROM update_record
+            WHERE type = ? AND device IN (SELECT value FROM json_each(?))
+            """,
+            [now.rawValue, cause?.rawValue, type.rawValue, list]
+        )
+        try self.run(
+            """
+            INSERT OR REPLACE INTO ts (device, key, ts, kind, value)
+            SELECT device, ?, ?, 3, state FROM update_record
+            WHERE type = ? AND device IN (SELECT value FROM json_each(?))
+            """,
+            ["\(type.prefix)_state", now.rawValue, type.rawValue, list]
+        )
+    }
+
+    /// Has devices told; what they were to be told before is out of date.
+    private func addAssignments(
+        _ devices: [Int64],
+        type: OtaPackageType,
+        cause: UpdateCause,
+        at now: Timestamp
+    ) throws {
+        try self.run(
+            """
+            INSERT OR REPLACE INTO assignment (device, type, package_id, timestamp, cause)
+            SELECT device, type, package_id, ?, ? FROM update_record
+            WHERE type = ? AND device IN (SELECT value FROM json_each(?))
+            """,
+            [now.rawValue, cause.rawValue, type.rawValue, Self.list(devices)]
+        )
+    }
+}

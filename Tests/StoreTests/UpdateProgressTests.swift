@@ -1,0 +1,237 @@
+import GRDB
+import NodeKit
+import OTA
+import Testing
+
+@testable import Store
+
+@Suite struct UpdateProgressTests {
+    private static func withUpdate(
+        _ body: (StoreFixture, Device, OtaPackage) async throws -> Void
+    ) async throws {
+        try await StoreFixture.with { fixture in
+            let profile = try await fixture.profile()
+            let package = try await fixture.package(in: profile.id)
+            let device = try await fixture.device(in: profile.id)
+            try await fixture.assign(package.id, to: device.id)
+            try await body(fixture, device, package)
+        }
+    }
+
+    private static func report(_ state: String?, progress: Int? = nil) -> StateReport {
+        // The clock of a device may be as wrong as this.
+        StateReport(type: .firmware, state: state, progress: progress, timestamp: Timestamp(milliseconds: 9))
+    }
+
+    private static func record(_ fixture: StoreFixture, _ device: Device) async throws -> UpdateRecord {
+        try #require(try await fixture.store.updateRecord(of: device.id, type: .firmware))
+    }
+
+    @Test("an update stands still since its state or progress changed, by the host's clock")
+    func stalled() async throws {
+        try await Self.withUpdate { fixture, device, _ in
+            let store = fixture.store
+            _ = try await store.record(Self.report("DOWNLOADING"), of: device.id)
+            let begun = try await Self.record(fixture, device).activeTime
+            func stalled(_ state: OtaUpdateState, _ since: Timestamp) async throws -> [StalledUpdate] {
+                try await store.stalledUpdates(in: state, since: since, limit: 10)
+            }
+            #expect(try await stalled(.downloading, Timestamp(milliseconds: begun.rawValue - 1)) == [])
+            let found = try await stalled(.downloading, begun)
+            #expect(found.map(\.device.name) == ["device"])
+            #expect(found.map(\.device.type) == ["profile"])
+            #expect(try await stalled(.queued, begun) == [])
+            // The same progress again is no movement; more of it is.
+            _ = try await store.record(Self.report(nil, progress: 3), of: device.id)
+            let moved = try await Self.record(fixture, device).activeTime
+            #expect(moved > begun)
+            _ = try await store.record(Self.report("DOWNLOADING", progress: 3), of: device.id)
+            #expect(try await Self.record(fixture, device).activeTime == moved)
+            // Who was told of what was before is not heard any more.
+            try await store.toldStalled(found[0])
+            #expect(try await Self.record(fixture, device).activeTime == moved)
+            let isFailed = try await store.fail(
+                device.id,
+                .firmware,
+                ifUnmovedSince: begun,
+                cause: .timedOut,
+                reason: "late",
+                retryAt: nil
+            )
+            #expect(!isFailed)
+            try await store.toldStalled(try #require(try await stalled(.downloading, moved).first))
+            #expect(try await stalled(.downloading, moved) == [])
+        }
+    }
+
+    @Test("a chunk that is served is movement")
+    func served() async throws {
+        try await Self.withUpdate { fixture, device, package in
+            let store = fixture.store
+            _ = try await store.record(Self.report("DOWNLOADING"), of: device.id)
+            let begun = try await Self.record(fixture, device).activeTime
+            store.served(0..<4, of: package, to: device.id)
+            try await store.storeProgress()
+            #expect(try await Self.record(fixture, device).activeTime > begun)
+        }
+    }
+
+    @Test("to look for updates that stand still reads none that does not, whatever the number of devices")
+    func index() async throws {
+        try await StoreFixture.with { fixture in
+            let plans = try await fixture.store.read { db in
+                try ["r.state = 'QUEUED' AND r.active_time <= 1", "r.retry_time IS NOT NULL AND r.retry_time <= 1"].map
+                {
+                    try Row.fetchAll(
+                        db,
+                        sql: "EXPLAIN QUERY PLAN SELECT r.* FROM update_record r WHERE \($0) ORDER BY r.active_time"
+                    ).map { $0["detail"] as String }.joined()
+                }
+            }
+            #expect(plans[0].contains("SEARCH r USING INDEX update_record_active (state=? AND active_time<?)"))
+            #expect(plans[1].contains("SEARCH r USING INDEX update_record_retry"))
+        }
+    }
+
+    @Test("what the device reports after its update timed out counts")
+    func lateReports() async throws {
+        for state in ["DOWNLOADING", "VERIFIED", "UPDATED"] {
+            try await Self.withUpdate { fixture, device, package in
+                let store = fixture.store
+                #expect(try await store.initiate(package.id, of: device.id, type: .firmware))
+                let isFailed = try await store.fail(
+                    device.id,
+                    .firmware,
+                    ifUnmovedSince: nil,
+                    cause: .timedOut,
+                    reason: "timed out",
+                    retryAt: nil
+                )
+                #expect(isFailed)
+                var record = try await Self.record(fixture, device)
+                #expect(record.state == .failed && record.failureCause == .timedOut && record.error == "timed out")
+                #expect(try await store.initiate(package.id, of: device.id, type: .firmware) == false)
+                for early in ["QUEUED", "INITIATED", "IDLE"] {
+                    #expect(try await store.record(Self.report(early), of: device.id) == .flagged)
+                }
+                let next = try #require(OtaUpdateState(rawValue: state))
+                #expect(try await store.record(Self.report(state), of: device.id) == .recorded(next))
+                record = try await Self.record(fixture, device)
+                #expect(record.state == next && record.failureCause == nil && record.error == nil)
+            }
+        }
+    }
+
+    @Test("a retry begins when it is due, and not if its package is another by then")
+    func retries() async throws {
+        try await Self.withUpdate { fixture, device, package in
+            let store = fixture.store
+            let soon = Timestamp(milliseconds: 2_000_000_000_000)
+            #expect(try await store.scheduleRetry(of: device.id, .firmware, at: soon) == false)
+            let isFailed = try await store.fail(
+                device.id,
+                .firmware,
+                ifUnmovedSince: nil,
+                cause: .timedOut,
+                reason: "late",
+                retryAt: soon
+            )
+            #expect(isFailed)
+            #expect(try await Self.record(fixture, device).retryTime == soon)
+            let before = Timestamp(milliseconds: soon.rawValue - 1)
+            var released = try await store.releaseRetries(until: before, limit: 10)
+            #expect(released.count == 0 && released.next == soon)
+            released = try await store.releaseRetries(until: soon, limit: 10)
+            #expect(released.count == 1 && released.next == nil)
+            let record = try await Self.record(fixture, device)
+            #expect(record.state == .queued && record.attempts == 2 && record.retryTime == nil)
+            #expect(try await store.assignments(after: 0, limit: 9).map(\.cause) == [.retried])
+            // An own failure of the device can be tried again as well; one that it goes on with by itself need not be.
+            _ = try await store.record(Self.report("FAILED"), of: device.id)
+            #expect(try await store.scheduleRetry(of: device.id, .firmware, at: soon))
+            _ = try await store.record(Self.report("DOWNLOADING"), of: device.id)
+            #expect(try await Self.record(fixture, device).retryTime == nil)
+            // What waits for its retry is not over: it can be cancelled.
+            _ = try await store.record(Self.report("FAILED"), of: device.id)
+            #expect(try await store.scheduleRetry(of: device.id, .firmware, at: soon))
+            #expect(try await store.carryOut(.cancel, on: UpdateFilter(), by: "me") == 1)
+            #expect(try await store.scheduleRetry(of: device.id, .firmware, at: soon) == false)
+            #expect(try await store.releaseRetries(until: soon, limit: 9).count == 0)
+            // No package any more, so there is nothing to begin.
+            #expect(try await store.carryOut(.retry, on: UpdateFilter(), by: "me") == 1)
+            _ = try await store.record(Self.report("FAILED"), of: device.id)
+            #expect(try await store.scheduleRetry(of: device.id, .firmware, at: soon))
+            try await fixture.assign(nil, to: device.id)
+            #expect(try await store.releaseRetries(until: soon, limit: 9).next == nil)
+            #expect(try await Self.record(fixture, device).state == .failed)
+        }
+    }
+
+    @Test("a push that no session took is missed until one takes it or the device reports")
+    func missedPushes() async throws {
+        try await Self.withUpdate { fixture, device, package in
+            let store = fixture.store
+            func push() async throws {
+                #expect(try await store.initiate(package.id, of: device.id, type: .firmware))
+                try await store.saveAttributes(
+                    of: device.id,
+                    scope: .shared,
+                    ["fw_title": "fw", "fw_version": "1"],
+                    at: Timestamp(milliseconds: 1)
+                )
+                // Whether it was taken is stored in a later write, and writes come in order.
+                _ = try await store.countUsers()
+                try await store.toldStalled(
+                    StalledUpdate(
+                        device: Originator(id: device.id.uuid, name: "", type: ""),
+                        record: try await Self.record(fixture, device)
+                    )
+                )
+            }
+            #expect(try await store.missedPushes(of: device.id) == [])
+            try await push()
+            let missed = try await store.missedPushes(of: device.id)
+            #expect(missed.map(\.packageId) == [package.id])
+            #expect(missed.map(\.cause) == [.resent])
+            #expect(missed.map(\.device.type) == ["profile"])
+            #expect(try await store.missedPushes(of: .random()) == [])
+            let told = fixture.notifications(of: device.id)
+            try await push()
+            #expect(told.all.count == 1)
+            #expect(try await store.missedPushes(of: device.id) == [])
+        }
+        try await Self.withUpdate { fixture, device, package in
+            let store = fixture.store
+            #expect(try await store.initiate(package.id, of: device.id, type: .firmware))
+            #expect(try await store.missedPushes(of: device.id).count == 1)
+            _ = try await store.record(Self.report("DOWNLOADING"), of: device.id)
+            #expect(try await store.missedPushes(of: device.id) == [])
+        }
+    }
+
+    @Test("events are what was appended since a reader came, without what did not fit")
+    func events() async throws {
+        try await Self.withUpdate { fixture, device, package in
+            let store = fixture.store
+            let start = try await store.eventsRead(by: "chain/node")
+            #expect(try await store.updateEvents(after: start, limit: 10) == [])
+            let waiting = Task { try await store.waitForUpdateEvents(after: start) }
+            _ = try await store.record(Self.report("UPDATED"), of: device.id)
+            try await waiting.value
+            _ = try await store.record(Self.report("DOWNLOADING"), of: device.id)
+            #expect(try await store.carryOut(.resend, on: UpdateFilter(), by: "me") == 1)
+            #expect(try await store.carryOut(.cancel, on: UpdateFilter(), by: "me") == 1)
+            let events = try await store.updateEvents(after: start, limit: 10)
+            #expect(events.map(\.entry.state) == ["UPDATED", "QUEUED", "FAILED"])
+            #expect(events.map(\.entry.cause) == [nil, .resent, .cancelled])
+            #expect(events.map(\.packageId) == [package.id, package.id, package.id])
+            #expect(events.map(\.device.name) == ["device", "device", "device"])
+            #expect(events.map(\.entry.error) == [nil, nil, "cancelled by me"])
+            #expect(try await store.updateEvents(after: start, limit: 1).count == 1)
+            try await store.setEventsRead(by: "chain/node", to: events[1].entry.id)
+            #expect(try await store.eventsRead(by: "chain/node") == events[1].entry.id)
+            // Another one begins with what comes next.
+            #expect(try await store.eventsRead(by: "chain/new") == events[2].entry.id)
+        }
+    }
+}
