@@ -53,6 +53,7 @@ final class DeviceAPI: Sendable {
 
     private let authenticator: any DeviceAuthenticator
     private let exists: @Sendable (DeviceId) async throws -> Bool
+    private let links: DownloadLinks?
     private let requests: RateLimiter<UUID>
     private let outlet: any Outlet
     private let now: @Sendable () -> Timestamp
@@ -63,18 +64,21 @@ final class DeviceAPI: Sendable {
     /// - Parameters:
     ///   - authenticator: Tells who a device is.
     ///   - exists: Tells whether a device still exists whose credentials no longer count.
+    ///   - links: What links to packages lead to; `nil` if there are none.
     ///   - requests: How often a device may ask.
     ///   - outlet: Where messages go.
     ///   - now: The clock.
     init(
         authenticator: any DeviceAuthenticator,
         exists: @escaping @Sendable (DeviceId) async throws -> Bool = { _ in true },
+        links: DownloadLinks? = nil,
         requests: RateLimiter<UUID> = RateLimiter(perSecond: 0),
         outlet: any Outlet,
         now: @escaping @Sendable () -> Timestamp
     ) {
         self.authenticator = authenticator
         self.exists = exists
+        self.links = links
         self.requests = requests
         self.outlet = outlet
         self.now = now
@@ -83,17 +87,43 @@ final class DeviceAPI: Sendable {
     /// Authenticates, asks the chain, and says what to send.
     func answer(_ request: DeviceRequest) async -> Answer {
         do {
-            guard let token = request.route.token else { return .respond(try await self.provision(request)) }
-            guard let device = try await self.device(token, request.certificate) else {
-                return .respond(.empty(401))
+            let device: Originator
+            switch (request.route.token, request.route.call) {
+            case (let token?, _):
+                guard let found = try await self.device(token, request.certificate) else {
+                    return .respond(.empty(401))
+                }
+                device = found
+            case (nil, .follow(let text)):
+                guard let link = self.links?.link(text, at: self.now()),
+                    let found = try await self.authenticator.device(link.device)
+                else { return .respond(.error(403, "The link is none of this host, or has expired", at: self.now())) }
+                guard self.requests.admit(found.id, at: .now()) else { return .respond(self.tooManyRequests) }
+                return .respond(await self.follow(link, of: found, request.head))
+            case (nil, _):
+                return .respond(try await self.provision(request))
             }
-            guard self.requests.admit(device.id, at: .now()) else {
-                return .respond(.error(429, "Too many requests of the device", at: self.now()))
-            }
+            guard self.requests.admit(device.id, at: .now()) else { return .respond(self.tooManyRequests) }
             return try await self.answer(request, from: device)
         } catch {
             return .respond(.failure(NodeError(wrapping: error), isDownload: false, at: self.now()))
         }
+    }
+
+    private var tooManyRequests: Response { .error(429, "Too many requests of the device", at: self.now()) }
+
+    /// The whole package that a link leads to, or the ranges of it that are asked for.
+    private func follow(_ link: DownloadLink, of device: Originator, _ head: RequestHead) async -> Response {
+        let message = Message(
+            originator: device,
+            type: .packageChunkRequest,
+            metadata: [
+                MessageKey.transport: "http", MessageKey.packageType: .string(link.type.rawValue),
+                MessageKey.packageId: .string(link.package.description),
+            ],
+            timestamp: self.now()
+        )
+        return await self.ask(message, head: head, isDownload: true)
     }
 
     /// What a request is refused with before all of its body is here; `nil` if it may go on.
@@ -175,7 +205,7 @@ final class DeviceAPI: Sendable {
             let data = request.body.readableBytes == 0 ? [:] : try await self.json(request.body)
             guard case .object = data else { throw NodeError(.badRequest, "a claim must be a JSON object") }
             return .respond(await self.ask(self.message(.claimRequest, from: device, data), head: request.head))
-        case .provision:
+        case .provision, .follow:
             return .respond(try await self.provision(request))
         case .download(let type, let title, let version, let chunk, let size):
             // In one go: a chunk is the most frequent thing that a device asks for.

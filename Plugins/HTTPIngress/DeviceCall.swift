@@ -22,12 +22,14 @@ enum DeviceCall: Hashable, Sendable {
     case provision
     /// `GET …/firmware` and `GET …/software`; a size of 0 means the whole package.
     case download(OtaPackageType, title: String, version: String, chunk: Int64, size: Int64)
+    /// `GET /api/download/{link}`: the package that a link leads to; without a token.
+    case follow(link: String)
 
     /// Whether a body belongs to it.
     var hasBody: Bool {
         switch self {
         case .writeAttributes, .writeTelemetry, .answerCall, .callServer, .claim, .provision: true
-        case .readAttributes, .awaitAttributes, .awaitCall, .download: false
+        case .readAttributes, .awaitAttributes, .awaitCall, .download, .follow: false
         }
     }
 }

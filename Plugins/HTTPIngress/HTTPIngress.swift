@@ -108,6 +108,7 @@ struct HTTPIngress: IngressNode {
             api: DeviceAPI(
                 authenticator: self.authenticator,
                 exists: self.exists,
+                links: try? self.services.require(DownloadLinks.self),
                 requests: RateLimiter(perSecond: self.rates.deviceRequestsPerSecondMax),
                 outlet: outlet,
                 now: self.services.now

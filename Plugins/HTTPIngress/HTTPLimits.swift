@@ -143,7 +143,7 @@ struct HTTPLimits: Sendable {
         switch call {
         case .answerCall, .callServer, .provision: self.rpcBodyBytes
         case .writeAttributes, .writeTelemetry, .claim: self.bodyBytes
-        case .readAttributes, .awaitAttributes, .awaitCall, .download: Self.discardedBody
+        case .readAttributes, .awaitAttributes, .awaitCall, .download, .follow: Self.discardedBody
         }
     }
 }

@@ -29,7 +29,10 @@ struct Route: Hashable, Sendable {
     /// Stands in a path for the token of whoever the client's certificate says, as `me` does in MQTT topics.
     static let tokenOfCertificate = "me"
 
-    /// Reads `/api/v1/{token}/…` and `/api/v1/provision` in one pass over its bytes.
+    /// The longest link to a package, in bytes; longer ones are none.
+    static let linkLengthMax = 255
+
+    /// Reads `/api/v1/{token}/…`, `/api/v1/provision` and `/api/download/{link}` in one pass over its bytes.
     ///
     /// - Parameters:
     ///   - method: The method; `HEAD` counts as `GET` where that is safe to repeat.
@@ -48,9 +51,18 @@ struct Route: Hashable, Sendable {
         let target = try Self.originForm(bytes)
         let pathEnd = target.firstIndex { $0 == UInt8(ascii: "?") || $0 == UInt8(ascii: "#") } ?? target.endIndex
         var path = PathSegments(rest: target[..<pathEnd])
-        guard path.next()?.isEmpty == true, Self.equal(path.next(), "api"), Self.equal(path.next(), "v1"),
+        guard path.next()?.isEmpty == true, Self.equal(path.next(), "api"), let area = path.next(),
             let tokenBytes = path.next()
         else { throw .notFound }
+        if Self.equal(area, "download") {
+            // Whatever name follows is for clients that call the file after the end of its URL.
+            _ = path.next()
+            guard path.next() == nil, tokenBytes.count <= Self.linkLengthMax else { throw .notFound }
+            guard method == .GET || method == .HEAD else { throw .methodNotAllowed(allow: "GET, HEAD") }
+            self.call = .follow(link: try Self.pathSegment(tokenBytes))
+            return
+        }
+        guard Self.equal(area, "v1") else { throw .notFound }
         guard let resource = path.next() else {
             guard Self.equal(tokenBytes, "provision") else { throw .notFound }
             guard method == .POST else { throw .methodNotAllowed(allow: "POST") }

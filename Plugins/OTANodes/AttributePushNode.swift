@@ -34,6 +34,19 @@ public struct AttributePushNode: Node {
                 summary: "Whether to set targetFwVersion, targetFwUrl and targetFwChecksum (targetSw…) as well."
             ),
             .string(
+                "download-url",
+                optional: true,
+                summary:
+                    "Where devices reach http:ingress, such as https://ota.example.org; sets fw_url for packages stored here."
+            ),
+            .duration(
+                "download-link-seconds",
+                .seconds,
+                default: 604_800,
+                in: 60...315_360_000,
+                summary: "How long such a fw_url can be followed after the push."
+            ),
+            .string(
                 "rpc-method",
                 optional: true,
                 summary: "A method to call on connected devices as well, with the attributes as its parameters."
@@ -42,6 +55,7 @@ public struct AttributePushNode: Node {
     )
 
     private let setsTargetAttributes: Bool
+    private let downloads: DownloadURLs?
     private let rpc: PackageCall?
     private let packages: any OtaPackageService
     private let attributes: any AttributesService
@@ -50,6 +64,14 @@ public struct AttributePushNode: Node {
     /// Reads the configuration; opens nothing and starts nothing.
     public init(configuration: Configuration, services: NodeServices) throws {
         self.setsTargetAttributes = configuration.boolean("target-attributes")
+        self.downloads = try configuration.stringIfPresent("download-url").map { url in
+            try DownloadURLs(
+                base: url,
+                lifetime: configuration.duration("download-link-seconds"),
+                links: try services.require(DownloadLinks.self),
+                now: services.now
+            )
+        }
         self.rpc = try configuration.stringIfPresent("rpc-method").map {
             PackageCall(method: $0, calls: try services.require(DeviceCalls.self))
         }
@@ -82,7 +104,7 @@ public struct AttributePushNode: Node {
         }
         let device = message.device
         guard let package = try await self.packages.package(id)?.package else { return false }
-        let values = self.values(for: package)
+        let values = self.values(for: package, to: device)
         let isCurrent = try await self.updates.initiate(
             id,
             of: device,
@@ -110,15 +132,61 @@ public struct AttributePushNode: Node {
         return true
     }
 
-    private func values(for package: OtaPackage) -> JSON.Object {
+    private func values(for package: OtaPackage, to device: DeviceId) -> JSON.Object {
         var values = package.sharedAttributes
+        let url = package.url ?? self.downloads?.url(of: package, for: device)
+        values["\(package.type.prefix)_url"] = url.map(JSON.string)
         if self.setsTargetAttributes {
             let prefix = package.type.targetPrefix
             values["\(prefix)Version"] = .string(package.version)
-            values["\(prefix)Url"] = package.url.map(JSON.string)
+            values["\(prefix)Url"] = url.map(JSON.string)
             values["\(prefix)Checksum"] = package.checksum.map(JSON.string)
         }
         return values
+    }
+}
+
+/// Makes URLs of packages that are stored here.
+private struct DownloadURLs: Sendable {
+    private let base: Substring
+    private let lifetime: Duration
+    private let links: DownloadLinks
+    private let now: @Sendable () -> Timestamp
+
+    /// - Throws: ``NodeError`` with code `bad-value` if the base is no URL to append a path to.
+    init(base: String, lifetime: Duration, links: DownloadLinks, now: @escaping @Sendable () -> Timestamp)
+        throws(NodeError)
+    {
+        let isURL = ["http://", "https://"].contains { base.hasPrefix($0) && base.count > $0.count }
+        guard isURL, base.utf8.allSatisfy({ (0x21...0x7E).contains($0) }), !base.contains(where: { "?#".contains($0) })
+        else {
+            throw NodeError(
+                "bad-value",
+                "'download-url' must be like https://ota.example.org, without '?' and '#', and lead to http:ingress"
+            )
+        }
+        self.base = base.hasSuffix("/") ? base.dropLast() : base[...]
+        self.lifetime = lifetime
+        self.links = links
+        self.now = now
+    }
+
+    func url(of package: OtaPackage, for device: DeviceId) -> String? {
+        guard package.sha256 != nil else { return nil }
+        let link = DownloadLink(
+            device: device,
+            package: package.id,
+            type: package.type,
+            expires: self.now().adding(self.lifetime)
+        )
+        let url = "\(self.base)\(DownloadLinks.path)\(self.links.text(of: link))"
+        // Clients that call the file after the end of its URL get its name, if it needs no escapes.
+        guard let name = package.fileName, !name.hasPrefix("."),
+            name.utf8.allSatisfy({
+                $0 < 0x80 && (Character(UnicodeScalar($0)).isLetter || "0123456789.-_".utf8.contains($0))
+            })
+        else { return url }
+        return "\(url)/\(name)"
     }
 }
 

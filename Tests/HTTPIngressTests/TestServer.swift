@@ -23,6 +23,8 @@ struct TestAuthenticator: DeviceAuthenticator {
         }
     }
 
+    func device(_ id: DeviceId) async throws -> Originator? { id.uuid == Self.device.id ? Self.device : nil }
+
     func device(clientId: String, userName: String?, password: String?) async throws -> Originator? { nil }
 
     func device(certificate: [UInt8]) async throws -> Originator? {
@@ -96,6 +98,9 @@ struct TestServer: Sendable {
     }
 }
 
+/// What the links that a server takes are signed with.
+let testLinks = DownloadLinks(secret: [7])
+
 /// Runs a server while a test uses it.
 func withServer(
     _ attributes: [String: String] = [:],
@@ -112,6 +117,7 @@ func withServer(
     var services = NodeServices.testing { registry in
         registry.register(TestAuthenticator(), as: (any DeviceAuthenticator).self)
         registry.register(sessions, as: DeviceSessions.self)
+        registry.register(testLinks, as: DownloadLinks.self)
     }
     if let logger { services.logger = logger }
     if let clock { services.clock = clock }

@@ -64,6 +64,41 @@ import Testing
         )
     }
 
+    @Test(arguments: ["https://ota.example.org", "http://127.0.0.1:8080/behind/"])
+    func `gives a link to a package that is stored here, if asked`(base: String) async throws {
+        let package = self.store.add(.firmware(), bytes: [1, 2]).package
+        let attributes = ["download-url": base, "download-link-seconds": "60", "target-attributes": "true"]
+        let node = try AttributePushNode.make(
+            attributes,
+            services: self.store.services(now: { Timestamp(milliseconds: 5000) })
+        )
+        let metadata: Metadata = ["packageType": "FIRMWARE", "packageId": .string(package.id.description)]
+        #expect(try await node.process(.of(.packageAssigned, metadata)).only.relation == .success)
+        let values = try #require(self.store.look { $0.attributes[.shared] })
+        #expect(values["fw_size"] == 2 && values["fw_checksum"] == "c0ffee")
+        let url = try #require(values["fw_url"]?.string)
+        #expect(values["targetFwUrl"] == .string(url))
+        let start = base.hasSuffix("/") ? "\(base)api/download/" : "\(base)/api/download/"
+        #expect(url.hasPrefix(start) && url.hasSuffix("/fw.bin"))
+        let text = url.dropFirst(start.count).dropLast("/fw.bin".count)
+        let link = try #require(DownloadLinks(secret: [1, 2, 3]).link(text, at: Timestamp(milliseconds: 64_999)))
+        #expect(link.device == DeviceId(Originator.device.id) && link.package == package.id)
+        #expect(link.type == .firmware && link.expires == Timestamp(milliseconds: 65_000))
+    }
+
+    @Test func `leaves the URL of a package that has one`() async throws {
+        let package = self.store.add(.firmware(url: "https://example.org/fw")).package
+        #expect(try await self.push(package, ["download-url": "http://h"]) == .success)
+        #expect(self.store.look { $0.attributes[.shared]?["fw_url"] } == "https://example.org/fw")
+    }
+
+    @Test(arguments: ["ftp://h", "h", "http://", "http://h?x", "http://h#x", "http://a b"])
+    func `refuses a base that no path can be appended to`(base: String) {
+        #expect(throws: NodeError.self) {
+            try AttributePushNode.make(["download-url": base], services: self.store.services())
+        }
+    }
+
     @Test func `sets the target attributes if asked`() async throws {
         let package = self.store.add(.firmware(), bytes: [1, 2]).package
         #expect(try await self.push(package, ["target-attributes": "true"]) == .success)

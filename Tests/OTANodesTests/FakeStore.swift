@@ -51,6 +51,7 @@ final class FakeStore: OtaPackageService, AttributesService, TimeseriesService, 
                 registry.register(self, as: (any TimeseriesService).self)
                 registry.register(self, as: (any UpdateService).self)
                 registry.register(self.sessions, as: DeviceSessions.self)
+                registry.register(DownloadLinks(secret: [1, 2, 3]), as: DownloadLinks.self)
                 registry.register(DeviceCalls(sessions: self.sessions, lastRequest: 0), as: DeviceCalls.self)
             },
             clock: clock,

@@ -79,6 +79,8 @@ public struct Host: Sendable {
         var registry = ServiceRegistry()
         store.register(in: &registry)
         registry.register(DeviceCalls(sessions: sessions), as: DeviceCalls.self)
+        let linkSecret = try await store.secret(named: "download-links", count: 32)
+        registry.register(DownloadLinks(secret: linkSecret), as: DownloadLinks.self)
         let password = self.options.environment["WINDLASS_ADMIN_PASSWORD"]
         let users = try BootstrappedUsers(
             store,

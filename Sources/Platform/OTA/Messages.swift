@@ -60,7 +60,7 @@ extension MessageKey {
         VariableDescriptor(Self.packageType, "Of a request for a package: FIRMWARE or SOFTWARE."),
         VariableDescriptor(
             Self.packageId,
-            "Of a request for a chunk over MQTT: the package that the download began with."
+            "Of a request for bytes: the package that the download began with (MQTT) or that the link leads to (HTTP)."
         ),
         VariableDescriptor(Self.title, "Of a request for a package: the title that the device asks for."),
         VariableDescriptor(Self.version, "Of a request for a package: the version that the device asks for."),

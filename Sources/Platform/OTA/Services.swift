@@ -130,6 +130,8 @@ public protocol DeviceAuthenticator: Sendable {
     /// The device with these MQTT credentials, in ThingsBoard's order: MQTT basic by client identifier and user name, then
     /// an access token in place of the user name; `nil` if there is none.
     func device(clientId: String, userName: String?, password: String?) async throws -> Originator?
+    /// The device with this identifier, as whoever follows a link that the host signed for it; `nil` if there is none any more.
+    func device(_ id: DeviceId) async throws -> Originator?
     /// The device that has exactly this certificate, in DER form, as credentials; `nil` if there is none.
     ///
     /// That the peer has its private key is the caller's to make sure.
@@ -139,6 +141,9 @@ public protocol DeviceAuthenticator: Sendable {
 }
 
 extension DeviceAuthenticator {
+    /// Knows no device by its identifier.
+    public func device(_ id: DeviceId) async throws -> Originator? { nil }
+
     /// Knows no device by a certificate.
     public func device(certificate: [UInt8]) async throws -> Originator? { nil }
 

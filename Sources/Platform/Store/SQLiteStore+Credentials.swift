@@ -64,6 +64,19 @@ extension SQLiteStore: DeviceAuthenticator {
         return known.device
     }
 
+    /// The device with this identifier.
+    public func device(_ id: DeviceId) async throws -> Originator? {
+        try await self.read { db in
+            try db.row(
+                """
+                SELECT d.id, d.name, p.name AS type
+                FROM device d JOIN device_profile p ON p.id = d.device_profile_id WHERE d.id = ?
+                """,
+                [id.uuid]
+            ).map(Originator.init(row:))
+        }
+    }
+
     /// How the profile of a device lets it connect.
     public func transport(of device: Originator) async throws -> ProfileTransport {
         if let known = self.caches.transport(of: device.id) { return known }
