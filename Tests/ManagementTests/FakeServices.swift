@@ -5,7 +5,7 @@ import Synchronization
 
 /// All services that the API needs, in memory, with just enough rules to see that the API passes things on.
 final class FakeServices: OtaPackageService, DeviceService, AttributesService, TimeseriesService, UpdateService,
-    TenantService, UserService
+    TenantService, UserService, ApiKeyService, AuditService
 {
     struct State {
         var packages: [OtaPackageId: OtaPackage] = [:]
@@ -19,6 +19,10 @@ final class FakeServices: OtaPackageService, DeviceService, AttributesService, T
         var history: [UpdateHistoryEntry] = []
         var tenants: [TenantId: Tenant] = [.main: Tenant(id: .main, title: "Tenant")]
         var users: [UserId: User] = [:]
+        var keys: [(digest: [UInt8], key: ApiKey)] = []
+        var log: [AuditEntry] = []
+        /// What writing the audit log throws.
+        var logFailure: NodeError?
         /// What the next call of a service throws.
         var failure: NodeError?
         /// What writing an upload throws.
@@ -48,6 +52,8 @@ final class FakeServices: OtaPackageService, DeviceService, AttributesService, T
         registry.register(self.updateControl, as: (any UpdateControlService).self)
         registry.register(self.updateControl, as: (any DeviceQueryService).self)
         registry.register(self, as: (any UserService).self)
+        registry.register(self, as: (any ApiKeyService).self)
+        registry.register(self, as: (any AuditService).self)
         registry.register(self.calls, as: DeviceCalls.self)
         return registry
     }
@@ -359,6 +365,18 @@ final class FakeServices: OtaPackageService, DeviceService, AttributesService, T
         return Self.page(all.sorted { $0.name < $1.name }, page)
     }
 
+    func changeUser(
+        _ id: UserId,
+        _ change: @escaping @Sendable (inout User) throws -> Void
+    ) async throws -> User {
+        try self.state.withLock { state in
+            guard var user = state.users[id] else { throw NodeError(.notFound, "User with id [\(id)] is not found") }
+            try change(&user)
+            state.users[id] = user
+            return user
+        }
+    }
+
     func deleteUser(_ id: UserId) async throws { self.state.withLock { $0.users[id] = nil } }
 
     func findUser(name: String) async throws -> User? {
@@ -375,6 +393,62 @@ final class FakeServices: OtaPackageService, DeviceService, AttributesService, T
     func countUsers() async throws -> Int { self.state.withLock { $0.users.count } }
 
     func secret(named name: String, count: Int) async throws -> [UInt8] { (0..<count).map { UInt8($0 & 255) } }
+
+    // MARK: Keys and the audit log
+
+    func findApiKeyById(_ id: ApiKeyId) async throws -> ApiKey? {
+        self.state.withLock { $0.keys.first { $0.key.id == id }?.key }
+    }
+
+    func findApiKeys(of user: UserId, page: PageLink) async throws -> Page<ApiKey> {
+        Self.page(self.state.withLock { $0.keys.map(\.key).filter { $0.userId == user } }, page)
+    }
+
+    func createApiKey(_ key: ApiKey, digest: [UInt8]) async throws -> ApiKey {
+        self.state.withLock { $0.keys.append((digest, key)) }
+        return key
+    }
+
+    func changeApiKey(
+        _ id: ApiKeyId,
+        _ change: @escaping @Sendable (inout ApiKey) throws -> Void
+    ) async throws -> ApiKey {
+        try self.state.withLock { state in
+            guard let index = state.keys.firstIndex(where: { $0.key.id == id }) else {
+                throw NodeError(.notFound, "API key with id [\(id)] is not found")
+            }
+            try change(&state.keys[index].key)
+            return state.keys[index].key
+        }
+    }
+
+    func deleteApiKey(_ id: ApiKeyId) async throws { self.state.withLock { $0.keys.removeAll { $0.key.id == id } } }
+
+    func knownHolder(digest: [UInt8]) -> ApiKeyHolder? { nil }
+
+    func holder(digest: [UInt8]) async throws -> ApiKeyHolder? {
+        self.state.withLock { state in
+            guard let key = state.keys.first(where: { $0.digest == digest })?.key else { return nil }
+            return state.users[key.userId].map { ApiKeyHolder(key: key, user: $0) }
+        }
+    }
+
+    func record(_ entry: AuditEntry) async throws {
+        try self.state.withLock { state in
+            if let failure = state.logFailure { throw failure }
+            state.log.append(entry)
+        }
+    }
+
+    func recordLater(_ entry: AuditEntry) { self.state.withLock { $0.log.append(entry) } }
+
+    func findAuditEntries(
+        of tenant: TenantId,
+        _ query: AuditQuery,
+        page: PageLink
+    ) async throws -> Page<AuditEntry> {
+        Self.page(self.state.withLock { $0.log.filter { $0.tenantId == tenant } }, page)
+    }
 
     // MARK: What tests ask
 

@@ -96,6 +96,10 @@ struct TenantWorld: Sendable {
         _ = try await post("\(telemetry)/SERVER_SCOPE", ["key": .string(Self.marker)])
         _ = try await post("\(telemetry)/timeseries/ANY", ["key": .string(Self.marker)])
         let me = try await server.send(.GET, "/api/auth/user", [:], .init(), token: admin).json
+        let key = try await post(
+            "/api/apiKey",
+            ["userId": me["id"] ?? .null, "description": .string("key \(Self.marker)")]
+        )
         let services = try ManagementServices(registry)
         let options = ManagementServer.Options()
         let routes = ManagementServer.routes(
@@ -118,7 +122,7 @@ struct TenantWorld: Sendable {
             tenant: tenant,
             entities: [
                 "deviceProfile": profile.entityId, "device": device.entityId, "otaPackage": package.entityId,
-                "user": me.entityId, "tenant": tenant.description,
+                "user": me.entityId, "tenant": tenant.description, "apiKey": key.entityId,
             ]
         )
     }
@@ -127,13 +131,16 @@ struct TenantWorld: Sendable {
     func entity(_ parameter: String, in path: String) -> String? {
         switch parameter {
         case "profileId", "deviceProfileId": return self.entities["deviceProfile"]
-        case "deviceId": return self.entities["device"]
+        case "keyId": return self.entities["apiKey"]
+        case "deviceId", "entityId": return self.entities["device"]
         case "userId": return self.entities["user"]
         case "tenantId": return self.entities["tenant"]
         case "id":
-            let kinds = [("/api/deviceProfile", "deviceProfile"), ("/api/otaPackage", "otaPackage")]
-            let others = [("/api/user", "user"), ("/api/tenant", "tenant")]
-            let kind = (kinds + others).first { path.hasPrefix($0.0) }?.1 ?? "device"
+            let kinds = [
+                ("/api/deviceProfile", "deviceProfile"), ("/api/otaPackage", "otaPackage"), ("/api/user", "user"),
+                ("/api/tenant", "tenant"), ("/api/apiKey", "apiKey"),
+            ]
+            let kind = kinds.first { path.hasPrefix($0.0) }?.1 ?? "device"
             return self.entities[kind]
         default: return nil
         }
@@ -142,6 +149,7 @@ struct TenantWorld: Sendable {
     /// The values of parameters that stand for no entity.
     static let words = [
         "type": "FIRMWARE", "entityType": "DEVICE", "scope": "SHARED_SCOPE", "any": "ANY", "ttl": "1",
+        "flag": "false",
     ]
 
     /// A path with tenant B's entities for its parameters, and whether there is one.
@@ -191,12 +199,22 @@ struct TenantWorld: Sendable {
         return try await self.server.send(method, path, json: self.body(of: route), token: token)
     }
 
+    func get(_ path: String, as caller: Caller) async throws -> TestResponse {
+        try await self.server.send(.GET, path, [:], .init(), token: self.tokens[caller])
+    }
+
+    func send(_ method: HTTPMethod, _ path: String, _ json: JSON, as caller: Caller) async throws -> TestResponse {
+        try await self.server.send(method, path, json: json, token: self.tokens[caller])
+    }
+
     /// All that tenant B owns, as its administrator sees it.
     func snapshot() async throws -> [String] {
         var answers: [String] = []
         for path in [
             "/api/deviceProfiles?pageSize=100&page=0", "/api/otaPackages?pageSize=100&page=0",
-            "/api/tenant/deviceInfos?pageSize=100&page=0", "/api/device/\(self.entities["device"] ?? "")/credentials",
+            "/api/tenant/deviceInfos?pageSize=100&page=0", "/api/users?pageSize=100&page=0",
+            "/api/apiKeys/\(self.entities["user"] ?? "")?pageSize=100&page=0",
+            "/api/device/\(self.entities["device"] ?? "")/credentials",
             "/api/plugins/telemetry/DEVICE/\(self.entities["device"] ?? "")/values/attributes",
             "/api/plugins/telemetry/DEVICE/\(self.entities["device"] ?? "")/values/timeseries",
         ] {

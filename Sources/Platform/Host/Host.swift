@@ -95,6 +95,7 @@ public struct Host: Sendable {
             onEvent(.administrator(name: made.name, password: made.password))
         }
         registry.register(users, as: (any UserService).self)
+        let retention = try AuditRetention(environment: self.options.environment)
         let services = registry
         let eventLoops = MultiThreadedEventLoopGroup.singleton
 
@@ -148,6 +149,7 @@ public struct Host: Sendable {
         var configuration = ServiceGroupConfiguration(
             services: [
                 .init(service: ClosureService("store") { try await store.run() }),
+                .init(service: ClosureService("audit log") { try await store.keepAuditLog(within: retention) }),
                 // Beside the others, because hashing a password takes long; nobody is let in before it is done.
                 .init(
                     service: ClosureService("administrator") { if password != nil { _ = try await users.bootstrap() } },

@@ -13,6 +13,8 @@ struct APIRequest: Sendable {
     let query: [String: String]
     /// Who sent it; `nil` where no login is needed.
     let session: Session?
+    /// What its handler wants the audit log to say.
+    let trail = AuditTrail()
     /// The address it came from, without port.
     let remoteAddress: String
     let bodyBytesMax: Int

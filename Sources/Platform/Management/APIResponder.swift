@@ -10,8 +10,8 @@ struct APIResponder: HTTPResponder {
     typealias Context = BasicManagementContext
 
     let routes: RouteTable
-    let tokens: TokenIssuer
-    let users: any UserService
+    let authenticator: Authenticator
+    let audit: AuditLog
     let options: ManagementServer.Options
     let logger: Logger
     let now: @Sendable () -> Timestamp
@@ -35,53 +35,44 @@ struct APIResponder: HTTPResponder {
     private func answer(_ request: Request, _ context: BasicManagementContext) async throws -> Response {
         let path = request.uri.path
         let match = self.routes.match(request.method, path)
-        var session: Session?
+        if case .found(let route, let parameters) = match {
+            return try await self.answer(request, context, route, parameters)
+        }
         // Whether a path exists is nothing for strangers: ThingsBoard asks for the login first, below /api.
-        switch match {
-        case .found(let route, _) where route.access == .anyone: break
-        case .otherMethods, .nothing:
-            if path.hasPrefix("/api/") { session = try await self.authenticate(request) }
-        case .found(let route, _):
-            let caller = try await self.authenticate(request)
-            guard route.access.includes(caller.authority) else { throw APIError.forbidden }
-            session = caller
+        if path.hasPrefix("/api/") {
+            _ = try await self.authenticator.session(of: request.headers, from: context.remoteAddress)
         }
-        switch match {
-        case .found(let route, let parameters):
-            return try await route.handler(
-                APIRequest(
-                    request: request,
-                    parameters: parameters,
-                    query: PercentEncoding.query(request.uri.query ?? ""),
-                    session: session,
-                    remoteAddress: context.remoteAddress,
-                    bodyBytesMax: self.options.bodyBytesMax
-                )
-            )
-        case .otherMethods(let methods):
-            throw APIError(
-                .methodNotAllowed,
-                31,
-                "Request method '\(request.method.rawValue)' is not supported",
-                headers: [.allow: methods.map(\.rawValue).joined(separator: ", ")]
-            )
-        case .nothing: throw APIError.pathNotFound
-        }
+        guard case .otherMethods(let methods) = match else { throw APIError.pathNotFound }
+        throw APIError(
+            .methodNotAllowed,
+            31,
+            "Request method '\(request.method.rawValue)' is not supported",
+            headers: [.allow: methods.map(\.rawValue).joined(separator: ", ")]
+        )
     }
 
-    private func authenticate(_ request: Request) async throws -> Session {
-        guard let token = Self.token(in: request.headers) else { throw APIError.notAuthenticated }
-        return try await self.tokens.session(accessToken: token, users: self.users)
-    }
-
-    /// The token in `X-Authorization: Bearer …`, as ThingsBoard's clients send it, or in `Authorization`.
-    private static func token(in headers: HTTPFields) -> Substring? {
-        for name in [HTTPField.Name.xAuthorization, .authorization] {
-            guard let value = headers[name] else { continue }
-            let parts = value.split(separator: " ", maxSplits: 1)
-            if parts.count == 2, parts[0].lowercased() == "bearer" { return parts[1] }
+    private func answer(
+        _ request: Request,
+        _ context: BasicManagementContext,
+        _ route: Route,
+        _ parameters: [String: String]
+    ) async throws -> Response {
+        var session: Session?
+        if route.access != .anyone {
+            session = try await self.authenticator.session(of: request.headers, from: context.remoteAddress)
         }
-        return nil
+        let request = APIRequest(
+            request: request,
+            parameters: parameters,
+            query: PercentEncoding.query(request.uri.query ?? ""),
+            session: session,
+            remoteAddress: context.remoteAddress,
+            bodyBytesMax: self.options.bodyBytesMax
+        )
+        return try await self.audit.logging(request, as: route.action) {
+            if let session = request.session, !route.access.includes(session.authority) { throw APIError.forbidden }
+            return try await route.handler(request)
+        }
     }
 }
 
@@ -104,6 +95,10 @@ extension HTTPField.Name {
 
     /// Where ThingsBoard's clients send their token.
     static let xAuthorization = Self.known("X-Authorization")
+    /// Where a request came from before the last proxy.
+    static let xForwardedFor = Self.known("X-Forwarded-For")
+    /// The scheme before the last proxy.
+    static let xForwardedProto = Self.known("X-Forwarded-Proto")
     /// The name of a downloaded file.
     static let xFileName = Self.known("x-filename")
 }

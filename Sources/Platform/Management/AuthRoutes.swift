@@ -11,9 +11,9 @@ struct AuthRoutes: Sendable {
     let users: any UserService
 
     func add(to routes: inout RouteTable) {
-        routes.add(.post, "/api/auth/login", for: .anyone, self.login)
-        routes.add(.post, "/api/auth/token", for: .anyone, self.refresh)
-        routes.add(.post, "/api/auth/logout", for: .everyUser, self.logout)
+        routes.add(.post, "/api/auth/login", for: .anyone, logs: .action(.login), self.login)
+        routes.add(.post, "/api/auth/token", for: .anyone, logs: .nothing, self.refresh)
+        routes.add(.post, "/api/auth/logout", for: .everyUser, logs: .action(.logout), self.logout)
         routes.add(.get, "/api/auth/user", for: .everyUser, self.user)
     }
 
@@ -22,7 +22,8 @@ struct AuthRoutes: Sendable {
         let user = try await self.logins.user(
             name: try body.string("username") ?? "",
             password: try body.string("password") ?? "",
-            from: request.remoteAddress
+            from: request.remoteAddress,
+            trail: request.trail
         )
         return .json(try await self.tokens.pair(for: user, session: UUID().uuidString.lowercased()))
     }
@@ -30,12 +31,14 @@ struct AuthRoutes: Sendable {
     @Sendable private func refresh(_ request: APIRequest) async throws -> Response {
         let body = try await request.object()
         guard let token = try body.string("refreshToken") else { throw APIError.missing(parameter: "refreshToken") }
-        let session = try await self.tokens.session(refreshToken: token, users: self.users)
-        return .json(try await self.tokens.pair(for: session.user, session: session.id))
+        let (user, session) = try await self.tokens.session(refreshToken: token, users: self.users)
+        return .json(try await self.tokens.pair(for: user, session: session))
     }
 
     @Sendable private func logout(_ request: APIRequest) async throws -> Response {
-        self.tokens.logOut(try request.caller())
+        let caller = try request.caller()
+        request.trail.concerns(caller.user)
+        if case .login(let session) = caller.proof { self.tokens.logOut(session) }
         return .empty
     }
 

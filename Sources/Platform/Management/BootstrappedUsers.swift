@@ -128,6 +128,15 @@ public final class BootstrappedUsers: UserService {
         return try await self.users.saveUser(user)
     }
 
+    /// Changes a user in one step.
+    public func changeUser(
+        _ id: UserId,
+        _ change: @escaping @Sendable (inout User) throws -> Void
+    ) async throws -> User {
+        try await self.ended()
+        return try await self.users.changeUser(id, change)
+    }
+
     /// Removes a user.
     public func deleteUser(_ id: UserId) async throws {
         try await self.ended()

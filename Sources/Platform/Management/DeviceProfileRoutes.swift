@@ -33,7 +33,10 @@ struct DeviceProfileRoutes: Sendable {
         }
         let tenant = try request.tenantId()
         let profile = try DeviceProfile(from: body, replacing: existing, of: tenant, now: self.now())
-        return .json(try await self.devices.saveDeviceProfile(profile).json)
+        let saved = try await self.devices.saveDeviceProfile(profile)
+        request.trail.saved(saved, isNew: existing == nil)
+        request.trail.noteAssignments(from: { existing?.packageId(of: $0) }, to: saved.packageId(of:))
+        return .json(saved.json)
     }
 
     @Sendable private func get(_ request: APIRequest) async throws -> Response {

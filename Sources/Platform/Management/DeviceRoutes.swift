@@ -22,8 +22,20 @@ struct DeviceRoutes: Sendable {
         routes.add(.get, "/api/deviceInfos/all", for: .tenantUsers, self.listInfos)
         routes.add(.get, "/api/devices", for: .tenantUsers, self.several)
         routes.add(.post, "/api/device-with-credentials", for: .tenantAdministrators, self.saveWithCredentials)
-        routes.add(.get, "/api/device/{id}/credentials", for: .tenantAdministrators, self.credentials)
-        routes.add(.post, "/api/device/credentials", for: .tenantAdministrators, self.saveCredentials)
+        routes.add(
+            .get,
+            "/api/device/{id}/credentials",
+            for: .tenantAdministrators,
+            logs: .action(.credentialsRead),
+            self.credentials
+        )
+        routes.add(
+            .post,
+            "/api/device/credentials",
+            for: .tenantAdministrators,
+            logs: .action(.credentialsUpdated),
+            self.saveCredentials
+        )
     }
 
     private func device(_ request: APIRequest) async throws -> Device {
@@ -70,7 +82,10 @@ struct DeviceRoutes: Sendable {
             profileId: profileId,
             now: self.now()
         )
-        return try await self.devices.saveDevice(device, accessToken: accessToken)
+        let saved = try await self.devices.saveDevice(device, accessToken: accessToken)
+        request.trail.saved(saved, isNew: existing == nil)
+        request.trail.noteAssignments(from: { existing?.packageId(of: $0) }, to: saved.packageId(of:))
+        return saved
     }
 
     @Sendable private func save(_ request: APIRequest) async throws -> Response {

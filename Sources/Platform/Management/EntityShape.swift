@@ -81,9 +81,21 @@ extension User {
             "firstName": JSON(self.firstName),
             "lastName": JSON(self.lastName),
             "phone": JSON(self.phone),
-            "additionalInfo": self.additionalInfo ?? .null,
+            "additionalInfo": self.information,
             "version": nil,
         ]
+    }
+
+    /// What an administrator keeps with the user, and whether the user may log in.
+    private var information: JSON {
+        var object: JSON.Object = [:]
+        switch self.additionalInfo {
+        case .object(let saved): object = saved
+        case nil: break
+        case let other?: return other
+        }
+        object[Self.enabledKey] = .bool(self.isEnabled && self.isActivated)
+        return .object(object)
     }
 }
 

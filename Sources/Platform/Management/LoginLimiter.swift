@@ -51,11 +51,15 @@ struct LoginLimiter: Sendable {
         return .go
     }
 
-    mutating func end(_ key: String, succeeded: Bool, at now: Timestamp) {
+    /// Takes in how it went.
+    ///
+    /// - Returns: Whether from now on there is waiting where there was none before.
+    @discardableResult
+    mutating func end(_ key: String, succeeded: Bool, at now: Timestamp) -> Bool {
         self.pending -= 1
         if succeeded {
             self.entries[key] = nil
-            return
+            return false
         }
         var entry = self.entries[key] ?? Entry(failures: 0, last: now, blockedUntil: now)
         if now.rawValue - entry.last.rawValue > self.limits.memory { entry.failures = 0 }
@@ -72,6 +76,7 @@ struct LoginLimiter: Sendable {
             self.entries[oldest.key] = nil
         }
         self.entries[key] = entry
+        return entry.failures == self.limits.failuresFree
     }
 
     /// How many names and addresses are remembered.

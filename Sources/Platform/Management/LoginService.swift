@@ -7,6 +7,9 @@ import Synchronization
 
 /// Checks names and passwords.
 final class LoginService: Sendable {
+    /// The fewest characters of a password that somebody chooses, as in ThingsBoard.
+    static let passwordLengthMin = 6
+
     private let users: any UserService
     private let passwordThread: NIOThreadPool
     private let cost: PasswordHash.Cost
@@ -28,8 +31,14 @@ final class LoginService: Sendable {
 
     /// The user with this name and password.
     ///
+    /// - Parameters:
+    ///   - name: The name, in capitals or not.
+    ///   - password: The password.
+    ///   - address: Where the request comes from.
+    ///   - trail: Is told whose name it is, if it is somebody's.
+    /// - Returns: The user, who may log in.
     /// - Throws: ``APIError`` if there is none, or too many were tried.
-    func user(name: String, password: String, from address: String) async throws -> User {
+    func user(name: String, password: String, from address: String, trail: AuditTrail) async throws -> User {
         guard name.count <= 255, password.utf8.count <= PasswordHash.passwordBytesMax else {
             throw APIError.invalidLogin
         }
@@ -49,20 +58,36 @@ final class LoginService: Sendable {
         }
         let result: Result<User?, any Error>
         do {
-            result = .success(try await self.check(name: name, password: password))
+            result = .success(try await self.check(name: name, password: password, trail))
         } catch {
             result = .failure(error)
         }
         let user = try? result.get()
-        self.limiter.withLock { $0.end(key, succeeded: user != nil, at: self.now()) }
+        let mustWait = self.limiter.withLock { $0.end(key, succeeded: user != nil, at: self.now()) }
+        if mustWait { trail.did(.lockout) }
         guard let user = try result.get() else { throw APIError.invalidLogin }
         // Told only to who knows the password.
         guard user.isEnabled else { throw APIError.accountNotActive }
         return user
     }
 
-    private func check(name: String, password: String) async throws -> User? {
+    /// The hash of a password that somebody chose.
+    ///
+    /// - Throws: ``APIError`` if it is too short or too long.
+    func hash(_ password: String) async throws -> String {
+        guard password.count >= Self.passwordLengthMin else {
+            throw APIError.badRequest("Password must be \(Self.passwordLengthMin) or more characters in length.")
+        }
+        guard password.utf8.count <= PasswordHash.passwordBytesMax else {
+            throw APIError.badRequest("Password must be no more than \(PasswordHash.passwordBytesMax) bytes in length.")
+        }
+        let cost = self.cost
+        return try await self.passwordThread.runIfActive { try PasswordHash(of: password, cost: cost).description }
+    }
+
+    private func check(name: String, password: String, _ trail: AuditTrail) async throws -> User? {
         let user = try await self.users.findUser(name: name)
+        if let user { trail.isBy(user) }
         let cost = self.cost
         return try await self.passwordThread.runIfActive {
             guard let user, let hash = PasswordHash(user.passwordHash) else {

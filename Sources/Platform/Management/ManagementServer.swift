@@ -38,6 +38,8 @@ public struct ManagementServer: Service {
         public var refreshTokenLifetime: Int64 = 604_800
         /// How failed logins slow further ones down.
         var logins = LoginLimiter.Limits()
+        /// How wrong API keys slow further ones from their address down.
+        var keys = LoginLimiter.Limits(failuresFree: 20, pendingMax: 256)
         /// What hashing a password costs; also what a login with an unknown name costs, so that both take the same time.
         var passwordCost = PasswordHash.Cost()
 
@@ -57,7 +59,8 @@ public struct ManagementServer: Service {
     ///
     /// - Parameters:
     ///   - options: Where to listen, and limits.
-    ///   - services: Must have the services of packages, devices, attributes, time series, updates, tenants and users, and device calls.
+    ///   - services: Must have the services of packages, devices, attributes, time series, updates, tenants, users and their keys, and the audit log,
+    ///     and device calls.
     ///   - eventLoopGroup: The event loops that all connections share.
     ///   - logger: For failures of our own; requests are not logged.
     ///   - now: The time of day.
@@ -121,8 +124,8 @@ public struct ManagementServer: Service {
         )
         let responder = APIResponder(
             routes: routes,
-            tokens: tokens,
-            users: self.services.users,
+            authenticator: Authenticator(tokens: tokens, services: self.services, options: self.options, now: self.now),
+            audit: AuditLog(service: self.services.audit, logger: self.logger, now: self.now),
             options: self.options,
             logger: self.logger,
             now: self.now
@@ -178,6 +181,11 @@ public struct ManagementServer: Service {
     ) -> RouteTable {
         var routes = RouteTable()
         AuthRoutes(logins: logins, tokens: tokens, users: services.users).add(to: &routes)
+        PasswordRoutes(logins: logins, tokens: tokens, users: services.users).add(to: &routes)
+        TenantRoutes(services: services, now: now).add(to: &routes)
+        UserRoutes(services: services, tokens: tokens, now: now).add(to: &routes)
+        ApiKeyRoutes(services: services, now: now).add(to: &routes)
+        AuditRoutes(services: services).add(to: &routes)
         HealthRoutes(health: health).add(to: &routes)
         PackageRoutes(services: services, options: options, now: now).add(to: &routes)
         DeviceRoutes(services: services, now: now).add(to: &routes)
@@ -218,6 +226,8 @@ struct ManagementServices: Sendable {
     /// Not there if the host answers no entity queries.
     let deviceQueries: (any DeviceQueryService)?
     let users: any UserService
+    let keys: any ApiKeyService
+    let audit: any AuditService
     let calls: DeviceCalls
 
     init(_ registry: ServiceRegistry) throws(NodeError) {
@@ -239,6 +249,8 @@ struct ManagementServices: Sendable {
         self.updateControl = try require((any UpdateControlService).self)
         self.deviceQueries = registry[(any DeviceQueryService).self]
         self.users = try require((any UserService).self)
+        self.keys = try require((any ApiKeyService).self)
+        self.audit = try require((any AuditService).self)
         self.calls = try require(DeviceCalls.self)
     }
 }

@@ -22,11 +22,43 @@ extension ManagementServices {
     /// Refuses a reference to a profile of another tenant; what a missing one means is for whoever follows the reference.
     func checkReference(to id: DeviceProfileId, for request: APIRequest) async throws {
         guard let profile = try await self.devices.findDeviceProfileById(id) else { return }
-        _ = try self.own(profile, "Device profile", id, request)
+        guard profile.tenantId == (try request.tenantId()) else { throw APIError.forbidden }
+    }
+
+    /// The tenant with this identifier; system administrators get any, others their own.
+    func tenant(_ id: TenantId, for request: APIRequest) async throws -> Tenant {
+        let caller = try request.caller()
+        guard let tenant = try await self.tenants.findTenantById(id) else { throw APIError.notFound("Tenant", id) }
+        guard caller.authority == .sysAdmin || caller.tenantId == id else { throw APIError.forbidden }
+        request.trail.concerns(tenant)
+        return tenant
+    }
+
+    /// The user with this identifier.
+    ///
+    /// - Parameters:
+    ///   - id: Whom to look for.
+    ///   - request: Who asks.
+    ///   - changes: Whether to change the user, which is logged as a change of that user.
+    /// - Returns: The user.
+    /// - Throws: ``APIError``: 404 if there is none, 403 if he is not the caller's to see.
+    func user(_ id: UserId, for request: APIRequest, changes: Bool) async throws -> User {
+        guard let user = try await self.users.findUserById(id) else { throw APIError.notFound("User", id) }
+        guard try request.caller().maySee(user) else { throw APIError.forbidden }
+        if changes { request.trail.concerns(user) }
+        return user
+    }
+
+    /// The API key with this identifier and whose it is; throws as ``user(_:for:changes:)`` does.
+    func key(_ id: ApiKeyId, for request: APIRequest) async throws -> (ApiKey, User) {
+        guard let key = try await self.keys.findApiKeyById(id) else { throw APIError.notFound("API key", id) }
+        let user = try await self.user(key.userId, for: request, changes: false)
+        request.trail.concerns(key)
+        return (key, user)
     }
 
     /// An entity that was looked up, if it is there and of the caller's tenant.
-    private func own<Entity: TenantOwned>(
+    private func own<Entity: TenantOwned & Audited>(
         _ entity: Entity?,
         _ kind: String,
         _ id: EntityID<Entity>,
@@ -34,6 +66,19 @@ extension ManagementServices {
     ) throws -> Entity {
         guard let entity else { throw APIError.notFound(kind, id) }
         guard entity.tenantId == (try request.tenantId()) else { throw APIError.forbidden }
+        request.trail.concerns(entity)
         return entity
+    }
+}
+
+extension Session {
+    /// Whether this is somebody who may see and change a user: system administrators everybody, administrators of tenants those of
+    /// their tenant, others themselves.
+    func maySee(_ user: User) -> Bool {
+        switch self.authority {
+        case .sysAdmin: true
+        case .tenantAdmin: user.tenantId == self.tenantId
+        case .customerUser: user.id == self.user.id
+        }
     }
 }

@@ -47,7 +47,9 @@ struct PackageRoutes: Sendable {
         try package.update(from: body)
         if let profile = package.deviceProfileId { try await self.services.checkReference(to: profile, for: request) }
         if package.url != nil { package.hasData = true }
-        return .json(try await self.services.packages.saveOtaPackage(package).json)
+        let saved = try await self.services.packages.saveOtaPackage(package)
+        request.trail.saved(saved, isNew: try body.id("id", of: OtaPackage.self) == nil)
+        return .json(saved.json)
     }
 
     @Sendable private func upload(_ request: APIRequest) async throws -> Response {
@@ -57,6 +59,8 @@ struct PackageRoutes: Sendable {
             bytesMax: self.options.uploadBytesMax
         )
         let package = try await upload.receive(request.request, query: request.query)
+        request.trail.note("fileName", JSON(package.fileName))
+        request.trail.note("checksum", JSON(package.checksum))
         return .json(package.json)
     }
 

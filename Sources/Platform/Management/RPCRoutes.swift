@@ -27,7 +27,8 @@ struct RPCRoutes: Sendable {
     func add(to routes: inout RouteTable) {
         for (path, version) in [("/api/plugins/rpc", Version.v1), ("/api/rpc", .v2)] {
             for (way, isOneWay) in [("oneway", true), ("twoway", false)] {
-                routes.add(.post, "\(path)/\(way)/{id}", for: .tenantAdministrators) { request in
+                routes.add(.post, "\(path)/\(way)/{id}", for: .tenantAdministrators, logs: .action(.rpcCall)) {
+                    request in
                     try await self.call(request, version, isOneWay: isOneWay)
                 }
             }
@@ -45,6 +46,7 @@ struct RPCRoutes: Sendable {
         }
         let timeout = try self.timeout(body)
         let device = try await self.services.device(id, for: request)
+        request.trail.note("rpcMethod", .string(String(method.prefix(AuditLog.textLengthMax))))
         let type = try await self.services.devices.findDeviceProfileById(device.deviceProfileId)?.name ?? ""
         let call = RemoteCall(
             device: Originator(id: device.id.uuid, name: device.name, type: type),

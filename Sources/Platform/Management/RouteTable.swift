@@ -34,6 +34,16 @@ struct Route: Sendable {
         }
     }
 
+    /// What using it leaves in the audit log.
+    enum Log: Sendable, Equatable {
+        /// Nothing: it changes nothing.
+        case nothing
+        /// An entry with what the handler says was done, else what the method does.
+        case change
+        /// An entry with this action, unless the handler says another.
+        case action(AuditAction)
+    }
+
     fileprivate enum Segment {
         case literal(Substring)
         case parameter(String)
@@ -43,6 +53,8 @@ struct Route: Sendable {
     /// The path as it was added, such as `/api/device/{id}`.
     let path: String
     let access: Access
+    /// The action of its entry in the audit log, unless the handler says another; `nil` if it leaves none.
+    let action: AuditAction?
     let handler: RequestHandler
     fileprivate let segments: [Segment]
     fileprivate let literals: Int
@@ -83,11 +95,13 @@ struct RouteTable: Sendable {
     ///   - method: `get`, `post`, `put` or `delete`; `head` goes with `get`.
     ///   - path: The path, with names of parameters in braces.
     ///   - access: Who may use it.
+    ///   - log: What it leaves in the audit log; unless told otherwise, an entry if the method is not `get`.
     ///   - handler: Answers it.
     mutating func add(
         _ method: HTTPRequest.Method,
         _ path: String,
         for access: Route.Access,
+        logs log: Route.Log? = nil,
         _ handler: @escaping RequestHandler
     ) {
         let segments = path.split(separator: "/").map { segment -> Route.Segment in
@@ -96,8 +110,22 @@ struct RouteTable: Sendable {
         let literals = segments.count {
             if case .literal = $0 { true } else { false }
         }
+        let action: AuditAction? =
+            switch log ?? (method == .get ? .nothing : .change) {
+            case .nothing: nil
+            case .change: method == .delete ? .deleted : .updated
+            case .action(let action): action
+            }
         self.routes.append(
-            Route(method: method, path: path, access: access, handler: handler, segments: segments, literals: literals)
+            Route(
+                method: method,
+                path: path,
+                access: access,
+                action: action,
+                handler: handler,
+                segments: segments,
+                literals: literals
+            )
         )
     }
 

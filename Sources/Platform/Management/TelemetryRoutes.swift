@@ -26,12 +26,36 @@ struct TelemetryRoutes: Sendable {
         for path in [
             "/api/plugins/telemetry/{id}/{scope}", "\(entity)/{scope}", "\(entity)/attributes/{scope}",
         ] {
-            routes.add(.post, path, for: .tenantAdministrators, self.saveAttributes)
-            routes.add(.delete, path, for: .tenantAdministrators, self.deleteAttributes)
+            routes.add(.post, path, for: .tenantAdministrators, logs: .action(.attributesUpdated), self.saveAttributes)
+            routes.add(
+                .delete,
+                path,
+                for: .tenantAdministrators,
+                logs: .action(.attributesDeleted),
+                self.deleteAttributes
+            )
         }
-        routes.add(.post, "\(entity)/timeseries/{any}", for: .tenantAdministrators, self.saveTimeseries)
-        routes.add(.post, "\(entity)/timeseries/{any}/{ttl}", for: .tenantAdministrators, self.saveTimeseries)
-        routes.add(.delete, "\(entity)/timeseries/delete", for: .tenantAdministrators, self.deleteTimeseries)
+        routes.add(
+            .post,
+            "\(entity)/timeseries/{any}",
+            for: .tenantAdministrators,
+            logs: .action(.timeseriesUpdated),
+            self.saveTimeseries
+        )
+        routes.add(
+            .post,
+            "\(entity)/timeseries/{any}/{ttl}",
+            for: .tenantAdministrators,
+            logs: .action(.timeseriesUpdated),
+            self.saveTimeseries
+        )
+        routes.add(
+            .delete,
+            "\(entity)/timeseries/delete",
+            for: .tenantAdministrators,
+            logs: .action(.timeseriesDeleted),
+            self.deleteTimeseries
+        )
     }
 
     /// The device that a path names, which must exist.
@@ -84,6 +108,8 @@ struct TelemetryRoutes: Sendable {
         for member in body.object.members where member.value.isNull || member.name.isEmpty {
             throw APIError.badRequest("The attribute '\(member.name)' must have a name and a value that is not null")
         }
+        request.trail.note("scope", .string(scope.rawValue))
+        request.trail.noteKeys(body.object.names)
         try await self.services.attributes.saveAttributes(of: device, scope: scope, body.object, at: self.now())
         return .empty
     }
@@ -92,6 +118,7 @@ struct TelemetryRoutes: Sendable {
         let scopes = try self.scopes(request)
         let device = try await self.device(request)
         guard let keys = try request.queryList("keys") else { throw APIError.missing(parameter: "keys") }
+        request.trail.noteKeys(keys)
         for scope in scopes {
             try await self.services.attributes.deleteAttributes(of: device, scope: scope, keys: keys)
         }
@@ -165,6 +192,7 @@ struct TelemetryRoutes: Sendable {
         let device = try await self.device(request)
         let points = try await request.json().telemetryPoints()
         guard !points.isEmpty else { throw APIError.badRequest("No timeseries data found in request body!") }
+        request.trail.noteKeys(points.flatMap(\.values.names))
         try await self.services.timeseries.saveTimeseries(of: device, points, at: self.now())
         return .empty
     }
@@ -181,6 +209,7 @@ struct TelemetryRoutes: Sendable {
             guard start <= end else { throw APIError.badRequest("Parameter 'startTs' must not be after 'endTs'") }
             range = Timestamp(milliseconds: start)...Timestamp(milliseconds: end)
         }
+        request.trail.noteKeys(keys)
         try await self.services.timeseries.deleteTimeseries(of: device, keys: keys, in: range)
         return .empty
     }

@@ -5,11 +5,18 @@ import NodeKit
 import OTA
 import Synchronization
 
-/// Who sends a request, as its token says.
+/// Who sends a request.
 struct Session: Sendable {
+    /// What showed who it is.
+    enum Proof: Sendable, Equatable {
+        /// An access token; the text is the same for all tokens that stem from one login.
+        case login(String)
+        /// An API key.
+        case key(ApiKey)
+    }
+
     let user: User
-    /// The same for all tokens that stem from one login.
-    let id: String
+    let proof: Proof
 
     var authority: Authority { self.user.authority }
     var tenantId: TenantId { self.user.tenantId }
@@ -39,7 +46,21 @@ final class TokenIssuer: Sendable {
 
     /// The most sessions that are remembered as logged out; past it, the one that expires first is forgotten.
     static let logoutsMax = 4096
-    private static let refreshScope = "REFRESH_TOKEN"
+    /// How long an activation token is valid, in seconds; as in ThingsBoard.
+    static let activationLifetime: Int64 = 86_400
+
+    /// What a token is for, which its scopes tell.
+    private enum Purpose: String {
+        /// Its scopes are the user's authority.
+        case access
+        case refresh = "REFRESH_TOKEN"
+        case activation = "ACTIVATION_TOKEN"
+
+        init?(_ scopes: [String]) {
+            guard let scope = scopes.first, scopes.count == 1 else { return nil }
+            if Authority(rawValue: scope) != nil { self = .access } else { self.init(rawValue: scope) }
+        }
+    }
 
     private let keys: JWTKeyCollection
     private let lifetime: Int64
@@ -59,58 +80,84 @@ final class TokenIssuer: Sendable {
 
     /// An access token and a refresh token, as a login is answered.
     func pair(for user: User, session: String) async throws -> JSON {
+        var claims = self.claims(of: user, session: session, scope: user.authority.rawValue, for: self.lifetime)
+        let token = try await self.keys.sign(claims)
+        claims.scopes = [Purpose.refresh.rawValue]
+        claims.exp = claims.iat + self.refreshLifetime
+        let refreshToken = try await self.keys.sign(claims)
+        return ["token": .string(token), "refreshToken": .string(refreshToken)]
+    }
+
+    /// A token with which a user who has no password yet chooses one.
+    ///
+    /// It ends when he has one.
+    func activationToken(for user: User) async throws -> String {
+        let lifetime = Self.activationLifetime
+        let claims = self.claims(of: user, session: "", scope: Purpose.activation.rawValue, for: lifetime)
+        return try await self.keys.sign(claims)
+    }
+
+    private func claims(of user: User, session: String, scope: String, for lifetime: Int64) -> Claims {
         let now = self.seconds
-        var claims = Claims(
+        return Claims(
             sub: user.name,
             userId: user.id.description,
-            scopes: [user.authority.rawValue],
+            scopes: [scope],
             sessionId: session,
             iss: "windlass",
             iat: now,
-            exp: now + self.lifetime,
-            enabled: true,
+            exp: now + lifetime,
+            enabled: user.isEnabled,
             isPublic: false,
             tenantId: user.tenantId.description,
             customerId: EntityShape.nullCustomerId,
             passwordTag: Self.tag(of: user)
         )
-        let token = try await self.keys.sign(claims)
-        claims.scopes = [Self.refreshScope]
-        claims.exp = now + self.refreshLifetime
-        let refreshToken = try await self.keys.sign(claims)
-        return ["token": .string(token), "refreshToken": .string(refreshToken)]
     }
 
     /// The session that an access token stands for.
     ///
     /// - Throws: ``APIError`` if it is not valid, or not any more.
     func session(accessToken: Substring, users: any UserService) async throws -> Session {
-        try await self.session(accessToken, users: users, isRefresh: false)
+        let (user, session) = try await self.user(accessToken, .access, users)
+        return Session(user: user, proof: .login(session))
     }
 
-    /// The session that a refresh token stands for.
+    /// The user and the session that a refresh token stands for.
     ///
     /// - Throws: ``APIError`` if it is not valid, or not any more.
-    func session(refreshToken: String, users: any UserService) async throws -> Session {
-        try await self.session(refreshToken[...], users: users, isRefresh: true)
+    func session(refreshToken: String, users: any UserService) async throws -> (user: User, session: String) {
+        try await self.user(refreshToken[...], .refresh, users)
     }
 
-    private func session(_ token: Substring, users: any UserService, isRefresh: Bool) async throws -> Session {
+    /// The user who may choose his password.
+    ///
+    /// - Throws: ``APIError`` if the token is not valid, or not any more.
+    func user(activationToken: String, users: any UserService) async throws -> User {
+        try await self.user(activationToken[...], .activation, users).user
+    }
+
+    private func user(
+        _ token: Substring,
+        _ purpose: Purpose,
+        _ users: any UserService
+    ) async throws -> (user: User, session: String) {
         guard let claims = try? await self.keys.verify(Array(token.utf8), as: Claims.self),
-            (claims.scopes == [Self.refreshScope]) == isRefresh
+            Purpose(claims.scopes) == purpose
         else { throw APIError.notAuthenticated }
         guard claims.exp > self.seconds else { throw APIError.tokenExpired }
         guard self.loggedOut.withLock({ $0[claims.sessionId] == nil }),
             let id = UserId(claims.userId),
-            let user = try await users.findUserById(id),
-            Self.tag(of: user) == claims.passwordTag
+            let user = try await users.findUserById(id)
         else { throw APIError.notAuthenticated }
+        // Before the tag, which changes with this.
         guard user.isEnabled else { throw APIError.accountNotActive }
-        return Session(user: user, id: claims.sessionId)
+        guard Self.tag(of: user) == claims.passwordTag else { throw APIError.notAuthenticated }
+        return (user, claims.sessionId)
     }
 
     /// Ends a session: none of its tokens is accepted any more, until the host starts anew.
-    func logOut(_ session: Session) {
+    func logOut(_ session: String) {
         let now = self.seconds
         self.loggedOut.withLock { sessions in
             if sessions.count >= Self.logoutsMax {
@@ -120,7 +167,7 @@ final class TokenIssuer: Sendable {
                 }
             }
             // No token of the session lives longer than one that would be issued now.
-            sessions[session.id] = now + self.refreshLifetime
+            sessions[session] = now + self.refreshLifetime
         }
     }
 

@@ -31,6 +31,8 @@ public typealias DeviceProfileId = EntityID<DeviceProfile>
 public typealias OtaPackageId = EntityID<OtaPackage>
 /// Identifies a set of credentials.
 public typealias DeviceCredentialsId = EntityID<DeviceCredentials>
+/// Identifies a key of a person's.
+public typealias ApiKeyId = EntityID<ApiKey>
 /// Identifies a person who may log in.
 public typealias UserId = EntityID<User>
 

@@ -27,7 +27,16 @@ public protocol UserService: Sendable {
     ///
     /// - Throws: ``NodeError`` with ``NodeError/Code/badRequest`` and the sentence of ThingsBoard if a rule is broken.
     func saveUser(_ user: User) async throws -> User
-    /// Removes a user; one that does not exist is ``NodeError/Code/notFound``.
+    /// Changes a user in one step, so that two changes at the same time do not undo each other.
+    ///
+    /// - Parameters:
+    ///   - id: The user; one that does not exist is ``NodeError/Code/notFound``.
+    ///   - change: Changes what is stored at that moment; what it throws is thrown, and nothing changes.
+    /// - Returns: The user as it is now.
+    /// - Throws: As ``saveUser(_:)`` does.
+    func changeUser(_ id: UserId, _ change: @escaping @Sendable (inout User) throws -> Void) async throws -> User
+    /// Removes a user; one that does not exist is ``NodeError/Code/notFound``, and the last administrator of a tenant is
+    /// ``NodeError/Code/badRequest``.
     func deleteUser(_ id: UserId) async throws
     /// How many users there are.
     func countUsers() async throws -> Int

@@ -14,6 +14,8 @@ struct Effects {
     var allDevices = false
     /// Whether the transport of any device may be another.
     var allTransports = false
+    /// Whether any API key may open something else, or nothing.
+    var allHolders = false
     /// Packages that are not what they were.
     var packages: [OtaPackageId] = []
     /// Names of files with the bytes of packages that may have lost their last package; looked at after a failure too.

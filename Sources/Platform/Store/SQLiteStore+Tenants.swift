@@ -57,7 +57,8 @@ extension SQLiteStore: TenantService {
         guard id != .main else {
             throw NodeError(.badRequest, "The first tenant cannot be deleted; delete what it owns instead")
         }
-        try await self.write { db, _ in
+        try await self.write { db, effects in
+            effects.allHolders = true
             guard try db.tenant(id) != nil else {
                 throw NodeError(.notFound, "Tenant with id [\(id)] is not found")
             }

@@ -39,6 +39,51 @@ extension SQLiteStore: UserService {
 
     /// Creates or replaces a user.
     public func saveUser(_ user: User) async throws -> User {
+        try Self.check(user)
+        return try await self.write { db, effects in
+            effects.allHolders = true
+            try Self.save(user, db)
+            return user
+        }
+    }
+
+    /// Changes a user in one step.
+    public func changeUser(
+        _ id: UserId,
+        _ change: @escaping @Sendable (inout User) throws -> Void
+    ) async throws -> User {
+        try await self.write { db, effects in
+            effects.allHolders = true
+            guard var user = try db.user(id) else { throw Self.missing(id) }
+            try change(&user)
+            try Self.check(user)
+            try Self.save(user, db)
+            return user
+        }
+    }
+
+    /// Removes a user.
+    public func deleteUser(_ id: UserId) async throws {
+        try await self.write { db, effects in
+            effects.allHolders = true
+            guard let user = try db.user(id) else { throw Self.missing(id) }
+            let administrators = try db.integer(
+                "SELECT count(*) FROM user WHERE tenant_id = ? AND authority = 'TENANT_ADMIN'",
+                [user.tenantId.uuid]
+            )
+            guard user.authority != .tenantAdmin || administrators != 1 else {
+                throw NodeError(.badRequest, "At least one tenant administrator must remain!")
+            }
+            try db.run("DELETE FROM user WHERE id = ?", [id.uuid])
+        }
+    }
+
+    private static func missing(_ id: UserId) -> NodeError {
+        NodeError(.notFound, "User with id [\(id)] is not found")
+    }
+
+    /// Refuses a user without a name, with texts that are too long, or of a tenant that its authority does not have.
+    private static func check(_ user: User) throws {
         guard !user.name.allSatisfy(\.isWhitespace) else {
             throw NodeError(.badRequest, "User email should be specified!")
         }
@@ -57,45 +102,37 @@ extension SQLiteStore: UserService {
         case (.customerUser, true): throw NodeError(.badRequest, "Customer user should be assigned to tenant!")
         default: break
         }
-        return try await self.write { db, _ in
-            if user.tenantId != .system, try db.tenant(user.tenantId) == nil {
-                throw NodeError(.badRequest, "User is referencing to non-existent tenant!")
-            }
-            let taken = try db.exists(
-                "SELECT 1 FROM user WHERE folded_name = ? AND id <> ?",
-                [user.name.lowercased(), user.id.uuid]
-            )
-            guard !taken else {
-                throw NodeError(.badRequest, "User with email '\(user.name)' already present in database!")
-            }
-            // Not REPLACE, which would remove the user's keys with the old row.
-            try db.run(
-                """
-                INSERT INTO user (id, created_time, tenant_id, name, folded_name, password_hash, authority, first_name,
-                    last_name, phone, additional_info, is_enabled, token_version)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-                ON CONFLICT (id) DO UPDATE SET name = excluded.name, folded_name = excluded.folded_name,
-                    password_hash = excluded.password_hash, authority = excluded.authority, tenant_id = excluded.tenant_id,
-                    first_name = excluded.first_name, last_name = excluded.last_name, phone = excluded.phone,
-                    additional_info = excluded.additional_info, is_enabled = excluded.is_enabled,
-                    token_version = excluded.token_version
-                """,
-                [
-                    user.id.uuid, user.createdTime.rawValue, user.tenantId.column, user.name, user.name.lowercased(),
-                    user.passwordHash, user.authority.rawValue, user.firstName, user.lastName, user.phone,
-                    user.additionalInfo?.description, user.isEnabled, user.tokenVersion,
-                ]
-            )
-            return user
-        }
     }
 
-    /// Removes a user.
-    public func deleteUser(_ id: UserId) async throws {
-        try await self.write { db, _ in
-            guard try db.user(id) != nil else { throw NodeError(.notFound, "User with id [\(id)] is not found") }
-            try db.run("DELETE FROM user WHERE id = ?", [id.uuid])
+    private static func save(_ user: User, _ db: Database) throws {
+        if user.tenantId != .system, try db.tenant(user.tenantId) == nil {
+            throw NodeError(.badRequest, "User is referencing to non-existent tenant!")
         }
+        let taken = try db.exists(
+            "SELECT 1 FROM user WHERE folded_name = ? AND id <> ?",
+            [user.name.lowercased(), user.id.uuid]
+        )
+        guard !taken else {
+            throw NodeError(.badRequest, "User with email '\(user.name)' already present in database!")
+        }
+        // Not REPLACE, which would remove the user's keys with the old row.
+        try db.run(
+            """
+            INSERT INTO user (id, created_time, tenant_id, name, folded_name, password_hash, authority, first_name,
+                last_name, phone, additional_info, is_enabled, token_version)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            ON CONFLICT (id) DO UPDATE SET name = excluded.name, folded_name = excluded.folded_name,
+                password_hash = excluded.password_hash, authority = excluded.authority, tenant_id = excluded.tenant_id,
+                first_name = excluded.first_name, last_name = excluded.last_name, phone = excluded.phone,
+                additional_info = excluded.additional_info, is_enabled = excluded.is_enabled,
+                token_version = excluded.token_version
+            """,
+            [
+                user.id.uuid, user.createdTime.rawValue, user.tenantId.column, user.name, user.name.lowercased(),
+                user.passwordHash, user.authority.rawValue, user.firstName, user.lastName, user.phone,
+                user.additionalInfo?.description, user.isEnabled, user.tokenVersion,
+            ]
+        )
     }
 
     /// How many users there are.

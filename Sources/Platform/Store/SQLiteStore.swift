@@ -104,6 +104,8 @@ public final class SQLiteStore: Sendable {
         registry.register(self, as: (any UpdateControlService).self)
         registry.register(self, as: (any UpdateProgressService).self)
         registry.register(self, as: (any UserService).self)
+        registry.register(self, as: (any ApiKeyService).self)
+        registry.register(self, as: (any AuditService).self)
         registry.register(self, as: (any MessageQueues).self)
         registry.register(self.sessions, as: DeviceSessions.self)
     }

@@ -60,6 +60,8 @@ final class StoreCaches: Sendable {
     static let effectivePackagesMax = 200_000
     /// The most packages in memory, each with one open file.
     static let openPackagesMax = 128
+    /// The most API keys in memory.
+    static let holdersMax = 1024
 
     /// A device and one of its two packages.
     struct DevicePackage: Hashable {
@@ -73,6 +75,7 @@ final class StoreCaches: Sendable {
         var effective = BoundedCache<DevicePackage, OtaPackageId?>(limit: StoreCaches.effectivePackagesMax)
         var transports = BoundedCache<UUID, ProfileTransport>(limit: StoreCaches.credentialsMax)
         var packages = BoundedCache<OtaPackageId, EffectivePackage>(limit: StoreCaches.openPackagesMax)
+        var holders = BoundedCache<[UInt8], ApiKeyHolder>(limit: StoreCaches.holdersMax)
     }
 
     private let state = Mutex(State())
@@ -126,14 +129,25 @@ final class StoreCaches: Sendable {
         }
     }
 
+    /// The API key whose value has this digest, with its user.
+    func holder(_ digest: [UInt8]) -> ApiKeyHolder? { self.state.withLock { $0.holders.value(forKey: digest) } }
+
+    func keep(_ holder: ApiKeyHolder, for digest: [UInt8], readAt version: UInt64) {
+        self.state.withLock { state in
+            if state.version == version { state.holders.insert(holder, forKey: digest) }
+        }
+    }
+
     func forget(_ effects: Effects) {
         guard
-            effects.allCredentials || effects.allDevices || effects.allTransports || !effects.credentials.isEmpty
+            effects.allHolders || effects.allCredentials || effects.allDevices || effects.allTransports
+                || !effects.credentials.isEmpty
                 || !effects.devices.isEmpty
                 || !effects.packages.isEmpty
         else { return }
         self.state.withLock { state in
             state.version += 1
+            if effects.allHolders { state.holders.removeAll() }
             if effects.allCredentials { state.credentials.removeAll() }
             for id in effects.credentials { state.credentials.remove(id) }
             if effects.allDevices { state.effective.removeAll() }
