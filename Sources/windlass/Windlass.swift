@@ -10,7 +10,7 @@ struct Windlass: AsyncParsableCommand {
         commandName: "windlass",
         abstract: "A host for rule chains that carries out over-the-air updates.",
         version: Platform.version,
-        subcommands: [Serve.self, Check.self, Nodes.self, DemoCommand.self]
+        subcommands: [Serve.self, Check.self, Nodes.self, Settings.self, Doctor.self, DemoCommand.self]
     )
 
     /// Runs the command that was typed; what a user can mend is told in a sentence, without the usage text.

@@ -225,13 +225,13 @@ import Testing
             let file = URL(filePath: "\(folder)/packages/\(try #require(sha256))")
             #expect(try await store.check() == [])
             try Data("BYTES".utf8).write(to: file)
-            #expect(try await store.check() == ["the file of the package 'fw 1' does not have its checksum"])
+            #expect(try await store.check() == ["the bytes of the package 'fw 1' do not have its checksum"])
             try Data("byte".utf8).write(to: file)
-            #expect(try await store.check() == ["the file of the package 'fw 1' has 4 bytes, not 5"])
+            #expect(try await store.check() == ["the package 'fw 1' has 4 bytes, not 5"])
             try FileManager.default.moveItem(atPath: file.path, toPath: "\(folder)/packages/other")
             #expect(
                 try await store.check() == [
-                    "the file of the package 'fw 1' is missing", "the file 'other' belongs to no package",
+                    "the bytes of the package 'fw 1' are missing", "the file 'other' belongs to no package",
                 ]
             )
             do {

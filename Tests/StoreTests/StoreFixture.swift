@@ -14,12 +14,18 @@ final class StoreFixture: Sendable {
     let store: SQLiteStore
     let clock: ManualTime
 
-    private init(directory: String, system: any FileSystem, clock: ManualTime) async throws {
+    private init(
+        directory: String,
+        system: any FileSystem,
+        options: SQLiteStore.Options,
+        clock: ManualTime
+    ) async throws {
         self.directory = directory
         self.clock = clock
         self.store = try await SQLiteStore.open(
             directory: directory,
             sessions: self.sessions,
+            options: options,
             now: { clock.now },
             system: system
         )
@@ -28,10 +34,16 @@ final class StoreFixture: Sendable {
     /// Runs a test with a fresh store, which must be in order when the test is done with it.
     static func with(
         system: any FileSystem = POSIXFileSystem(),
+        options: SQLiteStore.Options = SQLiteStore.Options(),
         _ body: (StoreFixture) async throws -> Void
     ) async throws {
         try await Self.withFolder { folder in
-            let fixture = try await StoreFixture(directory: "\(folder)/data", system: system, clock: ManualTime())
+            let fixture = try await StoreFixture(
+                directory: "\(folder)/data",
+                system: system,
+                options: options,
+                clock: ManualTime()
+            )
             do {
                 try await body(fixture)
                 #expect(try await fixture.store.check() == [])

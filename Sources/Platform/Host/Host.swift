@@ -58,10 +58,26 @@ public struct Host: Sendable {
         let sources = try ChainSource.read(folder: self.options.chains)
         _ = try ChainChecker(types: types, environment: self.options.environment).check(sources)
 
+        let settings = try HostSettings(given: self.options.settings, environment: self.options.environment)
+        let external = try settings.externalPackages()
+        var storeOptions = SQLiteStore.Options()
+        storeOptions.packageStorage = self.options.packageStorage
+        storeOptions.retention = settings.retention
         let sessions = DeviceSessions()
-        let store = try await SQLiteStore.open(directory: self.options.data, sessions: sessions)
+        let store = try await SQLiteStore.open(
+            directory: self.options.data,
+            sessions: sessions,
+            options: storeOptions
+        )
         do {
-            try await self.run(types: types, sources: sources, store: store, sessions: sessions, onEvent: onEvent)
+            try await self.run(
+                types: types,
+                sources: sources,
+                store: store,
+                sessions: sessions,
+                external: external,
+                onEvent: onEvent
+            )
         } catch {
             await store.close()
             throw error
@@ -74,6 +90,7 @@ public struct Host: Sendable {
         sources: [ChainSource],
         store: SQLiteStore,
         sessions: DeviceSessions,
+        external: ExternalPackages,
         onEvent: @escaping @Sendable (Event) -> Void
     ) async throws {
         var registry = ServiceRegistry()
@@ -125,6 +142,7 @@ public struct Host: Sendable {
             options: managementOptions,
             services: services,
             eventLoopGroup: eventLoops,
+        managementOptions.external = external
             logger: logger,
             health: { ["chains": startup.isReady] },
             onListening: { listener in

@@ -1,3 +1,5 @@
+public import Store
+
 /// What an operator decides about a host on the command line.
 public struct HostOptions: Sendable {
     /// The folder of the database and the packages' bytes; made if it does not exist.
@@ -12,7 +14,11 @@ public struct HostOptions: Sendable {
     public var managementPort: Int
     /// Whether a changed chain file is taken over without being asked to.
     public var watch: Bool
-    /// What fills `${…}` in chain files, and names the administrators.
+    /// Where the bytes of packages that are uploaded go.
+    public var packageStorage = PackageStorage.files
+    /// Settings as `NAME=VALUE`; see ``HostSettings``.
+    public var settings: [String] = []
+    /// What fills `${…}` in chain files, gives settings, and names the administrators.
     public var environment: [String: String]
 
     /// Makes options.

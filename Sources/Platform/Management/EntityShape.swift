@@ -134,9 +134,6 @@ extension OtaPackage {
         if let version = try body.string("version") { self.version = version }
         if let tag = try body.string("tag") { self.tag = tag }
         if let url = try body.string("url") { self.url = url }
-        if try body.bool("usesUrl") == true, self.url?.contains(where: { !$0.isWhitespace }) != true {
-            throw APIError.badRequest("Ota package URL should be specified!")
-        }
         if let fileName = try body.string("fileName") { self.fileName = fileName }
         if let contentType = try body.string("contentType") { self.contentType = contentType }
         if let algorithm = try body.string("checksumAlgorithm") {
@@ -145,6 +142,21 @@ extension OtaPackage {
         if let checksum = try body.string("checksum") { self.checksum = checksum }
         if let size = body["dataSize"]?.integer { self.dataSize = size }
         if body.object["additionalInfo"] != nil { self.additionalInfo = body["additionalInfo"] }
+    }
+
+    /// Gives a package that a body makes an external one its URL, if the body does not.
+    ///
+    /// - Throws: ``APIError`` or ``NodeError`` if there may be no such package, or there is no URL for it.
+    mutating func completeURL(from body: BodyReader, external: ExternalPackages) throws {
+        let usesURL = try body.bool("usesUrl") == true
+        if body["id"] == nil {
+            if usesURL || self.url != nil { try external.checkAllowed() }
+            if usesURL, self.url == nil { self.url = try external.url(of: self) }
+        }
+        if usesURL, self.url?.contains(where: { !$0.isWhitespace }) != true {
+            throw APIError.badRequest("Ota package URL should be specified!")
+        }
+        if self.url != nil { self.hasData = true }
     }
 
     /// The kind of package that a body names, if it does.

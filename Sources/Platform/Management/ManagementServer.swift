@@ -5,7 +5,7 @@ public import Logging
 public import NIOCore
 import NIOPosix
 public import NodeKit
-import OTA
+public import OTA
 public import ServiceLifecycle
 
 /// The management API: HTTP in ThingsBoard's shapes, on a listener of its own, for people and programs that have a login.
@@ -28,6 +28,8 @@ public struct ManagementServer: Service {
         public var uploadBytesMax: Int64 = 16 * 1024 * 1024 * 1024
         /// The largest package that is answered as base64 in JSON, in bytes.
         public var inlineBytesMax: Int64 = 64 * 1024 * 1024
+        /// What may be made of packages whose bytes are stored elsewhere.
+        public var external = ExternalPackages()
         /// How long a connection may be silent: between requests, in the middle of one, or while an answer waits to be read.
         public var idleTimeout: Duration = .seconds(60)
         /// How long requests under way have to finish when the host stops.

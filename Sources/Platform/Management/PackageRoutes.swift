@@ -46,7 +46,7 @@ struct PackageRoutes: Sendable {
         }
         try package.update(from: body)
         if let profile = package.deviceProfileId { try await self.services.checkReference(to: profile, for: request) }
-        if package.url != nil { package.hasData = true }
+        try package.completeURL(from: body, external: self.options.external)
         let saved = try await self.services.packages.saveOtaPackage(package)
         request.trail.saved(saved, isNew: try body.id("id", of: OtaPackage.self) == nil)
         return .json(saved.json)

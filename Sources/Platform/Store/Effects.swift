@@ -18,7 +18,7 @@ struct Effects {
     var allHolders = false
     /// Packages that are not what they were.
     var packages: [OtaPackageId] = []
-    /// Names of files with the bytes of packages that may have lost their last package; looked at after a failure too.
+    /// SHA-256 of bytes that may have lost their last package; looked at after a failure too.
     var files: [String] = []
     /// Whether there are new assignments.
     var assignments = false
@@ -55,7 +55,7 @@ struct TakenPush: Sendable {
 /// Carries out effects.
 struct EffectApplier: Sendable {
     let caches: StoreCaches
-    let files: PackageFiles
+    let storages: PackageStorages
     let assignments: Signal
     let updateEvents: Signal
     let sessions: DeviceSessions
@@ -65,7 +65,7 @@ struct EffectApplier: Sendable {
     /// - Returns: The pushes of packages that a session took, which is to be stored.
     func apply(_ effects: Effects, _ db: Database) -> [TakenPush] {
         self.caches.forget(effects)
-        for file in effects.files { self.removeIfUnused(file, db) }
+        for sha256 in effects.files { self.removeIfUnused(sha256, db) }
         if effects.assignments { self.assignments.raise() }
         if effects.assignments || effects.updateEvents { self.updateEvents.raise() }
         var taken: [TakenPush] = []
@@ -80,9 +80,9 @@ struct EffectApplier: Sendable {
         return taken
     }
 
-    /// A file that stays behind because of an error here does no harm and is removed when the store is opened again.
-    private func removeIfUnused(_ file: String, _ db: Database) {
-        guard let used = try? db.exists("SELECT 1 FROM ota_package WHERE sha256 = ?", [file]), !used else { return }
-        self.files.remove(file)
+    /// What stays behind because of an error here does no harm and is removed when the store is opened again.
+    private func removeIfUnused(_ sha256: String, _ db: Database) {
+        guard let used = try? db.exists("SELECT 1 FROM ota_package WHERE sha256 = ?", [sha256]), !used else { return }
+        self.storages.remove(sha256, db)
     }
 }

@@ -176,6 +176,9 @@ func offEventLoop<Value: Sendable>(_ body: @escaping @Sendable () throws -> Valu
 }
 
 extension SystemError {
+    /// There is nothing with the name.
+    static let missing = SystemError(call: "open", number: ENOENT)
+
     /// Whether another process holds what was asked for.
     var wouldBlock: Bool { self.number == EWOULDBLOCK }
 }

@@ -1,34 +1,29 @@
 import FoundationEssentials
+import GRDB
+import NIOCore
 import NodeKit
+import Synchronization
 
 /// The folder with the bytes of packages: each file is named after the SHA-256 of its bytes, those under way end in `.part`.
-struct PackageFiles: Sendable {
+struct PackageFiles: ByteStorage {
     let directory: String
     let system: any FileSystem
 
-    /// Where the file with this SHA-256 is.
-    func path(_ sha256: String) -> String { "\(self.directory)/\(sha256)" }
+    /// Where the file with this name is.
+    func path(_ name: String) -> String { "\(self.directory)/\(name)" }
 
-    /// A name that no other upload has.
-    func newPartPath() -> String { "\(self.directory)/upload-\(UUID().uuidString.lowercased()).part" }
-
-    /// Gives complete and synced bytes their name, for good; if they are there already, nothing is done.
-    ///
-    /// Called by the writer's thread only, as is ``remove(_:)``, so that no file goes between this and the commit of its row.
-    func place(_ part: String, as sha256: String) throws {
-        if try self.system.size(self.path(sha256)) == nil {
-            try self.system.rename(part, to: self.path(sha256))
-            // The name is on the disk only when the folder is (man 2 fsync).
-            try self.system.syncDirectory(self.directory)
-        }
+    func begin(_ writer: GroupCommitWriter) async throws -> any IncomingBytes {
+        try await offEventLoop { try IncomingFile(self) }
     }
 
-    /// Removes the file with this SHA-256, if it is there.
-    func remove(_ sha256: String) {
-        try? self.system.remove(self.path(sha256))
+    func has(_ sha256: String, _ db: Database) throws -> Bool { try self.system.size(self.path(sha256)) != nil }
+
+    func content(of sha256: String, size: Int64, _ db: Database) throws -> any Content {
+        try FileContent(path: self.path(sha256), size: size, system: self.system)
     }
 
-    /// Reads a file from its start to its end; blocks.
+    func remove(_ sha256: String, _ db: Database) throws { try self.system.remove(self.path(sha256)) }
+
     func forEachPiece(of sha256: String, _ body: (UnsafeRawBufferPointer) -> Void) throws {
         let file = try self.system.open(self.path(sha256))
         defer { posixClose(file) }
@@ -42,17 +37,87 @@ struct PackageFiles: Sendable {
         }
     }
 
-    /// Removes what uploads and deletions left behind when the host was cut off, given the files that packages use.
-    func removeLeftovers(used: Set<String>) throws {
-        for name in try self.system.names(in: self.directory) where !used.contains(name) && Self.isOurs(name) {
-            try self.system.remove("\(self.directory)/\(name)")
+    func inventory(_ db: Database) throws -> [StoredBytes] {
+        try self.system.names(in: self.directory).sorted().map { name in
+            StoredBytes(label: "the file '\(name)'", name: name, kind: Self.kind(of: name))
         }
     }
 
-    /// Whether a name is one that the store gives, so that nothing else in the folder is touched.
-    static func isOurs(_ name: String) -> Bool {
-        if name.hasPrefix("upload-") && name.hasSuffix(".part") { return true }
-        return name.utf8.count == 64
+    func remove(_ leftover: StoredBytes, _ db: Database) throws { try self.system.remove(self.path(leftover.name)) }
+
+    /// What a name says; one that the store does not give is not touched.
+    private static func kind(of name: String) -> StoredBytes.Kind {
+        if name.hasPrefix(IncomingFile.prefix) && name.hasSuffix(IncomingFile.suffix) { return .unfinished }
+        let isDigest =
+            name.utf8.count == 64
             && name.utf8.allSatisfy { ($0 >= 0x30 && $0 <= 0x39) || ($0 >= 0x61 && $0 <= 0x66) }
+        return isDigest ? .named(name) : .foreign
+    }
+}
+
+/// Bytes on their way into a file, which has a name of its own until they are complete.
+private final class IncomingFile: IncomingBytes {
+    static let prefix = "upload-"
+    static let suffix = ".part"
+
+    private struct State {
+        var file: Int32?
+        var hasPart = true
+    }
+
+    private let files: PackageFiles
+    private let part: String
+    private let state: Mutex<State>
+
+    /// Makes the file; blocks.
+    init(_ files: PackageFiles) throws {
+        self.files = files
+        self.part = files.path("\(Self.prefix)\(UUID().uuidString.lowercased())\(Self.suffix)")
+        self.state = Mutex(State(file: try files.system.create(self.part)))
+    }
+
+    deinit { self.remove() }
+
+    func append(_ bytes: ByteBuffer) async throws {
+        try await offEventLoop {
+            try self.state.withLock { state in
+                guard let file = state.file else { return }
+                try bytes.withUnsafeReadableBytes { try self.files.system.write($0, to: file) }
+            }
+        }
+    }
+
+    func complete() async throws {
+        try await offEventLoop {
+            try self.state.withLock { state in
+                guard let file = state.file else { return }
+                try self.files.system.sync(file)
+                posixClose(file)
+                state.file = nil
+            }
+        }
+    }
+
+    func place(as sha256: String, _ db: Database) throws {
+        try self.files.system.rename(self.part, to: self.files.path(sha256))
+        // The name is on the disk only when the folder is (man 2 fsync).
+        try self.files.system.syncDirectory(self.files.directory)
+    }
+
+    func discard() async {
+        // Nothing here throws but a pool that is shut down; then opening the store again removes the file.
+        try? await offEventLoop { self.remove() }
+    }
+
+    /// Closes and removes the file under way, once.
+    private func remove() {
+        self.state.withLock { state in
+            if let file = state.file { posixClose(file) }
+            state.file = nil
+            guard state.hasPart else { return }
+            state.hasPart = false
+            // It is not there any more if it was given its final name.
+            try? self.files.system.remove(self.part)
+        }
     }
 }

@@ -101,7 +101,7 @@ extension SQLiteStore: OtaPackageService {
             throw NodeError(.notFound, "Ota package with id [\(id)] is not found")
         }
         guard package.url == nil else { throw OtaPackageRules.uploadToURL }
-        return try await offEventLoop { try PackageUpload(store: self, package: package) }
+        return try await PackageUpload(store: self, package: package)
     }
 
     /// The bytes of a package, if they are stored here.
@@ -140,15 +140,15 @@ extension SQLiteStore: OtaPackageService {
         return try await self.package(id)
     }
 
-    /// Reads a package and opens its file.
+    /// Reads a package and opens its bytes.
     private func openPackage(_ id: OtaPackageId, attempts: Int) async throws -> EffectivePackage? {
         do {
-            return try await self.read { [files] db in
+            return try await self.read { [storages] db in
                 guard let package = try db.package(id) else { return nil }
                 guard let sha256 = package.sha256, let size = package.dataSize else {
                     return EffectivePackage(package: package, content: nil)
                 }
-                let content = try FileContent(path: files.path(sha256), size: size, system: files.system)
+                let content = try storages.content(of: sha256, size: size, db)
                 return EffectivePackage(package: package, content: content)
             }
         } catch {
@@ -157,7 +157,7 @@ extension SQLiteStore: OtaPackageService {
             let cause = (error as? NodeError)?.cause ?? error
             throw NodeError(
                 file: cause,
-                "could not open the bytes of the package '\(id)'; upload it again as a new one"
+                "could not open the bytes of the package '\(id)'; upload the same file to it again"
             )
         }
     }
@@ -205,7 +205,7 @@ extension SQLiteStore: OtaPackageService {
         let computed = upload.checksums[algorithm]
         let sha256 = upload.checksums[.sha256]
         guard checksum == nil || checksum == computed else { throw OtaPackageRules.wrongFile }
-        return try await self.write { [files] db, effects in
+        return try await self.write { [storages] db, effects in
             guard let old = try db.package(id) else {
                 throw NodeError(.notFound, "Ota package with id [\(id)] is not found")
             }
@@ -224,14 +224,15 @@ extension SQLiteStore: OtaPackageService {
             saved.dataSize = upload.size
             saved.hasData = true
             try OtaPackageRules.checkChange(from: old, to: saved)
-            if old.sha256 != nil { return saved }
             effects.files = [sha256]
             effects.packages = [id]
             do {
-                try files.place(upload.part, as: sha256)
+                // Also if the package has these bytes already: should they be lost, this brings them back.
+                try storages.place(upload.bytes, as: sha256, db)
             } catch {
                 throw NodeError(file: error, "could not store \(PackageUpload.name(old))")
             }
+            if old.sha256 != nil { return saved }
             try db.run(
                 """
                 UPDATE ota_package SET file_name = ?, content_type = ?, checksum_algorithm = ?, checksum = ?, sha256 = ?,

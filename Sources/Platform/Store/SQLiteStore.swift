@@ -10,7 +10,7 @@ import Synchronization
 public final class SQLiteStore: Sendable {
     let pool: DatabasePool
     let writer: GroupCommitWriter
-    let files: PackageFiles
+    let storages: PackageStorages
     let caches: StoreCaches
     let sessions: DeviceSessions
     let progress = ProgressCounter()
@@ -18,8 +18,20 @@ public final class SQLiteStore: Sendable {
     let updateEventsAdded: Signal
     let now: @Sendable () -> Timestamp
     private let lock: Mutex<DirectoryLock?>
+    let options: Options
 
     /// How long progress that was counted may be in memory only.
+    /// What an operator decides about a store.
+    public struct Options: Sendable {
+        /// Where the bytes of packages that are uploaded go.
+        public var packageStorage = PackageStorage.files
+        /// How long what grows by itself is kept.
+        public var retention = Retention()
+
+        /// Options as they are if nothing is said.
+        public init() {}
+    }
+
     static let progressInterval = Duration.seconds(2)
     /// The most connections for reading.
     static let readersMax = 4
@@ -34,6 +46,7 @@ public final class SQLiteStore: Sendable {
     ///   - directory: The folder; made if it does not exist.
     ///   - sessions: Who is told of changes that concern connected devices.
     ///   - now: The time of day.
+    ///   - options: What an operator decides.
     /// - Returns: The store; close it with ``close()``.
     /// - Throws: ``NodeError`` with a sentence for the operator: the folder cannot be written, the file is not a database, a
     ///   newer version made it, or another process has it open.
@@ -41,18 +54,26 @@ public final class SQLiteStore: Sendable {
         directory: String,
         sessions: DeviceSessions,
         now: @escaping @Sendable () -> Timestamp = { .now }
+        options: Options = Options(),
     ) async throws -> SQLiteStore {
-        try await Self.open(directory: directory, sessions: sessions, now: now, system: POSIXFileSystem())
+        try await Self.open(
+            directory: directory,
+            sessions: sessions,
+            options: options,
+            now: now,
+            system: POSIXFileSystem()
+        )
     }
 
     static func open(
         directory: String,
         sessions: DeviceSessions,
         now: @escaping @Sendable () -> Timestamp = { .now },
+        options: Options = Options(),
         system: any FileSystem
     ) async throws -> SQLiteStore {
         try await offEventLoop {
-            try SQLiteStore(directory: directory, sessions: sessions, now: now, system: system)
+            try SQLiteStore(directory: directory, sessions: sessions, options: options, now: now, system: system)
         }
     }
 
@@ -60,21 +81,27 @@ public final class SQLiteStore: Sendable {
         directory: String,
         sessions: DeviceSessions,
         now: @escaping @Sendable () -> Timestamp,
+        options: Options,
         system: any FileSystem
     ) throws {
         self.sessions = sessions
         self.now = now
+        self.options = options
         self.lock = Mutex(try Self.prepare(directory))
-        self.files = PackageFiles(directory: "\(directory)/packages", system: system)
         self.caches = StoreCaches()
         self.assignmentsAdded = Signal()
         self.updateEventsAdded = Signal()
         self.pool = try Self.openDatabase("\(directory)/windlass.sqlite")
         self.writer = GroupCommitWriter(
+        self.storages = PackageStorages(
+            files: PackageFiles(directory: "\(directory)/packages", system: system),
+            blobs: PackageBlobs(reader: self.pool),
+            choice: options.packageStorage
+        )
             pool: self.pool,
             applier: EffectApplier(
                 caches: self.caches,
-                files: self.files,
+                storages: self.storages,
                 assignments: self.assignmentsAdded,
                 updateEvents: self.updateEventsAdded,
                 sessions: sessions
@@ -85,7 +112,7 @@ public final class SQLiteStore: Sendable {
             let used = try self.pool.read { db in
                 try String.fetchSet(db, sql: "SELECT DISTINCT sha256 FROM ota_package WHERE sha256 IS NOT NULL")
             }
-            try self.files.removeLeftovers(used: used)
+            try self.pool.writeWithoutTransaction { db in try self.storages.removeLeftovers(used: used, db) }
         } catch {
             throw NodeError(storing: error)
         }
@@ -113,11 +140,32 @@ public final class SQLiteStore: Sendable {
     /// Stores counted progress now and then, until the task is cancelled; then once more.
     ///
     /// Run it beside everything that uses the store.
+    /// Removes what is old meanwhile.
     public func run() async throws {
-        repeat {
+        try await withThrowingDiscardingTaskGroup { group in
+            group.addTask { await self.keepHouse() }
+            repeat {
+                try? await Task.sleep(for: Self.progressInterval)
+                try await self.storeProgress()
+            } while !Task.isCancelled
+        }
+    }
+
+    /// Removes what nobody uses any more, until the task is cancelled.
+    private func keepHouse() async {
+        let clock = ContinuousClock()
+        var retentionDue = clock.now
+        while !Task.isCancelled {
+            // What fails now, as on a full disk, is tried again the next time.
+            while (try? await self.storages.blobs.removeReleased(self.writer)) == true, !Task.isCancelled {
+                try? await Task.sleep(for: Self.removalPause)
+            }
+            if clock.now >= retentionDue {
+                _ = try? await self.removeOld()
+                retentionDue = clock.now + Self.retentionInterval
+            }
             try? await Task.sleep(for: Self.progressInterval)
-            try await self.storeProgress()
-        } while !Task.isCancelled
+        }
     }
 
     /// Waits for writes under way, refuses others, and lets go of the folder.
@@ -126,8 +174,14 @@ public final class SQLiteStore: Sendable {
     public func close() async {
         await self.writer.close()
         // An error means that something still reads; the connections then close with the last reader.
-        try? await offEventLoop { try self.pool.close() }
-        self.lock.withLock { $0 = nil }
+        guard let lock = self.lock.withLock({ $0.take() }) else { return }
+        try? await offEventLoop {
+            // Leaves all in one file, for whoever copies it: the log would stay beside it otherwise.
+            _ = try? self.pool.writeWithoutTransaction { db in try db.checkpoint(.truncate) }
+            try self.pool.close()
+        }
+        // The folder is somebody else's from here on.
+        withExtendedLifetime(lock) {}
     }
 
     /// Reads the database as of one commit.

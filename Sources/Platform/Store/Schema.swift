@@ -20,6 +20,9 @@ enum Schema {
         migrator.registerMigration("4") { db in
             for statement in Self.version4 { try db.execute(sql: statement) }
         }
+        migrator.registerMigration("5") { db in
+            for statement in Self.version5 { try db.execute(sql: statement) }
+        }
         return migrator
     }
 }

@@ -2,6 +2,7 @@ import ArgumentParser
 import Host
 import Logging
 import NodeKit
+import Store
 
 /// The command `windlass serve`.
 struct Serve: AsyncParsableCommand {
@@ -22,6 +23,28 @@ struct Serve: AsyncParsableCommand {
     @Option(name: .long, help: ArgumentHelp("Where the management API listens.", valueName: "host:port"))
     var management = HostPort(host: "127.0.0.1", port: 8081)
 
+    @Option(
+        name: .long,
+        help: "Where uploaded packages go: files or sqlite. Those that are elsewhere are served all the same.",
+        transform: { text in
+            guard let storage = PackageStorage(rawValue: text) else {
+                throw ValidationError("'\(text)' is no storage of packages; write files or sqlite")
+            }
+            return storage
+        }
+    )
+    var packageStorage = PackageStorage.files
+
+    @Option(
+        name: .long,
+        parsing: .singleValue,
+        help: ArgumentHelp(
+            "A setting that has no option of its own, see 'windlass settings'; may be given more than once.",
+            valueName: "name=value"
+        )
+    )
+    var set: [String] = []
+
     @Flag(name: .long, help: "Take over changed chain files without SIGHUP.")
     var watch = false
 
@@ -40,6 +63,8 @@ struct Serve: AsyncParsableCommand {
         options.managementHost = self.management.host
         options.managementPort = self.management.port
         options.watch = self.watch
+        options.packageStorage = self.packageStorage
+        options.settings = self.set
         try await Host(options: options, logger: .standardError(self.logLevel)).run { event in
             switch event {
             case .administrator(let name, let password):

@@ -1,0 +1,144 @@
+public import NodeKit
+public import OTA
+public import Store
+
+/// Settings of a host that have no option of their own: names with dots, each with a value.
+///
+/// A value comes from `--set NAME=VALUE`, else from the environment variable with the same name in capitals and `_` for each
+/// dot, else it is the default. ``all`` is the only declaration: reading, `windlass settings` and the reference page use it.
+public struct HostSettings: Sendable {
+    /// One setting.
+    public struct Setting: Sendable {
+        /// What a value may be.
+        public enum Kind: Sendable {
+            /// `true` or `false`.
+            case boolean
+            /// A whole number.
+            case integer(ClosedRange<Int>)
+            /// Any text.
+            case text
+        }
+
+        /// Its name.
+        public let name: String
+        /// What a value may be.
+        public let kind: Kind
+        /// The value if none is given.
+        public let defaultText: String
+        /// What it is for.
+        public let summary: String
+
+        /// The environment variable that may give its value.
+        public var variable: String { String(self.name.uppercased().map { $0 == "." ? "_" : $0 }) }
+    }
+
+    private static let externalEnabled = Setting(
+        name: "ota.external.enabled",
+        kind: .boolean,
+        defaultText: "true",
+        summary: "Whether packages with a URL may be made, whose bytes are stored elsewhere."
+    )
+    private static let externalURLPattern = Setting(
+        name: "ota.external.url.pattern",
+        kind: .text,
+        defaultText: "",
+        summary:
+            "The URL of a package that is made with usesUrl and without a url; {title}, {version}, {type} and {fileName} "
+            + "stand for the package's."
+    )
+    private static let timeseriesDays = Setting(
+        name: "retention.timeseries.days",
+        kind: .integer(0...36500),
+        defaultText: "0",
+        summary:
+            "Entries of time series that are older are removed, but for the newest of each series; 0 keeps them for ever."
+    )
+    private static let timeseriesCount = Setting(
+        name: "retention.timeseries.count",
+        kind: .integer(0...1_000_000),
+        defaultText: "0",
+        summary: "The most entries of each series of a device; older ones are removed; 0 keeps them for ever."
+    )
+    private static let historyDays = Setting(
+        name: "retention.history.days",
+        kind: .integer(0...36500),
+        defaultText: "0",
+        summary:
+            "Lines of update histories that are older are removed, but for those of the present update; 0 keeps them for "
+            + "ever."
+    )
+
+    /// All settings there are.
+    public static let all = [
+        Self.externalEnabled, Self.externalURLPattern, Self.timeseriesDays, Self.timeseriesCount, Self.historyDays,
+    ]
+
+    private var texts: [String: String] = [:]
+
+    /// Reads settings.
+    ///
+    /// - Parameters:
+    ///   - given: Texts of the form `NAME=VALUE`; of several with one name the last counts.
+    ///   - environment: The environment of the process.
+    /// - Throws: ``NodeError`` with code `setting` for a name that is none or a value that does not fit.
+    public init(given: [String] = [], environment: [String: String]) throws(NodeError) {
+        for setting in Self.all {
+            guard let text = environment[setting.variable], !text.isEmpty else { continue }
+            try Self.check(text, of: setting)
+            self.texts[setting.name] = text
+        }
+        for pair in given {
+            let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            guard let setting = Self.all.first(where: { $0.name == parts[0] }) else {
+                let known = Self.all.map(\.name).joined(separator: ", ")
+                throw NodeError("setting", "there is no setting '\(parts[0])'; known are \(known)")
+            }
+            guard parts.count == 2 else {
+                throw NodeError("setting", "'\(pair)' gives no value; write --set \(setting.name)=VALUE")
+            }
+            try Self.check(String(parts[1]), of: setting)
+            self.texts[setting.name] = String(parts[1])
+        }
+    }
+
+    /// What is decided about packages whose bytes are stored elsewhere.
+    public func externalPackages() throws(NodeError) -> ExternalPackages {
+        try ExternalPackages(
+            isEnabled: self.text(Self.externalEnabled) == "true",
+            urlPattern: self.text(Self.externalURLPattern)
+        )
+    }
+
+    /// How long what grows by itself is kept.
+    public var retention: Retention {
+        Retention(
+            timeseriesAge: self.number(Self.timeseriesDays).map(Self.days),
+            timeseriesCount: self.number(Self.timeseriesCount),
+            historyAge: self.number(Self.historyDays).map(Self.days)
+        )
+    }
+
+    private func text(_ setting: Setting) -> String { self.texts[setting.name] ?? setting.defaultText }
+
+    /// A number that is not 0, which stands for no limit.
+    private func number(_ setting: Setting) -> Int? { Int(self.text(setting)).flatMap { $0 == 0 ? nil : $0 } }
+
+    private static func days(_ count: Int) -> Duration { .seconds(count * 86400) }
+
+    private static func check(_ text: String, of setting: Setting) throws(NodeError) {
+        let wanted: String
+        switch setting.kind {
+        case .boolean:
+            if ["true", "false"].contains(text) { return }
+            wanted = "true or false"
+        case .integer(let range):
+            if let number = Int(text), range.contains(number) { return }
+            wanted = "a whole number from \(range.lowerBound) to \(range.upperBound)"
+        case .text: return
+        }
+        throw NodeError(
+            "setting",
+            "the setting '\(setting.name)' must be \(wanted), not '\(text)'; it comes from --set or \(setting.variable)"
+        )
+    }
+}

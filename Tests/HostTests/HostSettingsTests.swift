@@ -1,0 +1,47 @@
+import Host
+import NodeKit
+import OTA
+import Store
+import Testing
+
+@Suite struct HostSettingsTests {
+    @Test("a value comes from --set, else from the environment, else it is the default")
+    func order() throws {
+        let none = try HostSettings(environment: ["PATH": "/bin"])
+        #expect(none.retention == Retention())
+        #expect(try none.externalPackages() == ExternalPackages())
+        let environment = [
+            "RETENTION_TIMESERIES_DAYS": "30", "RETENTION_TIMESERIES_COUNT": "1000", "RETENTION_HISTORY_DAYS": "365",
+            "OTA_EXTERNAL_ENABLED": "false", "OTA_EXTERNAL_URL_PATTERN": "https://x/{title}",
+        ]
+        let given = ["retention.history.days=0", "retention.timeseries.days=1", "retention.timeseries.days=2"]
+        let settings = try HostSettings(given: given, environment: environment)
+        #expect(settings.retention == Retention(timeseriesAge: .seconds(2 * 86400), timeseriesCount: 1000))
+        #expect(
+            try settings.externalPackages() == ExternalPackages(isEnabled: false, urlPattern: "https://x/{title}")
+        )
+    }
+
+    @Test(
+        "an unknown setting and a value that does not fit are refused with what would fit",
+        arguments: [
+            ("nothing=1", "known are ota.external.enabled"), ("ota.external.enabled", "gives no value"),
+            ("ota.external.enabled=yes", "must be true or false, not 'yes'"),
+            ("retention.timeseries.days=-1", "a whole number from 0 to 36500"),
+            ("retention.timeseries.days=36501", "a whole number from 0 to 36500"),
+            ("retention.timeseries.count=1000001", "RETENTION_TIMESERIES_COUNT"),
+        ]
+    )
+    func refused(given: String, text: String) {
+        let error = #expect(throws: NodeError.self) { try HostSettings(given: [given], environment: [:]) }
+        #expect(error?.message.contains(text) == true, "\(error?.message ?? "")")
+    }
+
+    @Test("the greatest values that are allowed are taken")
+    func limits() throws {
+        let given = ["retention.timeseries.days=36500", "retention.timeseries.count=1000000"]
+        #expect(try HostSettings(given: given, environment: [:]).retention.timeseriesCount == 1_000_000)
+        // A variable that is set to nothing counts as absent.
+        #expect(try HostSettings(environment: ["OTA_EXTERNAL_ENABLED": ""]).externalPackages().isEnabled)
+    }
+}
