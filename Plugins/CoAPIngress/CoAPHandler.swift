@@ -51,6 +51,7 @@ final class CoAPHandler: ChannelInboundHandler {
     private let taskExecutor: EventLoopTaskExecutor
     private let responder: CoAPResponder
     let sessions: DeviceSessions
+    private let metrics: TransportMetrics
     private let logger: Logger
 
     private var exchanges: Exchanges
@@ -78,6 +79,7 @@ final class CoAPHandler: ChannelInboundHandler {
         eventLoop: any EventLoop,
         responder: CoAPResponder,
         sessions: DeviceSessions,
+        metrics: TransportMetrics = TransportMetrics(),
         logger: Logger,
         random: @escaping @Sendable () -> Double = { .random(in: 0..<1) }
     ) {
@@ -86,6 +88,7 @@ final class CoAPHandler: ChannelInboundHandler {
         self.taskExecutor = EventLoopTaskExecutor(eventLoop)
         self.responder = responder
         self.sessions = sessions
+        self.metrics = metrics
         self.logger = logger
         self.exchanges = Exchanges(limits: settings.exchanges)
         self.transmissions = Transmissions(parameters: settings.transmissions, random: random)
@@ -110,6 +113,7 @@ final class CoAPHandler: ChannelInboundHandler {
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         let datagram = self.unwrapInboundIn(data)
+        self.metrics.receivedBytes.add(datagram.data.readableBytes)
         // Nothing can be sent to port 0; to try would close the socket.
         guard let port = datagram.remoteAddress.port, port != 0, !self.isDraining else { return }
         do {
@@ -136,6 +140,7 @@ final class CoAPHandler: ChannelInboundHandler {
     /// If the socket takes no more, the datagram is lost, as it may be anywhere on its way: peers repeat what matters.
     private func write(_ bytes: ByteBuffer, to peer: SocketAddress) {
         guard let context = self.context, context.channel.isWritable else { return }
+        self.metrics.sentBytes.add(bytes.readableBytes)
         context.write(self.wrapOutboundOut(AddressedEnvelope(remoteAddress: peer, data: bytes)), promise: nil)
         guard !self.isFlushScheduled else { return }
         if self.exchanges.activeCount == 0 {
@@ -171,6 +176,7 @@ final class CoAPHandler: ChannelInboundHandler {
             if case .observer(let id) = self.settled(key) { self.endObserver(id) }
         case .confirmable, .nonConfirmable:
             if message.code.isRequest {
+                self.metrics.requests.add()
                 self.requested(message, key, bytes: bytes)
             } else if message.kind == .confirmable {
                 // A ping (RFC 7252 §4.3), or a response although we asked nothing (§4.2).
@@ -218,6 +224,7 @@ final class CoAPHandler: ChannelInboundHandler {
 
     /// Answers a request that is not even looked at; it leaves no trace.
     private func refuse(_ message: CoAPMessage, _ key: Exchanges.Key, _ response: CoAPResponse) {
+        self.metrics.refusedRequests.add()
         let isConfirmable = message.kind == .confirmable
         let answer = response.message(
             isConfirmable ? .acknowledgement : .nonConfirmable,
@@ -294,6 +301,7 @@ final class CoAPHandler: ChannelInboundHandler {
             return self.respond(self.challenge(peer), to: asked, isRefusal: true)
         }
         guard let form = self.exchanges.answered(asked.id, isRefused: isRefusal) else { return }
+        if response.code.codeClass >= 4 { self.metrics.refusedRequests.add() }
         if asked.isUnwanted(response.code), observer == nil {
             // RFC 7967 §2: a confirmable request is acknowledged all the same.
             if form == .piggybacked { self.acknowledge(asked.id.key) }

@@ -1,3 +1,4 @@
+import IngressKit
 import Logging
 import NIOCore
 import NIOPosix
@@ -118,12 +119,14 @@ public struct CoAPIngressNode: IngressNode {
             bodyBytesMax: self.settings.assemblies.bodyBytesMax,
             observeMaxAge: self.settings.observers.maxAge
         )
+        let metrics = TransportMetrics("coap", services: self.services)
         return try await eventLoop.submit { [settings, sessions, logger = self.services.logger] in
             let handler = CoAPHandler(
                 settings: settings,
                 eventLoop: eventLoop,
                 responder: responder,
                 sessions: sessions,
+                metrics: metrics,
                 logger: logger,
                 random: random
             )

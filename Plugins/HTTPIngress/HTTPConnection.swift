@@ -170,6 +170,7 @@ final class HTTPConnection: ChannelInboundHandler {
     private func begin(_ head: RequestHead) {
         self.phase = .receivingBody
         self.head = head
+        self.shared.metrics.requests.add()
         switch head.route {
         case .success(let route): self.body = IncomingBody(limit: self.shared.limits.bodyBytes(for: route.call))
         case .failure: self.body = IncomingBody(limit: HTTPLimits.discardedBody)
@@ -234,6 +235,7 @@ final class HTTPConnection: ChannelInboundHandler {
     }
 
     private func receive(_ bytes: ByteBuffer) {
+        self.shared.metrics.receivedBytes.add(bytes.readableBytes)
         guard self.body.count(bytes) else { return self.refuse(.tooLarge(limit: self.body.limit)) }
         guard case .success(let route)? = self.head?.route, route.call.hasBody else { return }
         self.body.append(bytes)
@@ -373,6 +375,9 @@ final class HTTPConnection: ChannelInboundHandler {
     }
 
     private func encode(_ response: Response, closes: Bool) {
+        let metrics = self.shared.metrics
+        if response.status >= 400 { metrics.refusedRequests.add() }
+        if self.head?.isHead != true { metrics.sentBytes.add(Int(response.bodyLength)) }
         let keepsOld = self.head?.isOldVersion == true
         // Used again for the next answer, unless a large one would be kept for as long as the connection lives.
         if self.headBytes.storageCapacity > HTTPLimits.keptBytes { self.headBytes = ByteBuffer() }

@@ -116,6 +116,7 @@ struct HTTPIngress: IngressNode {
             connections: connections,
             quota: self.quota,
             sessions: self.sessions,
+            metrics: TransportMetrics("http", services: self.services),
             now: self.services.now
         )
     }
@@ -182,10 +183,13 @@ struct HTTPIngress: IngressNode {
             channel.eventLoop.execute { bound.value.stop() }
         }
         guard admission == .admitted else {
+            shared.metrics.refusedConnections.add()
             // Over TLS an answer would cost a handshake, of which there may be too many already.
             let answer = admission == .tooFrequent ? ResponseEncoder.tooFrequent : ResponseEncoder.busy
             return try pipeline.addHandler(RefusingHandler(answer: tls == nil ? answer : nil))
         }
+        shared.metrics.opened()
+        channel.closeFuture.whenComplete { _ in shared.metrics.closed() }
         if let tls { try pipeline.addHandler(tls.handler()) }
         var limits = NIOHTTPDecoderLimitConfiguration()
         limits.maxHeaderFieldSize = shared.limits.headerBytes

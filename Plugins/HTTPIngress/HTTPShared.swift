@@ -1,3 +1,4 @@
+import IngressKit
 import NodeKit
 import OTA
 
@@ -8,5 +9,6 @@ struct HTTPShared: Sendable {
     var connections: Connections
     var quota: LongPollQuota
     var sessions: DeviceSessions
+    var metrics = TransportMetrics()
     var now: @Sendable () -> Timestamp
 }

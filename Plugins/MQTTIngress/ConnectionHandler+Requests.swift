@@ -33,6 +33,7 @@ extension ConnectionHandler {
             }
             packet.payload = bytes
             self.write(header: packet, payloadSize: bytes.readableBytes)
+            self.services.metrics.sentBytes.add(bytes.readableBytes)
             self.context?.write(Self.wrapOutboundOut(bytes), promise: nil)
             if case .chunkRequest = request.topic { return }
             self.session.remember(packet)
@@ -65,6 +66,7 @@ extension ConnectionHandler {
         guard let context = self.context else { return }
         var buffer = context.channel.allocator.buffer(capacity: packet.topic.utf8.count + 16)
         packet.writeHeader(into: &buffer, version: self.session.version, payloadSize: payloadSize)
+        self.services.metrics.sentBytes.add(buffer.readableBytes)
         context.write(Self.wrapOutboundOut(buffer), promise: nil)
     }
 
@@ -78,6 +80,7 @@ extension ConnectionHandler {
         for start in stride(from: offset, to: end, by: Limits.pieceBytes) {
             let range = start..<min(start + Int64(Limits.pieceBytes), end)
             guard let piece = await self.read(range, of: payload.content), let context = self.context else { return }
+            self.services.metrics.sentBytes.add(piece.readableBytes)
             context.writeAndFlush(Self.wrapOutboundOut(piece), promise: nil)
             while !self.session.isClosed, !self.isWritable { await self.wait() }
             if self.session.isClosed { return }

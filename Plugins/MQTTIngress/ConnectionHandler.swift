@@ -1,3 +1,4 @@
+import IngressKit
 import Logging
 import NIOCore
 import NodeKit
@@ -88,11 +89,15 @@ final class ConnectionHandler: ChannelDuplexHandler {
     private func start(_ context: ChannelHandlerContext) {
         guard self.handle == nil else { return }
         switch self.services.connections.admit(self, on: context.eventLoop) {
-        case .admitted(let handle): self.handle = handle
+        case .admitted(let handle):
+            self.handle = handle
+            self.services.metrics.opened()
         case .closing:
+            self.services.metrics.refusedConnections.add()
             context.close(promise: nil)
             return
         case .full(let isFirst):
+            self.services.metrics.refusedConnections.add()
             if isFirst {
                 self.services.logger.warning(
                     "too many connections, new ones are turned away",
@@ -109,6 +114,7 @@ final class ConnectionHandler: ChannelDuplexHandler {
     private func stop() {
         guard !self.isGone, let handle = self.handle else { return }
         self.isGone = true
+        self.services.metrics.closed()
         self.decode(isLast: true)
         self.unread = nil
         let actions = self.session.closed()
@@ -263,6 +269,7 @@ final class ConnectionHandler: ChannelDuplexHandler {
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         guard !self.session.isClosed else { return }
         var bytes = Self.unwrapInboundIn(data)
+        self.services.metrics.receivedBytes.add(bytes.readableBytes)
         if self.unread == nil { self.unread = bytes } else { self.unread?.writeBuffer(&bytes) }
         self.decode()
     }
@@ -278,6 +285,7 @@ final class ConnectionHandler: ChannelDuplexHandler {
                 guard let packet = try self.decoder.next(in: &bytes) else { break }
                 self.unread = bytes
                 if let context = self.context { self.lastPacket = context.eventLoop.now }
+                self.services.metrics.requests.add()
                 self.perform(self.session.received(packet))
                 switch packet {
                 case .subscribe, .unsubscribe: self.noteInterests()
@@ -373,6 +381,8 @@ final class ConnectionHandler: ChannelDuplexHandler {
         guard let context = self.context else { return }
         var buffer = context.channel.allocator.buffer(capacity: 64)
         packet.write(into: &buffer, version: self.session.version)
+        self.services.metrics.sentBytes.add(buffer.readableBytes)
+        if case .connack(let answer) = packet, answer.code != 0 { self.services.metrics.refusedRequests.add() }
         if self.held != nil {
             self.held?.writeBuffer(&buffer)
             self.checkBacklog(self.held?.readableBytes ?? 0)

@@ -20,6 +20,7 @@ final class ConnectionServices: Sendable {
     /// By address.
     let addressLimiter: RateLimiter<String>
     let rateLimits: RateLimits
+    let metrics: TransportMetrics
     let now: @Sendable () -> Timestamp
     let logger: Logger
     private let loops = Mutex<[ObjectIdentifier: LoopServices]>([:])
@@ -32,6 +33,7 @@ final class ConnectionServices: Sendable {
         packages: any OtaPackageService,
         deviceSessions: DeviceSessions,
         connections: Connections,
+        metrics: TransportMetrics = TransportMetrics(),
         now: @escaping @Sendable () -> Timestamp,
         logger: Logger
     ) {
@@ -45,6 +47,7 @@ final class ConnectionServices: Sendable {
         self.deviceLimiter = RateLimiter(perSecond: rateLimits.deviceRequestsPerSecondMax)
         self.addressLimiter = RateLimiter(perSecond: rateLimits.addressConnectionsPerSecondMax)
         self.kept = KeptSessions(limits: limits, deviceSessions: deviceSessions)
+        self.metrics = metrics
         self.now = now
         self.logger = logger
     }

@@ -113,6 +113,7 @@ public struct MQTTIngressNode: IngressNode {
             packages: self.packages,
             deviceSessions: self.deviceSessions,
             connections: Connections(countMax: self.limits.connectionsMax),
+            metrics: TransportMetrics("mqtt", services: self.services),
             now: self.services.now,
             logger: self.services.logger
         )

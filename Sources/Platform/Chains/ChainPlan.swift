@@ -72,6 +72,8 @@ final class ChainPlan: Sendable {
     /// Branches run one after another, each to its end, in the order of the links. What nodes began to store is waited for once,
     /// at the end, or before a node that must see it. Runs on the caller's executor.
     func send(_ message: Message, from index: Int, by relation: Relation) async -> Outcome {
+        let counters = self.steps[index].counters
+        counters.started.increment()
         var journey = Journey()
         journey.leave(self.steps[index], message, relation)
         var hops = 0
@@ -80,6 +82,7 @@ final class ChainPlan: Sendable {
             guard let node = step.node else { continue }
             hops += 1
             guard hops <= self.hopsMax else {
+                counters.unhandled.increment()
                 return .failed(
                     NodeError(
                         "hop-limit",
@@ -90,22 +93,28 @@ final class ChainPlan: Sendable {
             }
             if !step.overtakesWrites, journey.hasWrites, let failure = await journey.finishWrites() {
                 // The nodes from here on are not to be told what never was.
+                counters.unhandled.increment()
                 return .failed(failure)
             }
-            step.counters.processed.increment()
+            let start = step.counters.begin()
             do {
                 let emission = try await node.process(message)
                 if let write = emission.pendingWrite {
                     if step.handlesFailure { try await write.stored() } else { journey.add(write, of: step) }
                 }
+                step.counters.end(start)
                 journey.leave(step, emission)
             } catch {
+                step.counters.end(start)
                 step.counters.failed.increment()
                 journey.fail(step, message, NodeError(wrapping: error))
             }
         }
         if journey.hasWrites { _ = await journey.finishWrites() }
-        if let failure = journey.failure { return .failed(failure) }
+        if let failure = journey.failure {
+            counters.unhandled.increment()
+            return .failed(failure)
+        }
         return .completed(journey.reply)
     }
 }

@@ -126,6 +126,12 @@ public final class ChainRuntime: Sendable {
         return current.plans.checked.flatMap { current.runs[$0.key]?.listeners ?? [] }
     }
 
+    /// Whether every ingress node of the chains is ready for messages just now.
+    public var isListening: Bool {
+        let current = self.current.withLock { $0 }
+        return current.plans.ingresses.allSatisfy { current.runs[$0]?.isReady == true }
+    }
+
     /// How many messages went along each link.
     public func linkCounters() -> [LinkCounter] {
         self.current.withLock { $0.plans.counters }.links.map { key, counter in
@@ -146,7 +152,11 @@ public final class ChainRuntime: Sendable {
                 chain: key.chain,
                 node: key.node,
                 processed: counters.processed.value,
-                failed: counters.failed.value
+                failed: counters.failed.value,
+                started: counters.started.value,
+                unhandled: counters.unhandled.value,
+                timed: counters.timed.value,
+                seconds: Double(counters.nanoseconds.value) / 1e9
             )
         }
     }

@@ -24,6 +24,14 @@ public struct NodeCounter: Sendable, Hashable {
     public var processed: UInt64
     /// Messages that the node threw an error for.
     public var failed: UInt64
+    /// Messages that started at the node.
+    public var started: UInt64 = 0
+    /// Messages that started at the node and failed, with nothing in the chain to handle it.
+    public var unhandled: UInt64 = 0
+    /// How many of ``processed`` were timed: one in 16.
+    public var timed: UInt64 = 0
+    /// How long the node took for those that were timed, in seconds, with what it waited for.
+    public var seconds: Double = 0
 }
 
 /// A number that many threads raise.
@@ -33,12 +41,34 @@ final class Counter: Sendable {
     var value: UInt64 { self.count.load(ordering: .relaxed) }
 
     func increment() { self.count.wrappingAdd(1, ordering: .relaxed) }
+
+    func add(_ number: UInt64) { self.count.wrappingAdd(number, ordering: .relaxed) }
+
+    /// Raises the number and returns what it was before.
+    func next() -> UInt64 { self.count.wrappingAdd(1, ordering: .relaxed).oldValue }
 }
 
 /// The counters of one node.
 struct NodeCounters: Sendable {
     let processed = Counter()
     let failed = Counter()
+    let started = Counter()
+    let unhandled = Counter()
+    let timed = Counter()
+    let nanoseconds = Counter()
+
+    /// A message is given to the node.
+    ///
+    /// - Returns: The time, if this one is timed: one in 16, as looking at the clock costs about as much as a small node.
+    func begin() -> ContinuousClock.Instant? { self.processed.next() & 15 == 0 ? .now : nil }
+
+    /// The node is done with a message.
+    func end(_ start: ContinuousClock.Instant?) {
+        guard let start else { return }
+        let duration = (ContinuousClock.now - start).components
+        self.timed.increment()
+        self.nanoseconds.add(UInt64(clamping: duration.seconds * 1_000_000_000 + duration.attoseconds / 1_000_000_000))
+    }
 }
 
 /// The counters of all links and nodes; a reload goes on with those of links and nodes that stay.

@@ -69,6 +69,9 @@ final class IngressRun: Outlet {
     /// Where the node listens; empty until it is ready.
     var listeners: [Listener] { self.state.withLock { $0.end == nil ? $0.listeners ?? [] : [] } }
 
+    /// Whether messages can come.
+    var isReady: Bool { self.state.withLock { $0.end == nil && $0.listeners != nil } }
+
     /// Runs the node until it returns, is told to stop, or the task is cancelled; returns when it has returned.
     func execute() async -> End {
         let error = await withTaskGroup(of: (any Error)?.self) { group in

@@ -95,6 +95,8 @@ public struct Host: Sendable {
     ) async throws {
         var registry = ServiceRegistry()
         store.register(in: &registry)
+        let counted = Metrics()
+        registry.register(counted, as: Metrics.self)
         registry.register(DeviceCalls(sessions: sessions), as: DeviceCalls.self)
         let linkSecret = try await store.secret(named: "download-links", count: 32)
         registry.register(DownloadLinks(secret: linkSecret), as: DownloadLinks.self)
@@ -135,16 +137,19 @@ public struct Host: Sendable {
             logger: logger
         )
         let startup = Startup(onEvent: onEvent)
+        let health = HostHealth(data: self.options.data, runtime: runtime, store: store)
+        let metrics = HostMetrics(runtime: runtime, store: store, sessions: sessions, registry: counted)
         var managementOptions = ManagementServer.Options()
         managementOptions.host = self.options.managementHost
         managementOptions.port = self.options.managementPort
+        managementOptions.external = external
         let management = try ManagementServer(
             options: managementOptions,
             services: services,
             eventLoopGroup: eventLoops,
-        managementOptions.external = external
             logger: logger,
-            health: { ["chains": startup.isReady] },
+            health: { await health.parts(isStarted: startup.isReady) },
+            metrics: { try await metrics.families() },
             onListening: { listener in
                 // Devices and administrators are told apart by what the address is for.
                 startup.finished(

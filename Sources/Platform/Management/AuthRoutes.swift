@@ -46,23 +46,3 @@ struct AuthRoutes: Sendable {
         .json(try request.caller().user.json)
     }
 }
-
-/// `/health`: for whoever starts, watches and restarts the host.
-struct HealthRoutes: Sendable {
-    let health: @Sendable () async -> [String: Bool]
-
-    func add(to routes: inout RouteTable) {
-        routes.add(.get, "/health", for: .anyone) { _ in
-            let parts = await self.health()
-            let isReady = parts.values.allSatisfy { $0 }
-            return .json(
-                [
-                    "live": true,
-                    "ready": .bool(isReady),
-                    "parts": .object(JSON.Object(parts.sorted { $0.key < $1.key }.map { ($0.key, .bool($0.value)) })),
-                ],
-                status: isReady ? .ok : .serviceUnavailable
-            )
-        }
-    }
-}

@@ -55,6 +55,7 @@ public struct ManagementServer: Service {
     private let logger: Logger
     private let now: @Sendable () -> Timestamp
     private let health: @Sendable () async -> [String: Bool]
+    private let metrics: @Sendable () async throws -> [MetricFamily]
     private let onListening: @Sendable (Listener) async -> Void
 
     /// Prepares a server; opens nothing.
@@ -67,6 +68,7 @@ public struct ManagementServer: Service {
     ///   - logger: For failures of our own; requests are not logged.
     ///   - now: The time of day.
     ///   - health: The parts of the host and whether each is ready.
+    ///   - metrics: The host's numbers.
     ///   - onListening: Called once, with the real address.
     /// - Throws: ``NodeError`` with code `missing-service` if a service is not there.
     public init(
@@ -76,6 +78,7 @@ public struct ManagementServer: Service {
         logger: Logger,
         now: @escaping @Sendable () -> Timestamp = { .now },
         health: @escaping @Sendable () async -> [String: Bool],
+        metrics: @escaping @Sendable () async throws -> [MetricFamily] = { [] },
         onListening: @escaping @Sendable (Listener) async -> Void
     ) throws {
         self.options = options
@@ -84,6 +87,7 @@ public struct ManagementServer: Service {
         self.logger = logger
         self.now = now
         self.health = health
+        self.metrics = metrics
         self.onListening = onListening
     }
 
@@ -122,7 +126,8 @@ public struct ManagementServer: Service {
             logins: logins,
             tokens: tokens,
             now: self.now,
-            health: self.health
+            health: self.health,
+            metrics: self.metrics
         )
         let responder = APIResponder(
             routes: routes,
@@ -179,7 +184,8 @@ public struct ManagementServer: Service {
         logins: LoginService,
         tokens: TokenIssuer,
         now: @escaping @Sendable () -> Timestamp,
-        health: @escaping @Sendable () async -> [String: Bool]
+        health: @escaping @Sendable () async -> [String: Bool],
+        metrics: @escaping @Sendable () async throws -> [MetricFamily] = { [] }
     ) -> RouteTable {
         var routes = RouteTable()
         AuthRoutes(logins: logins, tokens: tokens, users: services.users).add(to: &routes)
@@ -189,6 +195,7 @@ public struct ManagementServer: Service {
         ApiKeyRoutes(services: services, now: now).add(to: &routes)
         AuditRoutes(services: services).add(to: &routes)
         HealthRoutes(health: health).add(to: &routes)
+        MetricsRoutes(metrics: metrics).add(to: &routes)
         PackageRoutes(services: services, options: options, now: now).add(to: &routes)
         DeviceRoutes(services: services, now: now).add(to: &routes)
         DeviceProfileRoutes(services: services, now: now).add(to: &routes)

@@ -74,6 +74,9 @@ public final class DeviceSessions: Sendable {
     /// Makes a registry without listeners.
     public init() {}
 
+    /// How many devices have a listener.
+    public var deviceCount: Int { self.state.withLock { $0.listeners.count } }
+
     /// Adds a listener for a device that takes every notification.
     ///
     /// End it with ``unsubscribe(_:)``.

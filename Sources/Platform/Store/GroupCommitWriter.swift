@@ -48,6 +48,7 @@ final class GroupCommitWriter: Sendable {
     private let state = Mutex(State())
     private let queue = DispatchQueue(label: "windlass.store.writer", qos: .userInitiated)
     private let applier: EffectApplier
+    let counters = CommitCounters()
 
     init(pool: DatabasePool, applier: EffectApplier) {
         self.pool = pool
@@ -89,6 +90,12 @@ final class GroupCommitWriter: Sendable {
         self.enqueue(Write(isRepeatable: false, body: body) { _ in })
     }
 
+    /// How many writes wait for their turn.
+    var waitingCount: Int { self.state.withLock { $0.waiting.count } }
+
+    /// Whether writes are refused because the store is closed.
+    var isClosed: Bool { self.state.withLock { $0.isClosed } }
+
     /// Refuses writes from now on, and returns when those under way are committed.
     func close() async {
         self.state.withLock { $0.isClosed = true }
@@ -125,6 +132,7 @@ final class GroupCommitWriter: Sendable {
 
     private func commit(_ batch: [any QueuedWrite]) {
         self.pool.writeWithoutTransaction { db in
+            let start = DispatchTime.now()
             var failure: (any Error)?
             do {
                 let isCommitted = try batch[0].isRepeatable && self.commitTogether(batch, db)
@@ -133,6 +141,7 @@ final class GroupCommitWriter: Sendable {
                 failure = error
                 if db.isInsideTransaction { try? db.execute(sql: "ROLLBACK") }
             }
+            self.counters.ended(since: start, writes: batch.count, isCommitted: failure == nil)
             for write in batch {
                 for push in self.applier.apply(write.effects(committed: failure == nil), db) {
                     // Until then it counts as missed: a device is rather told twice than not at all.

@@ -14,13 +14,13 @@ public final class SQLiteStore: Sendable {
     let caches: StoreCaches
     let sessions: DeviceSessions
     let progress = ProgressCounter()
+    let tableCounts = TableCounts()
     let assignmentsAdded: Signal
     let updateEventsAdded: Signal
     let now: @Sendable () -> Timestamp
-    private let lock: Mutex<DirectoryLock?>
     let options: Options
+    private let lock: Mutex<DirectoryLock?>
 
-    /// How long progress that was counted may be in memory only.
     /// What an operator decides about a store.
     public struct Options: Sendable {
         /// Where the bytes of packages that are uploaded go.
@@ -32,6 +32,7 @@ public final class SQLiteStore: Sendable {
         public init() {}
     }
 
+    /// How long progress that was counted may be in memory only.
     static let progressInterval = Duration.seconds(2)
     /// The most connections for reading.
     static let readersMax = 4
@@ -45,16 +46,16 @@ public final class SQLiteStore: Sendable {
     /// - Parameters:
     ///   - directory: The folder; made if it does not exist.
     ///   - sessions: Who is told of changes that concern connected devices.
-    ///   - now: The time of day.
     ///   - options: What an operator decides.
+    ///   - now: The time of day.
     /// - Returns: The store; close it with ``close()``.
     /// - Throws: ``NodeError`` with a sentence for the operator: the folder cannot be written, the file is not a database, a
     ///   newer version made it, or another process has it open.
     public static func open(
         directory: String,
         sessions: DeviceSessions,
-        now: @escaping @Sendable () -> Timestamp = { .now }
         options: Options = Options(),
+        now: @escaping @Sendable () -> Timestamp = { .now }
     ) async throws -> SQLiteStore {
         try await Self.open(
             directory: directory,
@@ -68,8 +69,8 @@ public final class SQLiteStore: Sendable {
     static func open(
         directory: String,
         sessions: DeviceSessions,
-        now: @escaping @Sendable () -> Timestamp = { .now },
         options: Options = Options(),
+        now: @escaping @Sendable () -> Timestamp = { .now },
         system: any FileSystem
     ) async throws -> SQLiteStore {
         try await offEventLoop {
@@ -80,24 +81,24 @@ public final class SQLiteStore: Sendable {
     private init(
         directory: String,
         sessions: DeviceSessions,
-        now: @escaping @Sendable () -> Timestamp,
         options: Options,
+        now: @escaping @Sendable () -> Timestamp,
         system: any FileSystem
     ) throws {
         self.sessions = sessions
-        self.now = now
         self.options = options
+        self.now = now
         self.lock = Mutex(try Self.prepare(directory))
         self.caches = StoreCaches()
         self.assignmentsAdded = Signal()
         self.updateEventsAdded = Signal()
         self.pool = try Self.openDatabase("\(directory)/windlass.sqlite")
-        self.writer = GroupCommitWriter(
         self.storages = PackageStorages(
             files: PackageFiles(directory: "\(directory)/packages", system: system),
             blobs: PackageBlobs(reader: self.pool),
             choice: options.packageStorage
         )
+        self.writer = GroupCommitWriter(
             pool: self.pool,
             applier: EffectApplier(
                 caches: self.caches,
@@ -139,8 +140,8 @@ public final class SQLiteStore: Sendable {
 
     /// Stores counted progress now and then, until the task is cancelled; then once more.
     ///
-    /// Run it beside everything that uses the store.
     /// Removes what is old meanwhile.
+    /// Run it beside everything that uses the store.
     public func run() async throws {
         try await withThrowingDiscardingTaskGroup { group in
             group.addTask { await self.keepHouse() }
@@ -173,8 +174,8 @@ public final class SQLiteStore: Sendable {
     /// May be called more than once.
     public func close() async {
         await self.writer.close()
-        // An error means that something still reads; the connections then close with the last reader.
         guard let lock = self.lock.withLock({ $0.take() }) else { return }
+        // An error means that something still reads; the connections then close with the last reader.
         try? await offEventLoop {
             // Leaves all in one file, for whoever copies it: the log would stay beside it otherwise.
             _ = try? self.pool.writeWithoutTransaction { db in try db.checkpoint(.truncate) }
