@@ -306,6 +306,14 @@ final class FakeServices: OtaPackageService, DeviceService, AttributesService, T
         return Array(entries.prefix(limit))
     }
 
+    func timeseries(
+        of device: DeviceId,
+        key: String,
+        in intervals: TimeIntervals,
+        aggregation: TimeseriesAggregation,
+        ascending: Bool
+    ) async throws -> [TimeseriesEntry] { [] }
+
     func deleteTimeseries(of device: DeviceId, keys: [String], in range: ClosedRange<Timestamp>?) async throws {
         self.state.withLock { state in
             state.deletedRanges.append(range)

@@ -125,10 +125,48 @@ import Testing
                 "\(history)&startTs=10&endTs=20&limit=3&agg=NONE&orderBy=ASC&useStrictDataTypes=true&interval=0"
             ).json
             #expect(oldest == ["a": [["ts": 10, "value": 10], ["ts": 11, "value": 11], ["ts": 12, "value": 12]]])
-            for wrong in ["limit=0", "limit=50001", "limit=-1", "agg=AVG", "limit=x"] {
+            for wrong in ["limit=0", "limit=50001", "limit=-1", "agg=MEAN", "limit=x", "orderBy=UP"] {
                 try (try await server.get("\(history)&startTs=0&endTs=1000&\(wrong)")).expectError(400, 31)
             }
             #expect(try await server.get("\(history)&startTs=0&endTs=1000&limit=50000").status == 200)
+        }
+    }
+
+    @Test func historyIsAggregatedAsThingsBoardDoes() async throws {
+        try await TestServer.runOnStore { server, _ in
+            let id = try await server.post("/api/device", ["name": "d"]).json.entityId
+            let path = "/api/plugins/telemetry/DEVICE/\(id)"
+            let points = (0..<40).map { JSON.object(["ts": .integer($0 * 100), "values": ["a": .integer($0)]]) }
+            #expect(try await server.post("\(path)/timeseries/ANY", .array(points)).status == 200)
+            let history = "\(path)/values/timeseries?keys=a,b&startTs=0&endTs=3500"
+            #expect(
+                try await server.get("\(history)&agg=avg&interval=1000&limit=1&useStrictDataTypes=true").json == [
+                    "a": [
+                        ["ts": 500, "value": 4.5], ["ts": 1500, "value": 14.5], ["ts": 2500, "value": 24.5],
+                        ["ts": 3250, "value": 32.0],
+                    ]
+                ]
+            )
+            let counts = try await server.get("\(history)&agg=COUNT&interval=3500&orderBy=DESC").json
+            #expect(counts == ["a": [["ts": 1750, "value": "35"]]])
+            let plain = try await server.get("\(history)&agg=MAX&limit=1").json
+            #expect(
+                plain == ["a": [["ts": 3400, "value": "34"]]],
+                "without an interval, and the end is not within the time"
+            )
+            try (try await server.get("\(history)&agg=MIN&interval=-1")).expectError(400, 31)
+            try (try await server.get("\(history)&agg=MIN&interval=1&intervalType=MONTH")).expectError(
+                400,
+                31,
+                "Interval type 'MONTH' is not supported; use MILLISECONDS with 'interval'"
+            )
+            let wide = "\(path)/values/timeseries?keys=a&startTs=0&endTs=701000&agg=SUM&interval=1000"
+            try (try await server.get(wide)).expectError(
+                400,
+                31,
+                "Incorrect TsKvQuery. Number of intervals is to high - 701. Please increase 'interval' parameter for your query "
+                    + "or reduce the time range of the query."
+            )
         }
     }
 

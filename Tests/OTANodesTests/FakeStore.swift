@@ -189,6 +189,14 @@ final class FakeStore: OtaPackageService, AttributesService, TimeseriesService, 
         ascending: Bool
     ) async throws -> [TimeseriesEntry] { throw self.unused() }
 
+    func timeseries(
+        of device: DeviceId,
+        key: String,
+        in intervals: TimeIntervals,
+        aggregation: TimeseriesAggregation,
+        ascending: Bool
+    ) async throws -> [TimeseriesEntry] { [] }
+
     func deleteTimeseries(of device: DeviceId, keys: [String], in range: ClosedRange<Timestamp>?) async throws {
         throw self.unused()
     }

@@ -113,30 +113,46 @@ struct APIRequest: Sendable {
 
     /// The most elements of a list in a query.
     static let listMax = 1000
-    /// The most entries of a page.
-    static let pageSizeMax: Int64 = 1000
-    /// The highest number of a page.
-    static let pageMax = Int64(Int32.max)
+    /// How many entries a page may have.
+    static let pageSizes: ClosedRange<Int64> = 1...1000
+    /// The numbers that a page may have.
+    static let pages: ClosedRange<Int64> = 0...Int64(Int32.max)
 
     /// The part of a list that the query asks for.
     func pageLink() throws -> PageLink {
         guard let pageSize = try self.queryInteger("pageSize") else { throw APIError.missing(parameter: "pageSize") }
         guard let page = try self.queryInteger("page") else { throw APIError.missing(parameter: "page") }
-        guard (1...Self.pageSizeMax).contains(pageSize) else {
-            throw APIError.badRequest(
-                "Incorrect page link page size '\(pageSize)'. It must be between 1 and \(Self.pageSizeMax)."
-            )
-        }
-        guard (0...Self.pageMax).contains(page) else {
-            throw APIError.badRequest("Incorrect page link page '\(page)'. It must be between 0 and \(Self.pageMax).")
-        }
+        try Self.checkPage(size: pageSize, number: page)
+        let sortProperty = self.queryText("sortProperty")
         return PageLink(
             pageSize: Int(pageSize),
             page: Int(page),
             textSearch: self.queryText("textSearch"),
-            sortProperty: self.queryText("sortProperty"),
-            ascending: self.queryText("sortOrder")?.uppercased() == "ASC"
+            sortProperty: sortProperty,
+            // As in ThingsBoard, upward if only the property is told; without one the newest come first.
+            ascending: try self.isAscending("sortOrder") ?? (sortProperty != nil)
         )
+    }
+
+    /// Which way a parameter says to sort, if it says so.
+    func isAscending(_ name: String) throws -> Bool? {
+        switch self.queryText(name)?.uppercased() {
+        case nil: return nil
+        case "ASC": return true
+        case "DESC": return false
+        case let text?:
+            throw APIError.badRequest("Unsupported sort order '\(text)'! Only 'ASC' or 'DESC' types are allowed.")
+        }
+    }
+
+    /// Refuses a page that is none, in the words of ThingsBoard.
+    static func checkPage(size: Int64, number: Int64) throws {
+        for (name, value, range) in [("page size", size, Self.pageSizes), ("page", number, Self.pages)]
+        where !range.contains(value) {
+            throw APIError.badRequest(
+                "Incorrect page link \(name) '\(value)'. It must be between \(range.lowerBound) and \(range.upperBound)."
+            )
+        }
     }
 }
 

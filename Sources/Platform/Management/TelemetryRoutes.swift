@@ -4,10 +4,6 @@ import OTA
 
 /// `/api/plugins/telemetry`: attributes and time series of devices.
 struct TelemetryRoutes: Sendable {
-    /// How many entries of a series are answered unless the client says otherwise.
-    static let historyDefault: Int64 = 100
-    /// The most entries of a series that are answered.
-    static let historyMax: Int64 = 50_000
     /// The most series that are answered at once.
     static let keysMax = 256
 
@@ -162,27 +158,11 @@ struct TelemetryRoutes: Sendable {
         guard let keys = try request.queryList("keys", max: Self.keysMax) else {
             throw APIError.missing(parameter: "keys")
         }
-        guard let start = try request.queryInteger("startTs") else { throw APIError.missing(parameter: "startTs") }
-        guard let end = try request.queryInteger("endTs") else { throw APIError.missing(parameter: "endTs") }
-        let limit = try request.queryInteger("limit") ?? Self.historyDefault
-        guard (1...Self.historyMax).contains(limit) else {
-            throw APIError.badRequest("Parameter 'limit' must be between 1 and \(Self.historyMax), not \(limit)")
-        }
-        let aggregation = request.queryText("agg") ?? "NONE"
-        guard aggregation.uppercased() == "NONE" else {
-            throw APIError.badRequest("Aggregation '\(aggregation)' is not supported; use NONE")
-        }
+        let query = try HistoryQuery(request)
         let strict = self.isStrict(request)
         var values: JSON.Object = [:]
         for key in keys {
-            let entries = try await self.services.timeseries.timeseries(
-                of: device,
-                key: key,
-                from: Timestamp(milliseconds: start),
-                to: Timestamp(milliseconds: end),
-                limit: Int(limit),
-                ascending: request.queryText("orderBy")?.uppercased() == "ASC"
-            )
+            let entries = try await query.entries(of: key, of: device, self.services.timeseries)
             if !entries.isEmpty { values[key] = .array(entries.map { self.shape($0, strict: strict) }) }
         }
         return .json(.object(values))

@@ -222,6 +222,15 @@ public protocol TimeseriesService: Sendable {
         limit: Int,
         ascending: Bool
     ) async throws -> [TimeseriesEntry]
+    /// One entry for each interval in which the series has entries to aggregate, with the time of its middle; oldest first if
+    /// `ascending`.
+    func timeseries(
+        of device: DeviceId,
+        key: String,
+        in intervals: TimeIntervals,
+        aggregation: TimeseriesAggregation,
+        ascending: Bool
+    ) async throws -> [TimeseriesEntry]
     /// Removes entries of the named series, those within a range of time or all; the newest that remains becomes the latest.
     func deleteTimeseries(of device: DeviceId, keys: [String], in range: ClosedRange<Timestamp>?) async throws
 }
