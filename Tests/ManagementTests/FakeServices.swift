@@ -4,8 +4,8 @@ import OTA
 import Synchronization
 
 /// All services that the API needs, in memory, with just enough rules to see that the API passes things on.
-final class FakeServices: OtaPackageService, DeviceService, AttributesService, TimeseriesService, UpdateService,
-    TenantService, UserService, ApiKeyService, AuditService
+final class FakeServices: OtaPackageService, DeviceService, AttributesService, TimeseriesService, EntityQueryService,
+    UpdateService, TenantService, UserService, ApiKeyService, AuditService
 {
     struct State {
         var packages: [OtaPackageId: OtaPackage] = [:]
@@ -47,6 +47,7 @@ final class FakeServices: OtaPackageService, DeviceService, AttributesService, T
         registry.register(self, as: (any DeviceService).self)
         registry.register(self, as: (any AttributesService).self)
         registry.register(self, as: (any TimeseriesService).self)
+        registry.register(self, as: (any EntityQueryService).self)
         registry.register(self, as: (any UpdateService).self)
         registry.register(self, as: (any TenantService).self)
         registry.register(self.updateControl, as: (any UpdateControlService).self)
@@ -320,6 +321,12 @@ final class FakeServices: OtaPackageService, DeviceService, AttributesService, T
             state.points[device]?.removeAll { keys.contains($0.key) && (range?.contains($0.timestamp) ?? true) }
         }
     }
+
+    func findEntities(_ query: EntityQuery) async throws -> Page<EntityRow> {
+        Page(data: [], totalElements: 0, link: PageLink(pageSize: query.pageSize, page: query.page))
+    }
+
+    func countEntities(_ query: EntityQuery) async throws -> Int { 0 }
 
     // MARK: Updates
 

@@ -104,6 +104,8 @@ import Testing
         (.updateRecord, "UPDATE update_record SET queued_time = NULL"),
         (.staleAssignment, "UPDATE assignment SET package_id = NULL"),
         (.historyGap, "DELETE FROM update_history"),
+        (.newestState, "UPDATE latest_state SET value = 'UPDATED'"),
+        (.newestState, "DELETE FROM latest_state"),
     ]
 
     @Test("a fault of rows is found, and stays if it cannot be mended without a loss", arguments: rowFaults.indices)

@@ -62,8 +62,8 @@ public struct ManagementServer: Service {
     ///
     /// - Parameters:
     ///   - options: Where to listen, and limits.
-    ///   - services: Must have the services of packages, devices, attributes, time series, updates, tenants, users and their keys, and the audit log,
-    ///     and device calls.
+    ///   - services: Must have the services of packages, devices, attributes, time series, entity queries, updates, tenants,
+    ///     users and their keys, and the audit log, and device calls.
     ///   - eventLoopGroup: The event loops that all connections share.
     ///   - logger: For failures of our own; requests are not logged.
     ///   - now: The time of day.
@@ -202,6 +202,7 @@ public struct ManagementServer: Service {
         TelemetryRoutes(services: services, now: now).add(to: &routes)
         UpdateRoutes(services: services).add(to: &routes)
         RPCRoutes(services: services, now: now).add(to: &routes)
+        EntityQueryRoutes(services: services, now: now).add(to: &routes)
         return routes
     }
 
@@ -229,6 +230,7 @@ struct ManagementServices: Sendable {
     let devices: any DeviceService
     let attributes: any AttributesService
     let timeseries: any TimeseriesService
+    let entities: any EntityQueryService
     let updates: any UpdateService
     let tenants: any TenantService
     let updateControl: any UpdateControlService
@@ -253,6 +255,7 @@ struct ManagementServices: Sendable {
         self.devices = try require((any DeviceService).self)
         self.attributes = try require((any AttributesService).self)
         self.timeseries = try require((any TimeseriesService).self)
+        self.entities = try require((any EntityQueryService).self)
         self.updates = try require((any UpdateService).self)
         self.tenants = try require((any TenantService).self)
         self.updateControl = try require((any UpdateControlService).self)

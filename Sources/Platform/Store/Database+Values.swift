@@ -52,15 +52,17 @@ extension JSON {
     }
 
     /// The value of the columns `kind` and `value` of a row.
-    init(columnsOf row: Row) throws {
-        let kind: Int = row["kind"]
+    init(columnsOf row: Row) throws { try self.init(columnsOf: row, kind: "kind", value: "value") }
+
+    /// The value of two columns of a row.
+    init(columnsOf row: Row, kind: String, value: String) throws {
         self =
-            switch kind {
-            case 0: .bool(row["value"] as Int64 != 0)
-            case 1: .integer(row["value"])
-            case 2: .double(row["value"])
-            case 3: .string(row["value"])
-            default: try JSON(stored: row["value"])
+            switch row[kind] as Int {
+            case 0: .bool(row[value] as Int64 != 0)
+            case 1: .integer(row[value])
+            case 2: .double(row[value])
+            case 3: .string(row[value])
+            default: try JSON(stored: row[value])
             }
     }
 
@@ -163,16 +165,22 @@ struct PageQuery {
         let total = try db.integer("SELECT count(*) \(self.from)\(filter)", arguments) ?? 0
         let column = link.sortProperty.flatMap { self.sortable[$0] } ?? self.sortable["createdTime"] ?? self.tieBreaker
         let direction = link.ascending ? "ASC" : "DESC"
-        let size = max(0, link.pageSize)
-        let (page, pageOverflow) = max(0, link.page).addingReportingOverflow(1)
-        let (end, overflow) = size.multipliedReportingOverflow(by: page)
-        guard !pageOverflow, !overflow else { throw NodeError(.badRequest, "there is no page \(link.page)") }
+        let bounds = try Self.bounds(size: link.pageSize, page: link.page)
         let order = "ORDER BY \(column) \(direction), \(self.tieBreaker) \(direction)"
         let data = try db.rows(
             "\(self.select) \(self.from)\(filter) \(order) LIMIT ? OFFSET ?",
-            arguments + [size, end - size]
+            arguments + [bounds.limit, bounds.offset]
         ).map(map)
         return Page(data: data, totalElements: Int(total), link: link)
+    }
+
+    /// The rows of a page, whose number may be anything.
+    static func bounds(size: Int, page: Int) throws -> (limit: Int, offset: Int) {
+        let size = max(0, size)
+        let (pages, pageOverflow) = max(0, page).addingReportingOverflow(1)
+        let (end, overflow) = size.multipliedReportingOverflow(by: pages)
+        guard !pageOverflow, !overflow else { throw NodeError(.badRequest, "there is no page \(page)") }
+        return (size, end - size)
     }
 
     /// The text with the wildcards of `LIKE` made ordinary.

@@ -104,5 +104,6 @@ extension Database {
             "INSERT OR REPLACE INTO ts (device, key, ts, kind, value) VALUES (?, ?, ?, ?, ?)",
             [device, key, time.rawValue, columns.kind, columns.value]
         )
+        try self.noteState(device, key, time, columns)
     }
 }

@@ -131,6 +131,7 @@ public final class SQLiteStore: Sendable {
         registry.register(self, as: (any TenantService).self)
         registry.register(self, as: (any UpdateControlService).self)
         registry.register(self, as: (any UpdateProgressService).self)
+        registry.register(self, as: (any EntityQueryService).self)
         registry.register(self, as: (any UserService).self)
         registry.register(self, as: (any ApiKeyService).self)
         registry.register(self, as: (any AuditService).self)

@@ -23,6 +23,9 @@ enum Schema {
         migrator.registerMigration("5") { db in
             for statement in Self.version5 { try db.execute(sql: statement) }
         }
+        migrator.registerMigration("7") { db in
+            for statement in Self.version7 { try db.execute(sql: statement) }
+        }
         return migrator
     }
 }

@@ -20,6 +20,8 @@ public struct StoreFinding: Sendable, Hashable, CustomStringConvertible {
         case staleAssignment = "stale-assignment"
         /// An update's state is not in its history.
         case historyGap = "history-gap"
+        /// The newest value of a state, which is noted for queries, is not the newest of its series.
+        case newestState = "newest-state"
         /// A package's bytes are nowhere.
         case bytesMissing = "bytes-missing"
         /// A package's bytes are more or fewer than they should be.

@@ -34,6 +34,24 @@ extension StoreInspection {
                 )
             )
         }
+        // The newest values of states, once more from the points they were taken from.
+        let newest = """
+            SELECT key, device, ts, kind, value FROM ts WHERE key IN ('fw_state', 'sw_state') AND ts = (
+                SELECT max(n.ts) FROM ts n WHERE n.device = ts.device AND n.key = ts.key)
+            """
+        let noted = "SELECT key, device, ts, kind, value FROM latest_state"
+        if try db.exists(
+            "SELECT 1 FROM (\(newest) EXCEPT \(noted)) UNION ALL SELECT 1 FROM (\(noted) EXCEPT \(newest))"
+        ) {
+            faults.append(
+                StoreFinding(
+                    .newestState,
+                    "the newest value of a state is not what its series says",
+                    remedy:
+                        "queries by 'fw_state' or 'sw_state' are wrong about a device until its next report, which mends it"
+                )
+            )
+        }
         return faults
     }
 

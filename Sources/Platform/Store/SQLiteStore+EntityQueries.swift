@@ -1,0 +1,72 @@
+import GRDB
+import NodeKit
+public import OTA
+
+extension SQLiteStore: EntityQueryService {
+    /// A page of devices, with the values that the query wants.
+    public func findEntities(_ query: EntityQuery) async throws -> Page<EntityRow> {
+        try query.check()
+        var keys: [EntityKey] = []
+        for key in query.answered where !keys.contains(key) { keys.append(key) }
+        return try await self.read { [keys] db in
+            var statement = try EntityStatement(query, profiles: Self.profiles(of: query, db))
+            let total = try Self.count(statement, db)
+            let sql = try statement.page(answering: keys)
+            // Not prepared once and kept: there are as many statements as clients can think of.
+            let rows = try Row.fetchAll(db, sql: sql, arguments: StatementArguments(statement.arguments))
+            let data = try rows.map { row in try EntityRow(row: row, keys: keys) }
+            return Page(data: data, totalElements: total, link: PageLink(pageSize: query.pageSize, page: query.page))
+        }
+    }
+
+    /// How many devices fulfil the query.
+    public func countEntities(_ query: EntityQuery) async throws -> Int {
+        try query.check()
+        return try await self.read { db in
+            try Self.count(EntityStatement(query, profiles: Self.profiles(of: query, db)), db)
+        }
+    }
+
+    private static func count(_ statement: EntityStatement, _ db: Database) throws -> Int {
+        try Int.fetchOne(db, sql: statement.count, arguments: StatementArguments(statement.arguments)) ?? 0
+    }
+
+    /// The profiles that are the device types of a query: with their identifiers the statement can use an index.
+    private static func profiles(of query: EntityQuery, _ db: Database) throws -> [DeviceProfileId]? {
+        guard case .types(let names, _) = query.filter else { return nil }
+        return try db.rows(
+            "SELECT id FROM device_profile WHERE tenant_id = ? AND name IN (SELECT value FROM json_each(?)) ORDER BY name",
+            [query.tenantId.uuid, JSON.array(names.map(JSON.string)).description]
+        ).map { $0.id("id") }
+    }
+}
+
+extension EntityRow {
+    fileprivate init(row: Row, keys: [EntityKey]) throws {
+        var values: [EntityKey: Value] = [:]
+        for (index, key) in keys.enumerated() where row["k\(index)"] as Int? != nil {
+            values[key] = Value(
+                timestamp: (row["t\(index)"] as Int64?).map(Timestamp.init(milliseconds:)),
+                value: try JSON(columnsOf: row, kind: "k\(index)", value: "x\(index)")
+            )
+        }
+        self.init(id: row.id("id"), values: values)
+    }
+}
+
+extension Database {
+    /// Notes the newest value of a series that tells a state, which is found by its value.
+    func noteState(_ device: Int64, _ key: String, _ time: Timestamp, _ columns: (kind: Int, value: DatabaseValue))
+        throws
+    {
+        guard EntityStatement.latestStates.contains(key) else { return }
+        try self.run(
+            """
+            INSERT INTO latest_state (key, device, ts, kind, value) VALUES (?, ?, ?, ?, ?)
+            ON CONFLICT (key, device) DO UPDATE SET ts = excluded.ts, kind = excluded.kind, value = excluded.value
+            WHERE excluded.ts >= latest_state.ts
+            """,
+            [key, device, time.rawValue, columns.kind, columns.value]
+        )
+    }
+}
