@@ -191,7 +191,7 @@ import Testing
             let id = try await self.create(server).entityId
             let response = try await server.post("/api/otaPackage/\(id)", [:])
             try response.expectError(
-                400,
+                415,
                 31,
                 "The file must be sent as multipart/form-data with a boundary, in the part 'file'"
             )

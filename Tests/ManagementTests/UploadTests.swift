@@ -98,7 +98,7 @@ import Testing
     @Test func nothingIsReadBeforeWhatCameIsStored() async throws {
         let source = Source(pieces: 64)
         let sink = Sink(source)
-        let upload = PackageUpload(packageId: .random(), packages: Packages(sink: sink), bytesMax: .max)
+        let upload = PackageUpload(target: .package(.random()), packages: Packages(sink: sink), bytesMax: .max)
         let request = Request(
             head: HTTPRequest(
                 method: .post,

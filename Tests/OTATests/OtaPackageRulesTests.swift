@@ -25,7 +25,7 @@ import Testing
             (changed { $0.tag = texts + "x" }, "tag length must be equal or less than 255"),
             (changed { $0.url = texts + "x" }, "url length must be equal or less than 255"),
             (changed { $0.fileName = texts + "x" }, "file name length must be equal or less than 255"),
-            (changed { $0.contentType = texts + "x" }, "content type length must be equal or less than 255"),
+            (changed { $0.contentType = texts + "x" }, "contentType length must be equal or less than 255"),
             (
                 changed { $0.checksum = String(repeating: "0", count: 1021) },
                 "checksum length must be equal or less than 1020"

@@ -27,7 +27,16 @@ struct PackageRoutes: Sendable {
     }
 
     @Sendable private func save(_ request: APIRequest) async throws -> Response {
-        let body = try await request.object()
+        if PackageForm.isForm(request) {
+            let form = PackageForm(packages: self.services.packages, bytesMax: self.options.uploadBytesMax) {
+                try await self.save($0, request)
+            }
+            return .json(try await form.receive(request).json)
+        }
+        return .json(try await self.save(try await request.object(), request).json)
+    }
+
+    private func save(_ body: BodyReader, _ request: APIRequest) async throws -> OtaPackage {
         var package: OtaPackage
         if let id = try body.id("id", of: OtaPackage.self) {
             package = try await self.services.package(id, for: request)
@@ -49,12 +58,12 @@ struct PackageRoutes: Sendable {
         try package.completeURL(from: body, external: self.options.external)
         let saved = try await self.services.packages.saveOtaPackage(package)
         request.trail.saved(saved, isNew: try body.id("id", of: OtaPackage.self) == nil)
-        return .json(saved.json)
+        return saved
     }
 
     @Sendable private func upload(_ request: APIRequest) async throws -> Response {
         let upload = PackageUpload(
-            packageId: try await self.package(request).id,
+            target: .package(try await self.package(request).id),
             packages: self.services.packages,
             bytesMax: self.options.uploadBytesMax
         )

@@ -11,7 +11,15 @@ struct PackageUpload: Sendable {
     /// The longest value of a field that is not the file, in bytes.
     static let fieldBytesMax = 4096
 
-    let packageId: OtaPackageId
+    /// What the file is for.
+    enum Target: Sendable {
+        /// A package that is there.
+        case package(OtaPackageId)
+        /// One that is made of the form's other fields, once, when the file begins or the form ends without one.
+        case new(@Sendable ([String: String]) async throws -> OtaPackage)
+    }
+
+    let target: Target
     let packages: any OtaPackageService
     let bytesMax: Int64
 
@@ -27,7 +35,8 @@ struct PackageUpload: Sendable {
     /// Stores the part `file`.
     ///
     /// `checksumAlgorithm` and `checksum` come from the query or from fields of the form, which may follow the file; the
-    /// query counts first.
+    /// query counts first. Only a package that is made of the form may do without: without the file, and without the algorithm,
+    /// which then is SHA256.
     ///
     /// - Returns: The package as it is now.
     /// - Throws: ``APIError`` or ``NodeError``; nothing of the file remains.
@@ -41,7 +50,9 @@ struct PackageUpload: Sendable {
             _ = try ChecksumAlgorithm(named: algorithm)
         }
         guard let boundary = MultipartParser.boundary(ofContentType: request.headers[.contentType] ?? "") else {
-            throw APIError.badRequest(
+            throw APIError(
+                .unsupportedMediaType,
+                31,
                 "The file must be sent as multipart/form-data with a boundary, in the part 'file'"
             )
         }
@@ -72,7 +83,7 @@ struct PackageUpload: Sendable {
             guard part.name == "file" else { return }
             guard form.file == nil else { throw APIError.badRequest("The form has two parts 'file'; send one") }
             form.file = part
-            form.upload = try await self.packages.upload(to: self.packageId)
+            form.upload = try await self.packages.upload(to: try await self.packageId(form.fields))
         case .bytes(var bytes):
             guard form.current?.name != "file" else {
                 try await form.upload?.write(bytes)
@@ -97,15 +108,28 @@ struct PackageUpload: Sendable {
             }
             return nil
         }
-        guard let upload = form.upload, let file = form.file else { throw APIError.missing(parameter: "file") }
-        guard let algorithm = value("checksumAlgorithm") else {
-            throw APIError.missing(parameter: "checksumAlgorithm")
+        guard let upload = form.upload, let file = form.file else {
+            guard case .new(let make) = self.target else { throw APIError.missing(parameter: "file") }
+            return try await make(form.fields)
         }
         return try await upload.finish(
             fileName: file.fileName,
             contentType: file.contentType ?? "application/octet-stream",
-            algorithm: try ChecksumAlgorithm(named: algorithm),
+            algorithm: try self.algorithm(value("checksumAlgorithm")),
             checksum: value("checksum")
         )
+    }
+
+    private func packageId(_ fields: [String: String]) async throws -> OtaPackageId {
+        switch self.target {
+        case .package(let id): id
+        case .new(let make): try await make(fields).id
+        }
+    }
+
+    private func algorithm(_ name: String?) throws -> ChecksumAlgorithm {
+        if let name { return try ChecksumAlgorithm(named: name) }
+        guard case .new = self.target else { throw APIError.missing(parameter: "checksumAlgorithm") }
+        return .sha256
     }
 }

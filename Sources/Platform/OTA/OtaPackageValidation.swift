@@ -18,7 +18,7 @@ public enum OtaPackageRules {
         try Self.checkLength(package.tag, of: "tag")
         try Self.checkLength(package.url, of: "url")
         try Self.checkLength(package.fileName, of: "file name")
-        try Self.checkLength(package.contentType, of: "content type")
+        try Self.checkLength(package.contentType, of: "contentType")
         try Self.checkLength(package.checksum, of: "checksum", max: Self.checksumLengthMax)
         if let url = package.url, url.allSatisfy(\.isWhitespace) {
             throw broken("Ota package URL should be specified!")
@@ -51,7 +51,7 @@ public enum OtaPackageRules {
             throw broken("OtaPackage content type should be specified!")
         }
         try Self.checkLength(fileName, of: "file name")
-        try Self.checkLength(contentType, of: "content type")
+        try Self.checkLength(contentType, of: "contentType")
         guard size > 0 else { throw broken("OtaPackage data should be specified!") }
     }
 
