@@ -69,11 +69,12 @@ import Testing
 
     @Test func `sends an empty object if there is no data, and nothing that is no JSON`() async throws {
         try await HTTPCallServer.run([.init(status: 200)]) { server in
-            #expect(try await Self.call(server, Message.of(.connectEvent)).relation == .success)
+            let route = try await Self.call(server, [:], Message.of(.connectEvent))
+            #expect(route.relation == .success)
             #expect(server.requests.first?.body == "{}")
             var bytes = Message.of(.postTelemetryRequest)
             bytes.data = .bytes(.init(string: "raw"))
-            await #expect(throws: NodeError.self) { try await Self.call(server, bytes) }
+            await #expect(throws: NodeError.self) { try await Self.call(server, [:], bytes) }
         }
     }
 
@@ -177,17 +178,24 @@ import Testing
 }
 
 @Suite(.timeLimit(.minutes(5))) struct CallSlotsTests {
+    /// Who had a turn.
+    private final class Order: Sendable {
+        private let numbers = Mutex<[Int]>([])
+        var all: [Int] { self.numbers.withLock { $0 } }
+        func add(_ number: Int) { self.numbers.withLock { $0.append(number) } }
+    }
+
     @Test func `so many calls are made side by side, so many wait in order, and one more is refused`() async throws {
         let slots = CallSlots(max: 2, waitingMax: 2)
         try await slots.take()
         try await slots.take()
-        let order = Mutex<[Int]>([])
+        let order = Order()
         var waiting: [Task<Void, any Error>] = []
         for number in 0..<2 {
             waiting.append(
                 Task {
                     try await slots.take()
-                    order.withLock { $0.append(number) }
+                    order.add(number)
                     slots.give()
                 }
             )
@@ -201,7 +209,7 @@ import Testing
         }
         slots.give()
         for task in waiting { try await task.value }
-        #expect(order.withLock { $0 } == [0, 1])
+        #expect(order.all == [0, 1])
         slots.give()
         // All are free again.
         try await slots.take()

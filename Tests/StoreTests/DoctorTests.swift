@@ -156,6 +156,7 @@ import Testing
             )
             let store = try await folder.open()
             let page = try await store.findOtaPackages(
+                of: .main,
                 deviceProfileId: nil,
                 type: nil,
                 hasData: nil,

@@ -13,7 +13,7 @@ import Testing
 
     /// A device with series of this many entries each, a minute apart, the newest a minute before now.
     private static func device(_ fixture: StoreFixture, series: [String: Int]) async throws -> DeviceId {
-        let profile = try await fixture.store.defaultDeviceProfile()
+        let profile = try await fixture.store.defaultDeviceProfile(of: .main)
         let device = try await fixture.device("device \(series.count)", in: profile.id)
         let now = fixture.clock.now.rawValue
         for (key, count) in series {

@@ -144,6 +144,20 @@ final class StoreFixture: Sendable {
     }
 }
 
+extension SQLiteStore {
+    /// Tells a device of its package by two attributes.
+    func initiate(_ package: OtaPackageId, of device: DeviceId, type: OtaPackageType) async throws -> Bool {
+        try await self.initiate(
+            package,
+            of: device,
+            type: type,
+            attributes: ["fw_title": "fw", "fw_version": "1"],
+            obsolete: [],
+            at: Timestamp(milliseconds: 1)
+        )
+    }
+}
+
 /// A time of day that a test sets.
 final class ManualTime: Sendable {
     private let time = Mutex(Timestamp(milliseconds: 1_700_000_000_000))

@@ -173,12 +173,6 @@ import Testing
             let store = fixture.store
             func push() async throws {
                 #expect(try await store.initiate(package.id, of: device.id, type: .firmware))
-                try await store.saveAttributes(
-                    of: device.id,
-                    scope: .shared,
-                    ["fw_title": "fw", "fw_version": "1"],
-                    at: Timestamp(milliseconds: 1)
-                )
                 // Whether it was taken is stored in a later write, and writes come in order.
                 _ = try await store.countUsers()
                 try await store.toldStalled(
