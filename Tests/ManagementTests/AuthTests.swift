@@ -166,6 +166,24 @@ import Testing
         }
     }
 
+    @Test func aLoginThatEndedStaysEndedWhenTheHostStartsAnew() async throws {
+        let parts = TestServer.Parts()
+        var tokens: [JSON] = []
+        try await TestServer.run(services: parts.services.registry) { server in
+            tokens = [try await server.logIn(), try await server.logIn()]
+            let ended = try #require(tokens[0]["token"]?.string)
+            let answer = try await server.send(.POST, "/api/auth/logout", json: [:], token: ended)
+            #expect(answer.status == 200)
+        }
+        try await TestServer.run(services: parts.services.registry, logsIn: false) { server in
+            let refresh: JSON = ["refreshToken": tokens[0]["refreshToken"] ?? .null]
+            try (try await server.send(.POST, "/api/auth/token", json: refresh, token: nil))
+                .expectError(401, 10, "Authentication failed")
+            let other: JSON = ["refreshToken": tokens[1]["refreshToken"] ?? .null]
+            #expect(try await server.send(.POST, "/api/auth/token", json: other, token: nil).status == 200)
+        }
+    }
+
     @Test func aTokenEndsWhenThePasswordChangesOrTheUserGoes() async throws {
         try await TestServer.run { server in
             _ = try await bootstrapAdministrator(

@@ -19,6 +19,7 @@ final class FakeServices: OtaPackageService, DeviceService, AttributesService, T
         var history: [UpdateHistoryEntry] = []
         var tenants: [TenantId: Tenant] = [.main: Tenant(id: .main, title: "Tenant")]
         var users: [UserId: User] = [:]
+        var endedLogins: [String: Timestamp] = [:]
         var keys: [(digest: [UInt8], key: ApiKey)] = []
         var log: [AuditEntry] = []
         /// What writing the audit log throws.
@@ -404,6 +405,10 @@ final class FakeServices: OtaPackageService, DeviceService, AttributesService, T
         self.state.withLock { $0.users[user.id] = user }
         return user
     }
+
+    func endLogin(_ id: String, until: Timestamp) async throws { self.state.withLock { $0.endedLogins[id] = until } }
+
+    func endedLogins() async throws -> [String: Timestamp] { self.state.withLock { $0.endedLogins } }
 
     func countUsers() async throws -> Int { self.state.withLock { $0.users.count } }
 

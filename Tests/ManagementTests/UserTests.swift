@@ -195,6 +195,30 @@ import Testing
         }
     }
 
+    @Test func aForgottenPasswordIsTakenAway() async throws {
+        try await TenantWorld.run { world in
+            let user = try await world.get("/api/auth/user", as: .readerOfB).json
+            let path = "/api/user/\(user.entityId)/passwordReset"
+            try (try await world.send(.POST, path, [:], as: .readerOfB)).expectError(403, 20, Self.forbidden)
+            let reset = try await world.send(.POST, path, [:], as: .adminOfB)
+            #expect(reset.status == 200, "\(reset.text)")
+            try (try await world.get("/api/auth/user", as: .readerOfB)).expectError(401, 10, "Authentication failed")
+            let name = try #require(user["email"]?.string)
+            #expect(try await world.server.logIn(name)["status"] == 401)
+            let link = try #require(try reset.json["value"]?.string)
+            let token = String(link.split(separator: "=", maxSplits: 1)[1])
+            let body: JSON = ["activateToken": .string(token), "password": "remembered"]
+            #expect(try await world.server.send(.POST, "/api/noauth/activate", json: body, token: nil).status == 200)
+            #expect(try await world.server.logIn(name, "remembered")["token"] != nil)
+            let me = world.entities["user"] ?? ""
+            try (try await world.send(.POST, "/api/user/\(me)/passwordReset", [:], as: .adminOfB)).expectError(
+                400,
+                31,
+                "You cannot take away your own password; change it with /api/auth/changePassword"
+            )
+        }
+    }
+
     @Test func tenantsAreLookedAfter() async throws {
         try await TenantWorld.run { world in
             let described: JSON = ["title": "C", "country": "FI", "additionalInfo": ["a": 1]]

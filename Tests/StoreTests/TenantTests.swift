@@ -203,6 +203,27 @@ struct TenantTests {
         }
     }
 
+    @Test("ended logins are remembered until their tokens have expired, so many and no more")
+    func endedLogins() async throws {
+        try await StoreFixture.with { fixture in
+            let store = fixture.store
+            let now = fixture.clock.now.rawValue
+            func end(_ id: String, in milliseconds: Int64) async throws {
+                try await store.endLogin(id, until: Timestamp(milliseconds: now + milliseconds))
+            }
+            try await end("past", in: 0)
+            try await end("soon", in: 500_000_000)
+            #expect(try await store.endedLogins() == ["soon": Timestamp(milliseconds: now + 500_000_000)])
+            for number in 0..<SQLiteStore.endedLoginsMax - 1 { try await end("\(number)", in: 900_000_000) }
+            #expect(try await store.endedLogins().count == SQLiteStore.endedLoginsMax)
+            try await end("one more", in: 900_000_000)
+            let ended = try await store.endedLogins()
+            #expect(ended.count == SQLiteStore.endedLoginsMax)
+            #expect(ended["soon"] == nil)
+            #expect(ended["one more"] != nil)
+        }
+    }
+
     @Test(
         "a user of the wrong tenant is refused",
         arguments: [

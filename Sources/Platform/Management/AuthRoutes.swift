@@ -38,7 +38,7 @@ struct AuthRoutes: Sendable {
     @Sendable private func logout(_ request: APIRequest) async throws -> Response {
         let caller = try request.caller()
         request.trail.concerns(caller.user)
-        if case .login(let session) = caller.proof { self.tokens.logOut(session) }
+        if case .login(let session) = caller.proof { try await self.tokens.logOut(session, users: self.users) }
         return .empty
     }
 

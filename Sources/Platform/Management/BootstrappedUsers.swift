@@ -149,6 +149,17 @@ public final class BootstrappedUsers: UserService {
         return try await self.users.countUsers()
     }
 
+    /// Remembers that a login has ended.
+    public func endLogin(_ id: String, until: Timestamp) async throws {
+        try await self.ended()
+        try await self.users.endLogin(id, until: until)
+    }
+
+    /// The logins that have ended.
+    ///
+    /// Does not wait.
+    public func endedLogins() async throws -> [String: Timestamp] { try await self.users.endedLogins() }
+
     /// A secret with this name, made of random bytes on first use and kept.
     ///
     /// Does not wait.

@@ -113,7 +113,12 @@ public struct ManagementServer: Service {
 
     private func serve(passwordThread: NIOThreadPool) async throws {
         let secret = try await self.services.users.secret(named: "management-tokens", count: 64)
-        let tokens = await TokenIssuer(secret: secret, options: self.options, now: self.now)
+        let tokens = await TokenIssuer(
+            secret: secret,
+            ended: try await self.services.users.endedLogins(),
+            options: self.options,
+            now: self.now
+        )
         let logins = LoginService(
             users: self.services.users,
             passwordThread: passwordThread,

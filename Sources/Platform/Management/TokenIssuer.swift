@@ -44,7 +44,7 @@ final class TokenIssuer: Sendable {
         func verify(using algorithm: some JWTAlgorithm) async throws {}
     }
 
-    /// The most sessions that are remembered as logged out; past it, the one that expires first is forgotten.
+    /// The most logins that are remembered as ended; past it, the one whose tokens expire first is forgotten.
     static let logoutsMax = 4096
     /// How long an activation token is valid, in seconds; as in ThingsBoard.
     static let activationLifetime: Int64 = 86_400
@@ -66,9 +66,16 @@ final class TokenIssuer: Sendable {
     private let lifetime: Int64
     private let refreshLifetime: Int64
     private let now: @Sendable () -> Timestamp
-    private let loggedOut = Mutex<[String: Int64]>([:])
+    /// The logins that have ended, and when all of their tokens have expired.
+    private let loggedOut: Mutex<[String: Timestamp]>
 
-    init(secret: [UInt8], options: ManagementServer.Options, now: @escaping @Sendable () -> Timestamp) async {
+    init(
+        secret: [UInt8],
+        ended: [String: Timestamp] = [:],
+        options: ManagementServer.Options,
+        now: @escaping @Sendable () -> Timestamp
+    ) async {
+        self.loggedOut = Mutex(ended)
         self.keys = JWTKeyCollection()
         await self.keys.add(hmac: HMACKey(from: secret), digestAlgorithm: .sha512)
         self.lifetime = options.tokenLifetime
@@ -156,9 +163,13 @@ final class TokenIssuer: Sendable {
         return (user, claims.sessionId)
     }
 
-    /// Ends a session: none of its tokens is accepted any more, until the host starts anew.
-    func logOut(_ session: String) {
-        let now = self.seconds
+    /// Ends a login: none of its tokens is accepted any more.
+    ///
+    /// Ends it here also if that cannot be stored, which is thrown.
+    func logOut(_ session: String, users: any UserService) async throws {
+        let now = self.now()
+        // No token of the login lives longer than one that would be issued now.
+        let until = Timestamp(milliseconds: now.rawValue + self.refreshLifetime * 1000)
         self.loggedOut.withLock { sessions in
             if sessions.count >= Self.logoutsMax {
                 sessions = sessions.filter { $0.value > now }
@@ -166,9 +177,9 @@ final class TokenIssuer: Sendable {
                     sessions[first.key] = nil
                 }
             }
-            // No token of the session lives longer than one that would be issued now.
-            sessions[session] = now + self.refreshLifetime
+            sessions[session] = until
         }
+        try await users.endLogin(session, until: until)
     }
 
     private static func tag(of user: User) -> String {

@@ -18,6 +18,14 @@ struct UserRoutes: Sendable {
         routes.add(.get, "/api/users", for: .everyUser, self.list)
         routes.add(.get, "/api/users/list", for: .everyUser, self.several)
         routes.add(.post, "/api/user/{userId}/userCredentialsEnabled", for: .administrators, self.enable)
+        // ThingsBoard sends a mail to who forgot his password; here an administrator hands on the link.
+        routes.add(
+            .post,
+            "/api/user/{userId}/passwordReset",
+            for: .administrators,
+            logs: .action(.credentialsUpdated),
+            self.resetPassword
+        )
         routes.add(.get, "/api/user/{userId}/activationLink", for: .administrators, self.activationLink)
         routes.add(.get, "/api/user/{userId}/activationLinkInfo", for: .administrators, self.activationLinkInfo)
     }
@@ -129,22 +137,40 @@ struct UserRoutes: Sendable {
         return .empty
     }
 
+    /// Takes away a user's password and all logins, and tells the link to choose a new one.
+    @Sendable private func resetPassword(_ request: APIRequest) async throws -> Response {
+        let user = try await self.user(request, changes: true)
+        guard try user.id != request.caller().user.id else {
+            throw APIError.badRequest("You cannot take away your own password; change it with /api/auth/changePassword")
+        }
+        let saved = try await self.users.changeUser(user.id) { user in
+            user.passwordHash = ""
+            user.tokenVersion += 1
+        }
+        return .json(try await self.linkInfo(saved, request))
+    }
+
     @Sendable private func activationLink(_ request: APIRequest) async throws -> Response {
         var response = Response.empty
         response.headers[.contentType] = "text/plain"
-        response.body = ResponseBody(byteBuffer: .init(string: try await self.link(request)))
+        let user = try await self.user(request, changes: true)
+        response.body = ResponseBody(byteBuffer: .init(string: try await self.link(user, request)))
         return response
     }
 
     @Sendable private func activationLinkInfo(_ request: APIRequest) async throws -> Response {
-        .json([
-            "value": .string(try await self.link(request)), "ttlMs": .integer(TokenIssuer.activationLifetime * 1000),
-        ])
+        .json(try await self.linkInfo(try await self.user(request, changes: true), request))
     }
 
-    /// Where a user who has no password yet sends it; made anew each time, and valid for a day.
-    private func link(_ request: APIRequest) async throws -> String {
-        let user = try await self.user(request, changes: true)
+    private func linkInfo(_ user: User, _ request: APIRequest) async throws -> JSON {
+        [
+            "value": .string(try await self.link(user, request)),
+            "ttlMs": .integer(TokenIssuer.activationLifetime * 1000),
+        ]
+    }
+
+    /// Where a user who has no password sends one; made anew each time, and valid for a day.
+    private func link(_ user: User, _ request: APIRequest) async throws -> String {
         guard !user.isActivated else { throw APIError.badRequest("User is already activated!") }
         let scheme = request.request.headers[.xForwardedProto]?.lowercased() == "https" ? "https" : "http"
         let host = request.request.head.authority ?? "localhost"

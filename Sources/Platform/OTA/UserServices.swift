@@ -1,3 +1,5 @@
+public import NodeKit
+
 /// Tenants.
 public protocol TenantService: Sendable {
     /// The tenant with this identifier, if it exists.
@@ -40,6 +42,10 @@ public protocol UserService: Sendable {
     func deleteUser(_ id: UserId) async throws
     /// How many users there are.
     func countUsers() async throws -> Int
+    /// Remembers that a login has ended, until all of its tokens have expired.
+    func endLogin(_ id: String, until: Timestamp) async throws
+    /// The logins that have ended and whose tokens have not expired, with the time when they have.
+    func endedLogins() async throws -> [String: Timestamp]
     /// A secret with this name, made of `count` random bytes on first use and kept; for signing.
     func secret(named name: String, count: Int) async throws -> [UInt8]
 }

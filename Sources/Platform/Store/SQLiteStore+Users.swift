@@ -1,6 +1,6 @@
 import FoundationEssentials
 import GRDB
-import NodeKit
+public import NodeKit
 public import OTA
 
 extension SQLiteStore: UserService {
@@ -138,6 +138,37 @@ extension SQLiteStore: UserService {
     /// How many users there are.
     public func countUsers() async throws -> Int {
         try await self.read { db in Int(try db.integer("SELECT count(*) FROM user") ?? 0) }
+    }
+
+    /// The most logins that are remembered as ended; past it, the one whose tokens expire first is forgotten.
+    static let endedLoginsMax = 4096
+
+    /// Remembers that a login has ended, until all of its tokens have expired.
+    public func endLogin(_ id: String, until: Timestamp) async throws {
+        let now = self.now()
+        try await self.write { db, _ in
+            try db.run("DELETE FROM ended_login WHERE until <= ?", [now.rawValue])
+            try db.run("INSERT OR REPLACE INTO ended_login (id, until) VALUES (?, ?)", [id, until.rawValue])
+            try db.run(
+                """
+                DELETE FROM ended_login WHERE id IN
+                    (SELECT id FROM ended_login ORDER BY until DESC, id LIMIT -1 OFFSET ?)
+                """,
+                [Self.endedLoginsMax]
+            )
+        }
+    }
+
+    /// The logins that have ended and whose tokens have not expired.
+    public func endedLogins() async throws -> [String: Timestamp] {
+        let now = self.now()
+        return try await self.read { db in
+            var logins: [String: Timestamp] = [:]
+            for row in try db.rows("SELECT id, until FROM ended_login WHERE until > ?", [now.rawValue]) {
+                logins[row["id"]] = row.time("until")
+            }
+            return logins
+        }
     }
 
     /// A secret with this name, made of random bytes on first use and kept.

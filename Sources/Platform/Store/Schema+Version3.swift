@@ -1,5 +1,6 @@
 extension Schema {
-    /// Tenants, of which there was one without a row; users belong to one, or to the host; their keys; and what was changed by whom.
+    /// Tenants, of which there was one without a row; users belong to one, or to the host; logins that ended; keys; and what was changed
+    /// by whom.
     ///
     /// All rows of before belong to the first tenant, and all users of before are its administrators. Users get a table that
     /// says more of what must hold. The log of changes outlives what it tells of, so it refers to nothing but its tenant's number.
@@ -44,6 +45,12 @@ extension Schema {
         """,
         "DROP TABLE user_of_version_2",
         "CREATE INDEX user_of_tenant ON user (tenant_id)",
+        """
+        CREATE TABLE ended_login (
+            id TEXT NOT NULL PRIMARY KEY,
+            until INTEGER NOT NULL
+        ) STRICT, WITHOUT ROWID
+        """,
         """
         CREATE TABLE api_key (
             id BLOB NOT NULL PRIMARY KEY CHECK (length(id) = 16),
