@@ -70,7 +70,7 @@ def test_a_key_and_the_log_outlive_the_process(host_of_many):
 
 
 def test_the_audit_log_is_kept_within_its_limits(make_host):
-    host = make_host(WINDLASS_AUDIT_ENTRIES_MAX="3")
+    host = make_host(RETENTION_AUDIT_COUNT="3")
     management = Management(host)
     for number in range(5):
         management.call("POST", "/api/device", json={"name": f"device {number}"})
@@ -93,7 +93,10 @@ def test_the_audit_log_is_kept_within_its_limits(make_host):
             {"WINDLASS_SYSADMIN_USER": ADMIN, "WINDLASS_SYSADMIN_PASSWORD": "x"},
             "cannot be both the system administrator and that of a tenant",
         ),
-        ({"WINDLASS_AUDIT_DAYS": "a week"}, "WINDLASS_AUDIT_DAYS must be a whole number from 0 to 36500, not 'a week'"),
+        (
+            {"RETENTION_AUDIT_DAYS": "a week"},
+            "the setting 'retention.audit.days' must be a whole number from 0 to 36500, not 'a week'",
+        ),
     ],
 )
 def test_settings_that_cannot_be_are_told(make_host, variables, sentence):

@@ -30,6 +30,8 @@ import Testing
             ("retention.timeseries.days=-1", "a whole number from 0 to 36500"),
             ("retention.timeseries.days=36501", "a whole number from 0 to 36500"),
             ("retention.timeseries.count=1000001", "RETENTION_TIMESERIES_COUNT"),
+            ("retention.audit.count=0", "a whole number from 1 to 100000000"),
+            ("retention.audit.count=100000001", "a whole number from 1 to 100000000"),
         ]
     )
     func refused(given: String, text: String) {
@@ -37,9 +39,19 @@ import Testing
         #expect(error?.message.contains(text) == true, "\(error?.message ?? "")")
     }
 
+    @Test("of the audit log a year is kept, unless told otherwise")
+    func audit() throws {
+        let none = try HostSettings(environment: [:]).auditRetention
+        #expect(none == AuditRetention(ageMax: .seconds(365 * 86400), countMax: 100_000))
+        let settings = try HostSettings(given: ["retention.audit.days=0"], environment: ["RETENTION_AUDIT_COUNT": "1"])
+        #expect(settings.auditRetention == AuditRetention(ageMax: nil, countMax: 1))
+    }
+
     @Test("the greatest values that are allowed are taken")
     func limits() throws {
-        let given = ["retention.timeseries.days=36500", "retention.timeseries.count=1000000"]
+        let given = [
+            "retention.timeseries.days=36500", "retention.timeseries.count=1000000", "retention.audit.count=100000000",
+        ]
         #expect(try HostSettings(given: given, environment: [:]).retention.timeseriesCount == 1_000_000)
         // A variable that is set to nothing counts as absent.
         #expect(try HostSettings(environment: ["OTA_EXTERNAL_ENABLED": ""]).externalPackages().isEnabled)

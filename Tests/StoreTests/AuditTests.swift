@@ -91,24 +91,6 @@ struct AuditTests {
         }
     }
 
-    @Test("retention is read from the environment")
-    func environment() throws {
-        #expect(try AuditRetention(environment: [:]) == AuditRetention())
-        #expect(AuditRetention().ageMax == .seconds(31_536_000))
-        #expect(AuditRetention().countMax == 100_000)
-        let set = try AuditRetention(environment: ["WINDLASS_AUDIT_DAYS": "7", "WINDLASS_AUDIT_ENTRIES_MAX": "9"])
-        #expect(set.ageMax == .seconds(604_800))
-        #expect(set.countMax == 9)
-        #expect(try AuditRetention(environment: ["WINDLASS_AUDIT_DAYS": "0"]).ageMax == nil)
-        for (name, value) in [
-            ("WINDLASS_AUDIT_DAYS", "-1"), ("WINDLASS_AUDIT_DAYS", "36501"), ("WINDLASS_AUDIT_DAYS", "a week"),
-            ("WINDLASS_AUDIT_ENTRIES_MAX", "0"), ("WINDLASS_AUDIT_ENTRIES_MAX", "100000001"),
-        ] {
-            let error = #expect(throws: NodeError.self) { _ = try AuditRetention(environment: [name: value]) }
-            #expect(error?.message.contains("not '\(value)'") == true)
-        }
-    }
-
     @Test("a key is found by its digest, in memory after the first time, until anything of it changes")
     func keys() async throws {
         try await StoreFixture.with { fixture in

@@ -76,6 +76,7 @@ public struct Host: Sendable {
                 store: store,
                 sessions: sessions,
                 external: external,
+                auditRetention: settings.auditRetention,
                 onEvent: onEvent
             )
         } catch {
@@ -91,6 +92,7 @@ public struct Host: Sendable {
         store: SQLiteStore,
         sessions: DeviceSessions,
         external: ExternalPackages,
+        auditRetention: AuditRetention,
         onEvent: @escaping @Sendable (Event) -> Void
     ) async throws {
         var registry = ServiceRegistry()
@@ -114,7 +116,6 @@ public struct Host: Sendable {
             onEvent(.administrator(name: made.name, password: made.password))
         }
         registry.register(users, as: (any UserService).self)
-        let retention = try AuditRetention(environment: self.options.environment)
         let services = registry
         let eventLoops = MultiThreadedEventLoopGroup.singleton
 
@@ -172,7 +173,7 @@ public struct Host: Sendable {
         var configuration = ServiceGroupConfiguration(
             services: [
                 .init(service: ClosureService("store") { try await store.run() }),
-                .init(service: ClosureService("audit log") { try await store.keepAuditLog(within: retention) }),
+                .init(service: ClosureService("audit log") { try await store.keepAuditLog(within: auditRetention) }),
                 // Beside the others, because hashing a password takes long; nobody is let in before it is done.
                 .init(
                     service: ClosureService("administrator") { if password != nil { _ = try await users.bootstrap() } },

@@ -67,10 +67,23 @@ public struct HostSettings: Sendable {
             "Lines of update histories that are older are removed, but for those of the present update; 0 keeps them for "
             + "ever."
     )
+    private static let auditDays = Setting(
+        name: "retention.audit.days",
+        kind: .integer(0...36500),
+        defaultText: "365",
+        summary: "Entries of the audit log that are older are removed; 0 keeps them for ever."
+    )
+    private static let auditCount = Setting(
+        name: "retention.audit.count",
+        kind: .integer(1...100_000_000),
+        defaultText: "100000",
+        summary: "The most entries of the audit log of each tenant; older ones are removed."
+    )
 
     /// All settings there are.
     public static let all = [
         Self.externalEnabled, Self.externalURLPattern, Self.timeseriesDays, Self.timeseriesCount, Self.historyDays,
+        Self.auditDays, Self.auditCount,
     ]
 
     private var texts: [String: String] = [:]
@@ -116,6 +129,13 @@ public struct HostSettings: Sendable {
             timeseriesCount: self.number(Self.timeseriesCount),
             historyAge: self.number(Self.historyDays).map(Self.days)
         )
+    }
+
+    /// How much of the audit log is kept.
+    public var auditRetention: AuditRetention {
+        var retention = AuditRetention(ageMax: self.number(Self.auditDays).map(Self.days))
+        if let count = self.number(Self.auditCount) { retention.countMax = count }
+        return retention
     }
 
     private func text(_ setting: Setting) -> String { self.texts[setting.name] ?? setting.defaultText }
