@@ -10,7 +10,10 @@ struct Windlass: AsyncParsableCommand {
         commandName: "windlass",
         abstract: "A host for rule chains that carries out over-the-air updates.",
         version: Platform.version,
-        subcommands: [Serve.self, Check.self, Nodes.self, Settings.self, Doctor.self, DemoCommand.self]
+        subcommands: [
+            Serve.self, Check.self, Nodes.self, Settings.self, Doctor.self, PackageCommand.self, DeviceCommand.self,
+            UpdateCommandLine.self, DemoCommand.self,
+        ]
     )
 
     /// Runs the command that was typed; what a user can mend is told in a sentence, without the usage text.
@@ -28,6 +31,9 @@ struct Windlass: AsyncParsableCommand {
         } catch let error as NodeError {
             printToStandardError("windlass: \(error)")
             Foundation.exit(1)
+        } catch let failure as CommandFailure {
+            printToStandardError("windlass: \(failure)")
+            Foundation.exit(failure.kind.rawValue)
         } catch {
             Self.exit(withError: error)
         }

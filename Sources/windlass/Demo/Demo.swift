@@ -35,7 +35,7 @@ struct Demo: Sendable {
     /// - Returns: Whether all devices are `UPDATED` with the right bytes, in their own view and in the host's.
     /// - Throws: ``DemoError`` and errors of connections and files, if the update could not even begin.
     func run() async throws -> Bool {
-        let file = try DemoFile(self.file)
+        let file = try LocalFile(self.file)
         let size = min(file.size, self.byteLimit ?? .max)
         guard size > 0 else { throw DemoError("'\(self.file)' is empty; name another file with --file") }
         let fleet = try await DemoFleet.login(at: self.management, user: self.admin.user, password: self.admin.password)

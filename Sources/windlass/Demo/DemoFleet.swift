@@ -68,7 +68,7 @@ struct DemoFleet: Sendable {
     /// Uploads the first bytes of a file as a package's, piece by piece.
     ///
     /// - Returns: The SHA-256 of what was read, which the host confirmed.
-    func upload(_ file: DemoFile, size: Int, named name: String, to package: JSON) async throws -> String {
+    func upload(_ file: LocalFile, size: Int, named name: String, to package: JSON) async throws -> String {
         // Not a secret: it only must not occur in the file, and 64 random bits do not.
         let boundary = "windlass-\(String(UInt64.random(in: .min ... .max), radix: 16))"
         let head = ByteBuffer(

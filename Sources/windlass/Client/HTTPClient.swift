@@ -1,6 +1,7 @@
 import NIOCore
 import NIOHTTP1
 import NIOPosix
+import NIOSSL
 import NodeKit
 import Synchronization
 
@@ -18,10 +19,21 @@ struct HTTPReply: Sendable {
 /// A client of one HTTP/1.1 server, with one connection and one request at a time.
 final class HTTPClient: Sendable {
     private let endpoint: DemoEndpoint
+    private let tls: NIOSSLContext?
+    private let answerTimeout: TimeAmount
     private let connection = Mutex<(any Channel)?>(nil)
 
     /// Makes a client; it connects with the first request.
-    init(_ endpoint: DemoEndpoint) { self.endpoint = endpoint }
+    ///
+    /// - Parameters:
+    ///   - endpoint: Where the server is.
+    ///   - tls: What to shake hands with; `nil` for plain HTTP.
+    ///   - answerTimeout: How long nothing may move.
+    init(_ endpoint: DemoEndpoint, tls: NIOSSLContext? = nil, answerTimeout: TimeAmount = DemoLimits.answer) {
+        self.endpoint = endpoint
+        self.tls = tls
+        self.answerTimeout = answerTimeout
+    }
 
     /// Sends a request and waits for the whole answer, whatever its status.
     func send(
@@ -74,10 +86,17 @@ final class HTTPClient: Sendable {
         if let channel = self.connection.withLock({ $0 }), channel.isActive { return channel }
         let channel = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
             .connectTimeout(DemoLimits.connect)
-            .channelInitializer { channel in
+            .channelInitializer { [tls, answerTimeout, host = self.endpoint.host] channel in
                 channel.eventLoop.makeCompletedFuture {
+                    if let tls {
+                        // An address is no name to ask for (RFC 6066 §3); the certificate is compared with it all the same.
+                        let isAddress = (try? SocketAddress(ipAddress: host, port: 0)) != nil
+                        try channel.pipeline.syncOperations.addHandler(
+                            NIOSSLClientHandler(context: tls, serverHostname: isAddress ? nil : host)
+                        )
+                    }
                     try channel.pipeline.syncOperations.addHTTPClientHandlers()
-                    try channel.pipeline.syncOperations.addHandler(HTTPExchangeHandler())
+                    try channel.pipeline.syncOperations.addHandler(HTTPExchangeHandler(timeout: answerTimeout))
                 }
             }
             .connect(host: self.endpoint.host, port: self.endpoint.port)
@@ -103,7 +122,7 @@ final class HTTPClient: Sendable {
     }
 }
 
-/// Joins the parts of one exchange after the other, and gives up when nothing moves for ``DemoLimits/answer``.
+/// Joins the parts of one exchange after the other, and gives up when nothing moves for some time.
 private final class HTTPExchangeHandler: ChannelDuplexHandler {
     typealias InboundIn = HTTPClientResponsePart
     typealias InboundOut = Never
@@ -124,7 +143,10 @@ private final class HTTPExchangeHandler: ChannelDuplexHandler {
         var timer: Scheduled<Void>?
     }
 
+    private let timeout: TimeAmount
     private var exchange: Exchange?
+
+    init(timeout: TimeAmount) { self.timeout = timeout }
 
     func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
         switch self.unwrapOutboundIn(data) {
@@ -179,8 +201,8 @@ private final class HTTPExchangeHandler: ChannelDuplexHandler {
     private func startTimer(_ context: ChannelHandlerContext) {
         self.exchange?.timer?.cancel()
         guard self.exchange != nil else { return }
-        self.exchange?.timer = context.eventLoop.assumeIsolated().scheduleTask(in: DemoLimits.answer) {
-            self.fail(DemoError("the server did not answer within \(DemoLimits.answer.nanoseconds / 1_000_000_000) s"))
+        self.exchange?.timer = context.eventLoop.assumeIsolated().scheduleTask(in: self.timeout) {
+            self.fail(DemoError("the server did not answer within \(self.timeout.nanoseconds / 1_000_000_000) s"))
             context.close(promise: nil)
         }
     }

@@ -10,7 +10,7 @@ import NIOPosix
 #endif
 
 /// A file that is read piece by piece, off the event loops.
-final class DemoFile: Sendable {
+final class LocalFile: Sendable {
     /// Size in bytes when it was opened.
     let size: Int
     private let path: String
@@ -22,7 +22,7 @@ final class DemoFile: Sendable {
         guard descriptor >= 0 else { throw Self.failure("open", path) }
         var status = stat()
         guard fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
-            let error = DemoError("'\(path)' is not a file; name one with --file")
+            let error = CommandFailure(.failed, "'\(path)' is not a file; name another")
             close(descriptor)
             throw error
         }
@@ -45,8 +45,21 @@ final class DemoFile: Sendable {
         }
     }
 
-    private static func failure(_ what: String, _ path: String) -> DemoError {
+    /// Hands on the bytes from start to end, at most so many at a time, each piece with the offset where it ends.
+    func pieces(of count: Int, _ body: (ByteBuffer, Int) async throws -> Void) async throws {
+        var offset = 0
+        while offset < self.size {
+            let bytes = try await self.read(from: offset, count: min(count, self.size - offset))
+            guard bytes.readableBytes > 0 else {
+                throw CommandFailure(.failed, "'\(self.path)' became shorter while it was read")
+            }
+            offset += bytes.readableBytes
+            try await body(bytes, offset)
+        }
+    }
+
+    private static func failure(_ what: String, _ path: String) -> CommandFailure {
         let why = String(cString: strerror(errno))
-        return DemoError("cannot \(what) '\(path)': \(why); name another file with --file")
+        return CommandFailure(.failed, "cannot \(what) '\(path)': \(why); name another file")
     }
 }

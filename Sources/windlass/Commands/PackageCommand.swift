@@ -1,0 +1,232 @@
+import ArgumentParser
+import Foundation
+import NIOCore
+import NodeKit
+import OTA
+
+/// The command `windlass package`.
+struct PackageCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "package",
+        abstract: "Uploads and lists packages of a host that runs.",
+        subcommands: [PackagePush.self, PackageList.self]
+    )
+}
+
+/// The command `windlass package list`.
+struct PackageList: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "list",
+        abstract: "Lists packages.",
+        discussion: CommandFailure.exitCodes
+    )
+
+    @OptionGroup var server: ServerArguments
+
+    @Option(name: .long, help: ArgumentHelp("Only packages whose title contains this.", valueName: "text"))
+    var search: String?
+
+    @Option(name: .long, help: "How to list them: text or json.")
+    var format = OutputFormat.text
+
+    func run() async throws {
+        let client = try await self.server.client()
+        var output = ListOutput(
+            self.format,
+            titles: ["TITLE", "VERSION", "TYPE", "SIZE", "CHECKSUM", "CREATED", "ID"]
+        ) { package in
+            let checksum = package["checksum"]?.string.map { "\(package.shown("checksumAlgorithm")):\($0.prefix(16))" }
+            let size = package["url"]?.string ?? package.shown("dataSize")
+            return [
+                package.shown("title"), package.shown("version"), package.shown("type"), size, checksum ?? "-",
+                package["createdTime"]?.dateText ?? "-", package.entityID,
+            ]
+        }
+        let search = self.search.map { "&textSearch=\(HTTPClient.escape($0))" } ?? ""
+        try await client.pages("/api/otaPackages?sortProperty=createdTime\(search)") { output.add($0) }
+        output.finish()
+    }
+}
+
+/// The command `windlass package push`.
+struct PackagePush: AsyncParsableCommand {
+    /// Bytes read from the file at a time, which is all of it that is in memory.
+    static let pieceBytes = 256 << 10
+
+    static let configuration = CommandConfiguration(
+        commandName: "push",
+        abstract: "Uploads a file as a package, and assigns it if that is asked for.",
+        discussion: """
+            May be repeated: a package that exists without its bytes gets them, and one that has the same bytes already is left \
+            as it is. The host compares the checksum before it takes the file. \(CommandFailure.exitCodes)
+            """
+    )
+
+    @OptionGroup var server: ServerArguments
+
+    @Argument(help: "The file.")
+    var file: String
+
+    @Option(name: .long, help: "The title of the package.")
+    var title: String
+
+    @Option(name: .long, help: "The version of the package.")
+    var version: String
+
+    @Option(name: .long, help: "The device profile it is for, by name or identifier. Without it, the default one.")
+    var profile: String?
+
+    @Option(
+        name: .long,
+        help: "FIRMWARE or SOFTWARE.",
+        transform: { text in
+            guard let type = OtaPackageType(rawValue: text.uppercased()) else {
+                throw ValidationError("'\(text)' is no package type; write FIRMWARE or SOFTWARE")
+            }
+            return type
+        }
+    )
+    var type = OtaPackageType.firmware
+
+    @Option(name: .long, help: "A tag for people and devices.")
+    var tag: String?
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "How the checksum is computed that devices get: MD5, SHA256, SHA384, SHA512, CRC32, MURMUR3_32 or MURMUR3_128.",
+            valueName: "name"
+        ),
+        transform: { text in
+            guard let algorithm = ChecksumAlgorithm(rawValue: text.uppercased()) else {
+                let known = ChecksumAlgorithm.allCases.map(\.rawValue).joined(separator: ", ")
+                throw ValidationError("'\(text)' is no checksum algorithm; known are \(known)")
+            }
+            return algorithm
+        }
+    )
+    var checksumAlgorithm = ChecksumAlgorithm.sha256
+
+    @Flag(name: .long, help: "Make it the package of the profile, so that its devices update themselves.")
+    var assign = false
+
+    @Option(name: .long, help: "How to tell what was done: text or json.")
+    var format = OutputFormat.text
+
+    func run() async throws {
+        let file = try LocalFile(self.file)
+        guard file.size > 0 else { throw CommandFailure(.failed, "'\(self.file)' is empty") }
+        let client = try await self.server.client()
+        let profile = try await client.profile(self.profile)
+        var package = try await self.package(client, of: profile)
+        let wasThere = package["hasData"] == true
+        if wasThere {
+            try await self.compare(file, with: package)
+        } else {
+            package = try await self.upload(file, to: package, client)
+        }
+        if self.assign { try await self.assign(package, to: profile, client) }
+        switch self.format {
+        case .json: print(package)
+        case .text:
+            let what = "\(self.type.rawValue.lowercased()) \(self.title) \(self.version)"
+            print("\(wasThere ? "already there" : "uploaded"): \(what), \(file.size) bytes, id \(package.entityID)")
+            print("\(package.shown("checksumAlgorithm")) \(package.shown("checksum"))")
+            if self.assign { print("assigned to the profile '\(profile.shown("name"))'") }
+        }
+    }
+
+    /// The package with the title and version, which is made if there is none.
+    private func package(_ client: ManagementClient, of profile: JSON) async throws -> JSON {
+        let known = try await client.list("/api/otaPackages?textSearch=\(HTTPClient.escape(self.title))").first {
+            $0["title"]?.string == self.title && $0["version"]?.string == self.version
+        }
+        guard let known else {
+            return try await client.post(
+                "/api/otaPackage",
+                [
+                    "title": .string(self.title), "version": .string(self.version), "type": .string(self.type.rawValue),
+                    "tag": self.tag.map(JSON.string) ?? .null, "usesUrl": false,
+                    "deviceProfileId": ["entityType": "DEVICE_PROFILE", "id": .string(profile.entityID)],
+                ]
+            )
+        }
+        guard known["type"]?.string == self.type.rawValue, known["url"]?.string == nil,
+            known["deviceProfileId"]?["id"]?.string == profile.entityID
+        else {
+            throw CommandFailure(
+                .failed,
+                "there is a package '\(self.title) \(self.version)' already, of another type or profile or with a URL; "
+                    + "choose another title or version"
+            )
+        }
+        return known
+    }
+
+    /// Makes sure that a package has the bytes of the file.
+    private func compare(_ file: LocalFile, with package: JSON) async throws {
+        let other = CommandFailure(
+            .failed,
+            "the package '\(self.title) \(self.version)' exists with other bytes, which never change; choose another version"
+        )
+        guard package["dataSize"]?.integer == Int64(file.size),
+            let algorithm = ChecksumAlgorithm(rawValue: package.shown("checksumAlgorithm"))
+        else { throw other }
+        var checksum = Checksum(algorithm)
+        let bar = ProgressBar("comparing \(self.title) \(self.version)", total: file.size)
+        defer { bar.finish() }
+        try await file.pieces(of: Self.pieceBytes) { piece, end in
+            checksum.update(piece)
+            bar.update(end)
+        }
+        guard checksum.hexadecimal == package["checksum"]?.string else { throw other }
+    }
+
+    /// Uploads the file as a form; the checksum follows the bytes, so that the file is read once.
+    private func upload(_ file: LocalFile, to package: JSON, _ client: ManagementClient) async throws -> JSON {
+        // Not a secret: it only must not occur in the file, and 128 random bits do not.
+        let boundary = "windlass-\(UUID().uuidString)"
+        func field(_ name: String, _ value: String) -> String {
+            "\r\n--\(boundary)\r\nContent-Disposition: form-data; name=\"\(name)\"\r\n\r\n\(value)"
+        }
+        let name = URL(fileURLWithPath: self.file).lastPathComponent.filter {
+            $0 != "\"" && !$0.isNewline && $0 != "\\"
+        }
+        let head = ByteBuffer(
+            string: "--\(boundary)\r\nContent-Disposition: form-data; name=\"file\"; filename=\"\(name)\"\r\n"
+                + "Content-Type: application/octet-stream\r\n\r\n"
+        )
+        var checksum = Checksum(self.checksumAlgorithm)
+        func tail() -> ByteBuffer {
+            ByteBuffer(
+                string: field("checksumAlgorithm", self.checksumAlgorithm.rawValue)
+                    + field("checksum", checksum.hexadecimal) + "\r\n--\(boundary)--\r\n"
+            )
+        }
+        // A checksum has the same length whatever it is of.
+        let size = head.readableBytes + file.size + tail().readableBytes
+        let bar = ProgressBar("uploading \(self.title) \(self.version)", total: file.size)
+        defer { bar.finish() }
+        return try await client.upload(
+            "/api/otaPackage/\(package.entityID)",
+            contentType: "multipart/form-data; boundary=\(boundary)",
+            size: size
+        ) { write in
+            try await write(head)
+            try await file.pieces(of: Self.pieceBytes) { piece, end in
+                checksum.update(piece)
+                try await write(piece)
+                bar.update(end)
+            }
+            try await write(tail())
+        }
+    }
+
+    private func assign(_ package: JSON, to profile: JSON, _ client: ManagementClient) async throws {
+        guard var changed = try await client.get("/api/deviceProfile/\(profile.entityID)").object else {
+            throw CommandFailure(.failed, "the host's answer is no device profile")
+        }
+        changed[self.type == .firmware ? "firmwareId" : "softwareId"] = package["id"]
+        _ = try await client.post("/api/deviceProfile", .object(changed))
+    }
+}
