@@ -296,6 +296,25 @@ import Testing
             #expect(try await store.effectivePackage(for: .random(), type: .firmware) == nil)
         }
     }
+
+    @Test func thePackagesOfATenantHaveTogetherAsManyBytesAsItMayStore() async throws {
+        try await StoreFixture.with { fixture in
+            let store = fixture.store
+            var tenant = try #require(try await store.findTenantById(.main))
+            tenant.details = ["maxOtaPackagesInBytes": 10]
+            _ = try await store.saveTenant(tenant)
+            let profile = try await fixture.profile()
+            _ = try await fixture.package("a", in: profile.id, bytes: Array("1234567".utf8))
+            let second = try await store.saveOtaPackage(
+                OtaPackage(deviceProfileId: profile.id, type: .firmware, title: "b", version: "1")
+            )
+            await expectRefusal("Ota packages total size exceeds the maximum of 10 bytes") {
+                try await fixture.upload(Array("1234".utf8), to: second.id)
+            }
+            #expect(try await store.findOtaPackageById(second.id)?.hasData == false)
+            #expect(try await fixture.upload(Array("123".utf8), to: second.id).dataSize == 3)
+        }
+    }
 }
 
 extension Device {

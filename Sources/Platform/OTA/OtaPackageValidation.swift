@@ -88,6 +88,11 @@ public enum OtaPackageRules {
     /// Bytes were sent for a package that devices fetch from elsewhere.
     public static var uploadToURL: NodeError { broken("File can't be saved if URL present!") }
 
+    /// The tenant's packages would have more bytes together than it may have.
+    public static func tooManyBytes(max: Int64) -> NodeError {
+        broken("Ota packages total size exceeds the maximum of \(max) bytes")
+    }
+
     /// A package that devices refer to cannot be removed.
     public static func usedByDevices(_ type: OtaPackageType) -> NodeError {
         broken("The \(Self.inUseWord(type)) referenced by the devices cannot be deleted!")

@@ -33,8 +33,11 @@ extension SQLiteStore: OtaPackageService {
             arguments: [tenant.uuid],
             searched: "title",
             sortable: [
-                "createdTime": "created_time", "title": "title", "version": "version", "tag": "tag", "type": "type",
+                "createdTime": "created_time", "title": "title", "name": "title", "version": "version", "tag": "tag",
+                "type": "type",
                 "url": "url", "fileName": "file_name", "dataSize": "data_size", "checksum": "checksum",
+                "contentType": "content_type",
+                "checksumAlgorithm": "checksum_algorithm",
             ],
             tieBreaker: "id"
         )
@@ -224,6 +227,7 @@ extension SQLiteStore: OtaPackageService {
             saved.dataSize = upload.size
             saved.hasData = true
             try OtaPackageRules.checkChange(from: old, to: saved)
+            if old.sha256 == nil { try db.checkQuota(of: old.tenantId, adding: upload.size) }
             effects.files = [sha256]
             effects.packages = [id]
             do {
