@@ -1,7 +1,8 @@
 """What the tests of real clients share: hosts that run, and logins at them.
 
 `WINDLASS_BIN` names the executable; its plugins lie beside it. `WINDLASS_THINGSBOARD_PYTHON` names the interpreter of
-the environment of `requirements-thingsboard.txt`. `Tests/Clients/run` sets both.
+the environment of `requirements-thingsboard.txt`, and `WINDLASS_SCHEMATHESIS` the command of that of
+`requirements-schemathesis.txt`. `Tests/Clients/run` sets all of them.
 """
 
 import os
@@ -42,6 +43,15 @@ def thingsboard_python():
     if not python.exists():
         pytest.fail(f"there is no {python}; run Tests/Clients/run, which makes it")
     return python
+
+
+@pytest.fixture(scope="session")
+def schemathesis():
+    """The command that tests an API against its OpenAPI document."""
+    command = pathlib.Path(os.environ.get("WINDLASS_SCHEMATHESIS", ROOT / ".build/clients/schemathesis/bin/schemathesis"))
+    if not command.exists():
+        pytest.fail(f"there is no {command}; run Tests/Clients/run, which makes it")
+    return command
 
 
 @pytest.fixture(scope="session")

@@ -90,7 +90,7 @@ def test_tb_rest_client_drives_the_management_api(host, thingsboard_python, pyth
     interpreter = thingsboard_python if version == "4.3" else python
     run = subprocess.run(
         [interpreter, script, host.url("management"), host.url("http"), ADMIN, PASSWORD, str(file)],
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=200,
     )
     assert run.returncode == 0, run.stderr[-3000:]
     name = f"tb-rest-{version}"
@@ -110,7 +110,16 @@ def test_tb_rest_client_drives_the_management_api(host, thingsboard_python, pyth
         "assigned": True,
         "telemetry_status": 200,
         "latest": {"fw_state": "DOWNLOADING", "answer": "42"},
+        "history": [[4_000, "3"], [3_000, "2"]],
+        "history_upward": [[1_000, 0], [2_000, 1]],
+        "averages": [[2_000, "0.5"], [4_000, "2.5"]],
+        "queried": [[[name, "DOWNLOADING"]], 1, 1],
+        "queried_others": [[], 0, 0],
+        "called_v1": {"asked": {"n": 7}},
+        "called_v2": {"asked": {"n": 7}},
         "attribute": 7,
         "unassigned": True,
+        "assigned_to_profile": True,
+        "profile_unassigned": True,
         "left": [],
     }

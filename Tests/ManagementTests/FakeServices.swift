@@ -163,6 +163,20 @@ final class FakeServices: OtaPackageService, DeviceService, AttributesService, T
         return Self.page(all.sorted { $0.name < $1.name }, page)
     }
 
+    func findDeviceInfos(of tenant: TenantId, matching filter: DeviceFilter, page: PageLink) async throws -> Page<
+        DeviceInfo
+    > {
+        let found = try await self.findDevices(of: tenant, deviceProfileId: filter.deviceProfileId, page: page)
+        var infos: [DeviceInfo] = []
+        for device in found.data { infos.append(try await self.deviceInfo(of: device)) }
+        return Page(data: infos, totalElements: found.totalElements, link: page)
+    }
+
+    func deviceInfo(of device: Device) async throws -> DeviceInfo {
+        let type = self.state.withLock { $0.profiles[device.deviceProfileId]?.name }
+        return DeviceInfo(device: device, type: type ?? "", isActive: false)
+    }
+
     func saveDevice(_ device: Device, accessToken: String?) async throws -> Device {
         try self.state.withLock { state in
             if state.devices.values.contains(where: { $0.name == device.name && $0.id != device.id }) {
@@ -328,6 +342,8 @@ final class FakeServices: OtaPackageService, DeviceService, AttributesService, T
     }
 
     func countEntities(_ query: EntityQuery) async throws -> Int { 0 }
+
+    func entities(matching query: EntityQuery, after: DeviceId?, limit: Int) async throws -> [DeviceId] { [] }
 
     // MARK: Updates
 

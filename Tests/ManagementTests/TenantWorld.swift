@@ -150,6 +150,7 @@ struct TenantWorld: Sendable {
     static let words = [
         "type": "FIRMWARE", "entityType": "DEVICE", "scope": "SHARED_SCOPE", "any": "ANY", "ttl": "1",
         "flag": "false",
+        "customerId": EntityShape.nullCustomerId,
     ]
 
     /// A path with tenant B's entities for its parameters, and whether there is one.

@@ -171,6 +171,23 @@ import Testing
         }
     }
 
+    @Test func identifiersAreReadPieceByPiece() async throws {
+        try await StoreFixture.with { fixture in
+            try await self.fill(fixture)
+            let isUpdated = EntityPredicate.text(.notEqual, ["QUEUED"], ignoresCase: false)
+            let query = EntityQuery(filter: .all, keyFilters: [EntityKeyFilter(Self.state, isUpdated)])
+            var found: [DeviceId] = []
+            while true {
+                let piece = try await fixture.store.entities(matching: query, after: found.last, limit: 2)
+                if piece.isEmpty { break }
+                #expect(piece.count <= 2)
+                found += piece
+            }
+            #expect(found.count == 3)
+            #expect(found.map(\.description) == found.map(\.description).sorted())
+        }
+    }
+
     @Test func pagesAreSortedByAnyKey() async throws {
         try await StoreFixture.with { fixture in
             try await self.fill(fixture)
@@ -259,7 +276,15 @@ import Testing
             let package = try await fixture.package(in: profile.id)
             try await fixture.assign(package.id, to: profile.id)
             #expect(try await state() == "QUEUED")
-            #expect(try await store.initiate(package.id, of: device.id, type: .firmware))
+            let isTold = try await store.initiate(
+                package.id,
+                of: device.id,
+                type: .firmware,
+                attributes: package.sharedAttributes,
+                obsolete: [],
+                at: fixture.clock.now
+            )
+            #expect(isTold)
             #expect(try await state() == "INITIATED")
             try await fixture.assign(nil, to: profile.id)
             try await store.deleteDevice(device.id)

@@ -101,6 +101,16 @@ struct APIRequest: Sendable {
         return value
     }
 
+    /// A truth value in the query.
+    func queryBool(_ name: String) throws -> Bool? {
+        switch self.queryText(name)?.lowercased() {
+        case nil: return nil
+        case "true": return true
+        case "false": return false
+        case let text?: throw APIError.badRequest("Parameter '\(name)' must be true or false, not '\(text)'")
+        }
+    }
+
     /// A list in the query whose elements are joined by commas; `nil` if there is none.
     func queryList(_ name: String, max: Int = Self.listMax) throws -> [String]? {
         guard let text = self.queryText(name) else { return nil }

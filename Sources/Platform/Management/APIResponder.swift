@@ -71,7 +71,25 @@ struct APIResponder: HTTPResponder {
         )
         return try await self.audit.logging(request, as: route.action) {
             if let session = request.session, !route.access.includes(session.authority) { throw APIError.forbidden }
+            if route.operation.answersOnlyJSON { try Self.checkThatJSONIsTaken(request.request.headers) }
             return try await route.handler(request)
+        }
+    }
+
+    /// Refuses a request whose sender takes no JSON (RFC 9110 §12.5.1).
+    private static func checkThatJSONIsTaken(_ headers: HTTPFields) throws {
+        guard let accept = headers[.accept], !accept.allSatisfy(\.isWhitespace) else { return }
+        let isTaken = accept.split(separator: ",").contains { range in
+            let parts = range.split(separator: ";").map { $0.filter { !$0.isWhitespace }.lowercased() }
+            guard let type = parts.first, ["*/*", "application/*", "application/json"].contains(type) else {
+                return false
+            }
+            return !parts.dropFirst().contains {
+                $0.hasPrefix("q=0") && $0.dropFirst(3).allSatisfy { ".0".contains($0) }
+            }
+        }
+        guard isTaken else {
+            throw APIError(.notAcceptable, 31, "No acceptable representation; this is answered as JSON")
         }
     }
 }

@@ -10,11 +10,43 @@ struct ApiKeyRoutes: Sendable {
     private var keys: any ApiKeyService { self.services.keys }
 
     func add(to routes: inout RouteTable) {
-        routes.add(.post, "/api/apiKey", for: .everyUser, self.save)
-        routes.add(.get, "/api/apiKeys/{userId}", for: .everyUser, self.list)
-        routes.add(.put, "/api/apiKey/{keyId}/description", for: .everyUser, self.describe)
-        routes.add(.put, "/api/apiKey/{keyId}/enabled/{flag}", for: .everyUser, self.enable)
-        routes.add(.delete, "/api/apiKey/{keyId}", for: .everyUser, self.delete)
+        routes.add(
+            .post,
+            "/api/apiKey",
+            for: .everyUser,
+            Operation(
+                "Makes a key that stands for a user, or changes one; the key itself is told once",
+                body: .json(.savedApiKey),
+                answer: .json(.apiKey)
+            ),
+            self.save
+        )
+        routes.add(
+            .get,
+            "/api/apiKeys/{userId}",
+            for: .everyUser,
+            Operation(
+                "Lists the keys of a user",
+                query: .page(sortedBy: ["createdTime", "description", "enabled", "expirationTime"]),
+                answer: .json(Schema.apiKey.page)
+            ),
+            self.list
+        )
+        routes.add(
+            .put,
+            "/api/apiKey/{keyId}/description",
+            for: .everyUser,
+            Operation("Says what a key is for", body: .optional(.text), answer: .json(.apiKey)),
+            self.describe
+        )
+        routes.add(
+            .put,
+            "/api/apiKey/{keyId}/enabled/{flag}",
+            for: .everyUser,
+            Operation("Lets a key be used or not", answer: .json(.apiKey)),
+            self.enable
+        )
+        routes.add(.delete, "/api/apiKey/{keyId}", for: .everyUser, Operation("Deletes a key"), self.delete)
     }
 
     @Sendable private func save(_ request: APIRequest) async throws -> Response {

@@ -11,18 +11,40 @@ struct AuditRoutes: Sendable {
 
     func add(to routes: inout RouteTable) {
         let logs = "/api/audit/logs"
-        routes.add(.get, logs, for: .administrators) { request in try await self.list(request, AuditQuery()) }
-        routes.add(.get, "\(logs)/user/{userId}", for: .administrators) { request in
+        routes.add(.get, logs, for: .administrators, Self.listing("Lists what was changed")) { request in
+            try await self.list(request, AuditQuery())
+        }
+        routes.add(.get, "\(logs)/user/{userId}", for: .administrators, Self.listing("Lists what a user changed")) {
+            request in
             var query = AuditQuery()
             query.userId = try request.id("userId")
             return try await self.list(request, query)
         }
-        routes.add(.get, "\(logs)/entity/{entityType}/{entityId}", for: .administrators) { request in
+        routes.add(
+            .get,
+            "\(logs)/entity/{entityType}/{entityId}",
+            for: .administrators,
+            Self.listing("Lists what was changed of an entity")
+        ) { request in
             var query = AuditQuery()
             query.entityType = request.parameters["entityType"]?.uppercased()
             query.entityId = try request.id("entityId", of: AuditEntity.self).uuid
             return try await self.list(request, query)
         }
+    }
+
+    /// A list of entries, which has several paths.
+    private static func listing(_ summary: String) -> Operation {
+        Operation(
+            summary,
+            query: .page(sortedBy: [
+                "createdTime", "entityType", "entityName", "userName", "actionType", "actionStatus",
+            ]) + [
+                .integer("startTime", "Not before, in milliseconds"), .integer("endTime", "Not after, in milliseconds"),
+                .list("actionTypes", "What was done"),
+            ],
+            answer: .json(Schema.auditEntry.page)
+        )
     }
 
     private func list(_ request: APIRequest, _ query: AuditQuery) async throws -> Response {

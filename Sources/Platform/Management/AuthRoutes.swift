@@ -11,10 +11,50 @@ struct AuthRoutes: Sendable {
     let users: any UserService
 
     func add(to routes: inout RouteTable) {
-        routes.add(.post, "/api/auth/login", for: .anyone, logs: .action(.login), self.login)
-        routes.add(.post, "/api/auth/token", for: .anyone, logs: .nothing, self.refresh)
-        routes.add(.post, "/api/auth/logout", for: .everyUser, logs: .action(.logout), self.logout)
-        routes.add(.get, "/api/auth/user", for: .everyUser, self.user)
+        routes.add(
+            .post,
+            "/api/auth/login",
+            for: .anyone,
+            logs: .action(.login),
+            Operation(
+                "Logs in",
+                body: .json(.login),
+                answer: .json(.tokens),
+                failures: [
+                    (.unauthorized, "The name or the password is wrong"),
+                    (.tooManyRequests, "Too many logins failed; wait"),
+                ]
+            ),
+            self.login
+        )
+        routes.add(
+            .post,
+            "/api/auth/token",
+            for: .anyone,
+            logs: .nothing,
+            Operation(
+                "Takes new tokens for a refresh token",
+                body: .json(.refresh),
+                answer: .json(.tokens),
+                failures: [(.unauthorized, "The refresh token is not valid")]
+            ),
+            self.refresh
+        )
+        routes.add(
+            .post,
+            "/api/auth/logout",
+            for: .everyUser,
+            logs: .action(.logout),
+            Operation("Ends the session of the token"),
+            self.logout
+        )
+        routes.add(
+            .get,
+            "/api/auth/user",
+            for: .everyUser,
+            Operation("Reads who has logged in", answer: .json(.user)),
+            self.user
+        )
     }
 
     @Sendable private func login(_ request: APIRequest) async throws -> Response {

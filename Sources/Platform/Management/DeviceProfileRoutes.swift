@@ -9,16 +9,95 @@ struct DeviceProfileRoutes: Sendable {
 
     private var devices: any DeviceService { self.services.devices }
 
+    /// What lists of profiles are sorted by.
+    private static let sortProperties = [
+        "createdTime", "name", "description", "default", "isDefault", "type", "transportType",
+    ]
+
     /// Whoever only reads gets no whole profile: it holds the secret that makes devices.
     func add(to routes: inout RouteTable) {
-        routes.add(.post, "/api/deviceProfile", for: .tenantAdministrators, self.save)
-        routes.add(.get, "/api/deviceProfile/{id}", for: .tenantAdministrators, self.get)
-        routes.add(.delete, "/api/deviceProfile/{id}", for: .tenantAdministrators, self.delete)
-        routes.add(.post, "/api/deviceProfile/{id}/default", for: .tenantAdministrators, self.makeDefault)
-        routes.add(.get, "/api/deviceProfiles", for: .tenantAdministrators, self.list)
-        routes.add(.get, "/api/deviceProfileInfos", for: .tenantUsers, self.listInfos)
-        routes.add(.get, "/api/deviceProfileInfo/default", for: .tenantUsers, self.defaultInfo)
-        routes.add(.get, "/api/deviceProfileInfo/{id}", for: .tenantUsers, self.info)
+        routes.add(
+            .post,
+            "/api/deviceProfile",
+            for: .tenantAdministrators,
+            Operation(
+                "Saves a profile; what the body does not say is not there any more",
+                body: .json(.savedDeviceProfile),
+                answer: .json(.deviceProfile)
+            ),
+            self.save
+        )
+        routes.add(
+            .get,
+            "/api/deviceProfile/{id}",
+            for: .tenantAdministrators,
+            Operation("Reads a profile", answer: .json(.deviceProfile)),
+            self.get
+        )
+        routes.add(
+            .delete,
+            "/api/deviceProfile/{id}",
+            for: .tenantAdministrators,
+            Operation("Deletes a profile that no device uses, with its packages"),
+            self.delete
+        )
+        routes.add(
+            .post,
+            "/api/deviceProfile/{id}/default",
+            for: .tenantAdministrators,
+            Operation("Makes a profile that of devices that name none", answer: .json(.deviceProfile)),
+            self.makeDefault
+        )
+        routes.add(
+            .get,
+            "/api/deviceProfiles",
+            for: .tenantAdministrators,
+            Operation(
+                "Lists profiles",
+                query: .page(sortedBy: Self.sortProperties),
+                answer: .json(Schema.deviceProfile.page)
+            ),
+            self.list
+        )
+        routes.add(
+            .get,
+            "/api/deviceProfile/names",
+            for: .tenantUsers,
+            Operation(
+                "Lists the names of profiles",
+                query: [.flag("activeOnly", "Only those that devices use")],
+                answer: .json(Schema.profileName.list)
+            ),
+            self.names
+        )
+        routes.add(
+            .get,
+            "/api/deviceProfileInfos",
+            for: .tenantUsers,
+            Operation(
+                "Lists what people want to know of profiles",
+                query: .page(sortedBy: Self.sortProperties),
+                answer: .json(Schema.deviceProfileInfo.page)
+            ),
+            self.listInfos
+        )
+        routes.add(
+            .get,
+            "/api/deviceProfileInfo/default",
+            for: .tenantUsers,
+            Operation(
+                "Reads what people want to know of the profile of devices that name none",
+                answer: .json(.deviceProfileInfo)
+            ),
+            self.defaultInfo
+        )
+        routes.add(
+            .get,
+            "/api/deviceProfileInfo/{id}",
+            for: .tenantUsers,
+            Operation("Reads what people want to know of a profile", answer: .json(.deviceProfileInfo)),
+            self.info
+        )
     }
 
     private func profile(_ request: APIRequest) async throws -> DeviceProfile {
@@ -67,6 +146,23 @@ struct DeviceProfileRoutes: Sendable {
                 \.infoJSON
             )
         )
+    }
+
+    @Sendable private func names(_ request: APIRequest) async throws -> Response {
+        let tenant = try request.tenantId()
+        var profiles = try await self.devices.allDeviceProfiles(of: tenant)
+        if try request.queryBool("activeOnly") == true {
+            var used: [DeviceProfile] = []
+            for profile in profiles {
+                let one = PageLink(pageSize: 1)
+                let filter = DeviceFilter(deviceProfileId: profile.id)
+                if try await self.devices.findDeviceInfos(of: tenant, matching: filter, page: one).totalElements > 0 {
+                    used.append(profile)
+                }
+            }
+            profiles = used
+        }
+        return .json(.array(profiles.map { ["id": $0.id.json, "name": .string($0.name)] }))
     }
 
     @Sendable private func defaultInfo(_ request: APIRequest) async throws -> Response {

@@ -9,24 +9,138 @@ struct DeviceRoutes: Sendable {
 
     private var devices: any DeviceService { self.services.devices }
 
+    /// What lists of devices are sorted by.
+    private static let sortProperties = ["createdTime", "name", "label", "type", "deviceProfileName", "active"]
+
+    /// A list of what people want to know of devices, which has three paths.
+    private static let listing = Operation(
+        "Lists what people want to know of devices",
+        query: .page(sortedBy: Self.sortProperties) + [
+            .id("deviceProfileId", "Their profile"), .text("type", "The name of their profile"),
+            .flag("active", "Those that were heard of lately, or those that were not"),
+        ],
+        answer: .json(Schema.deviceInfo.page)
+    )
+
     /// Whoever only reads gets no credentials: they would make a device of him.
     func add(to routes: inout RouteTable) {
-        routes.add(.post, "/api/device", for: .tenantAdministrators, self.save)
-        routes.add(.get, "/api/device/{id}", for: .tenantUsers, self.get)
-        routes.add(.delete, "/api/device/{id}", for: .tenantAdministrators, self.delete)
-        routes.add(.get, "/api/device/info/{id}", for: .tenantUsers, self.info)
-        routes.add(.get, "/api/tenant/devices", for: .tenantUsers, self.list)
-        routes.add(.get, "/api/tenant/device", for: .tenantUsers, self.named)
-        routes.add(.get, "/api/tenant/deviceInfos", for: .tenantUsers, self.listInfos)
+        routes.add(
+            .post,
+            "/api/device",
+            for: .tenantAdministrators,
+            Operation(
+                "Saves a device; what the body does not say is not there any more",
+                query: [.text("accessToken", "The token of a new device; a random one if it is left out")],
+                body: .json(.savedDevice),
+                answer: .json(.device)
+            ),
+            self.save
+        )
+        routes.add(
+            .get,
+            "/api/device/{id}",
+            for: .tenantUsers,
+            Operation("Reads a device", answer: .json(.device)),
+            self.get
+        )
+        routes.add(
+            .delete,
+            "/api/device/{id}",
+            for: .tenantAdministrators,
+            Operation("Deletes a device with all that is stored about it"),
+            self.delete
+        )
+        routes.add(
+            .get,
+            "/api/device/info/{id}",
+            for: .tenantUsers,
+            Operation("Reads a device with what people want to know of it", answer: .json(.deviceInfo)),
+            self.info
+        )
+        routes.add(
+            .get,
+            "/api/tenant/devices",
+            for: .tenantUsers,
+            Operation(
+                "Lists devices, or reads the one with a name",
+                query: .page(sortedBy: Self.sortProperties, isOptional: true) + [
+                    .text("type", "The name of the devices' profile"),
+                    .text("deviceName", "The name of the one device to read"),
+                ],
+                answer: .json(.deviceOrPage)
+            ),
+            self.list
+        )
+        routes.add(
+            .get,
+            "/api/tenant/device",
+            for: .tenantUsers,
+            Operation(
+                "Reads the device with a name",
+                query: [.text("deviceName", "The name", required: true)],
+                answer: .json(.device)
+            ),
+            self.named
+        )
+        routes.add(.get, "/api/tenant/deviceInfos", for: .tenantUsers, Self.listing, self.listInfos)
         // Newer clients ask for the same list here.
-        routes.add(.get, "/api/deviceInfos/all", for: .tenantUsers, self.listInfos)
-        routes.add(.get, "/api/devices", for: .tenantUsers, self.several)
-        routes.add(.post, "/api/device-with-credentials", for: .tenantAdministrators, self.saveWithCredentials)
+        routes.add(.get, "/api/deviceInfos/all", for: .tenantUsers, Self.listing, self.listInfos)
+        routes.add(
+            .get,
+            "/api/device/types",
+            for: .tenantUsers,
+            Operation(
+                "Lists the types of devices, which are the names of profiles",
+                answer: .json(Schema.deviceType.list)
+            ),
+            self.deviceTypes
+        )
+        routes.add(
+            .get,
+            "/api/devices",
+            for: .tenantUsers,
+            Operation(
+                "Reads several devices; those that are not there are left out",
+                query: [.list("deviceIds", "Their identifiers", required: true)],
+                answer: .json(Schema.device.list)
+            ),
+            self.several
+        )
+        routes.add(
+            .get,
+            "/api/customer/{customerId}/devices",
+            for: .tenantUsers,
+            Operation(
+                "Lists the devices of a customer, of whom there is none but the one who stands for nobody",
+                query: .page(sortedBy: Self.sortProperties) + [.text("type", "The name of the devices' profile")],
+                answer: .json(Schema.device.page)
+            ),
+            self.listOfCustomer
+        )
+        routes.add(
+            .get,
+            "/api/customer/{customerId}/deviceInfos",
+            for: .tenantUsers,
+            Self.listing,
+            self.listInfosOfCustomer
+        )
+        routes.add(
+            .post,
+            "/api/device-with-credentials",
+            for: .tenantAdministrators,
+            Operation(
+                "Saves a device and its credentials",
+                body: .json(.deviceWithCredentials),
+                answer: .json(.device)
+            ),
+            self.saveWithCredentials
+        )
         routes.add(
             .get,
             "/api/device/{id}/credentials",
             for: .tenantAdministrators,
             logs: .action(.credentialsRead),
+            Operation("Reads the credentials of a device", answer: .json(.credentials)),
             self.credentials
         )
         routes.add(
@@ -34,6 +148,11 @@ struct DeviceRoutes: Sendable {
             "/api/device/credentials",
             for: .tenantAdministrators,
             logs: .action(.credentialsUpdated),
+            Operation(
+                "Replaces the credentials of a device, whose connections end",
+                body: .json(.savedCredentials),
+                answer: .json(.credentials)
+            ),
             self.saveCredentials
         )
     }
@@ -121,7 +240,7 @@ struct DeviceRoutes: Sendable {
 
     @Sendable private func info(_ request: APIRequest) async throws -> Response {
         let device = try await self.device(request)
-        return .json(device.infoJSON(type: try await self.types(of: [device])[device.deviceProfileId] ?? ""))
+        return .json(try await self.devices.deviceInfo(of: device).json)
     }
 
     @Sendable private func delete(_ request: APIRequest) async throws -> Response {
@@ -140,27 +259,46 @@ struct DeviceRoutes: Sendable {
     @Sendable private func list(_ request: APIRequest) async throws -> Response {
         // Older clients ask for one device by name on this path.
         if request.queryText("deviceName") != nil { return try await self.named(request) }
-        let page = try await self.devices.findDevices(
-            of: try request.tenantId(),
-            deviceProfileId: nil,
-            page: try request.pageLink()
-        )
-        let types = try await self.types(of: page.data)
-        return .json(page.json { $0.json(type: types[$0.deviceProfileId] ?? "") })
+        return .json(try await self.found(request, DeviceFilter(request)).json(\.deviceJSON))
     }
 
     @Sendable private func listInfos(_ request: APIRequest) async throws -> Response {
-        let profileId: DeviceProfileId? = try request.queryText("deviceProfileId").map {
-            try APIRequest.parse($0, "deviceProfileId")
-        }
-        if let profileId { try await self.services.checkReference(to: profileId, for: request) }
-        let page = try await self.devices.findDevices(
+        .json(try await self.found(request, DeviceFilter(request)).json(\.json))
+    }
+
+    /// The devices of a customer: all of them, if it is the one who stands for nobody, as there are no others.
+    @Sendable private func listOfCustomer(_ request: APIRequest) async throws -> Response {
+        try Self.checkCustomer(request)
+        return .json(try await self.found(request, DeviceFilter(request)).json(\.deviceJSON))
+    }
+
+    @Sendable private func listInfosOfCustomer(_ request: APIRequest) async throws -> Response {
+        try Self.checkCustomer(request)
+        return try await self.listInfos(request)
+    }
+
+    private static func checkCustomer(_ request: APIRequest) throws {
+        let id = try request.id("customerId", of: Customer.self)
+        guard id.description == EntityShape.nullCustomerId else { throw APIError.notFound("Customer", id) }
+    }
+
+    private func found(_ request: APIRequest, _ filter: DeviceFilter) async throws -> Page<DeviceInfo> {
+        if let profile = filter.deviceProfileId { try await self.services.checkReference(to: profile, for: request) }
+        return try await self.devices.findDeviceInfos(
             of: try request.tenantId(),
-            deviceProfileId: profileId,
+            matching: filter,
             page: try request.pageLink()
         )
-        let types = try await self.types(of: page.data)
-        return .json(page.json { $0.infoJSON(type: types[$0.deviceProfileId] ?? "") })
+    }
+
+    @Sendable private func deviceTypes(_ request: APIRequest) async throws -> Response {
+        let tenant = try request.tenantId()
+        let profiles = try await self.devices.allDeviceProfiles(of: tenant)
+        return .json(
+            .array(
+                profiles.map { ["tenantId": tenant.json, "entityType": "DEVICE", "type": .string($0.name)] }
+            )
+        )
     }
 
     @Sendable private func several(_ request: APIRequest) async throws -> Response {
@@ -197,5 +335,38 @@ struct DeviceRoutes: Sendable {
             try await self.devices.findCredentials(of: id) ?? DeviceCredentials(deviceId: id, credentialsId: "")
         try credentials.update(from: body)
         return try await self.devices.saveCredentials(credentials)
+    }
+}
+
+/// Names a kind of entity that ThingsBoard assigns devices to.
+///
+/// Windlass has none of them.
+private enum Customer {}
+
+extension DeviceFilter {
+    /// What the query of a list says.
+    fileprivate init(_ request: APIRequest) throws {
+        let profile: DeviceProfileId? = try request.queryText("deviceProfileId").map {
+            try APIRequest.parse($0, "deviceProfileId")
+        }
+        self.init(
+            deviceProfileId: profile,
+            type: request.queryText("type"),
+            isActive: try request.queryBool("active")
+        )
+    }
+}
+
+extension DeviceService {
+    /// All profiles of a tenant, by their names.
+    func allDeviceProfiles(of tenant: TenantId) async throws -> [DeviceProfile] {
+        var profiles: [DeviceProfile] = []
+        var link = PageLink(pageSize: Int(APIRequest.pageSizes.upperBound), sortProperty: "name", ascending: true)
+        while true {
+            let page = try await self.findDeviceProfiles(of: tenant, page: link)
+            profiles += page.data
+            guard page.hasNext else { return profiles }
+            link.page += 1
+        }
     }
 }

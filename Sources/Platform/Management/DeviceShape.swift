@@ -22,15 +22,6 @@ extension Device {
         ]
     }
 
-    /// ThingsBoard's `DeviceInfo`.
-    func infoJSON(type: String) -> JSON {
-        guard case .object(var object) = self.json(type: type) else { return .null }
-        object["customerTitle"] = .null
-        object["customerIsPublic"] = false
-        object["deviceProfileName"] = .string(type)
-        return .object(object)
-    }
-
     /// The device that a body describes in full: what it does not say is not there any more.
     ///
     /// - Parameters:
@@ -59,6 +50,21 @@ extension Device {
             additionalInfo: body["additionalInfo"],
             deviceData: body["deviceData"]
         )
+    }
+}
+
+extension DeviceInfo {
+    /// ThingsBoard's `Device`.
+    var deviceJSON: JSON { self.device.json(type: self.type) }
+
+    /// ThingsBoard's `DeviceInfo`.
+    var json: JSON {
+        guard case .object(var object) = self.deviceJSON else { return .null }
+        object["customerTitle"] = .null
+        object["customerIsPublic"] = false
+        object["deviceProfileName"] = .string(self.type)
+        object["active"] = .bool(self.isActive)
+        return .object(object)
     }
 }
 

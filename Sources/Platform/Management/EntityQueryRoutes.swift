@@ -2,14 +2,49 @@ import Hummingbird
 import NodeKit
 import OTA
 
+/// Finds devices by queries in ThingsBoard's form, which services that know no REST API pass on as they are.
+struct EntityQueries: DeviceQueryService {
+    let entities: any EntityQueryService
+
+    func devices(
+        matching query: JSON.Object,
+        of tenant: TenantId,
+        after: DeviceId?,
+        limit: Int
+    ) async throws -> [DeviceId] {
+        let query = try EntityQuery(from: BodyReader(query), tenantId: tenant)
+        return try await self.entities.entities(matching: query, after: after, limit: limit)
+    }
+}
+
 /// `/api/entitiesQuery`: devices found by what they are and by what was last said about them.
 struct EntityQueryRoutes: Sendable {
     let services: ManagementServices
     let now: @Sendable () -> Timestamp
 
     func add(to routes: inout RouteTable) {
-        routes.add(.post, "/api/entitiesQuery/find", for: .tenantUsers, self.find)
-        routes.add(.post, "/api/entitiesQuery/count", for: .tenantUsers, self.count)
+        routes.add(
+            .post,
+            "/api/entitiesQuery/find",
+            for: .tenantUsers,
+            Operation(
+                "Finds devices by what they are and by what was last said about them",
+                body: .json(.dataQuery),
+                answer: .json(Schema.entityData.page)
+            ),
+            self.find
+        )
+        routes.add(
+            .post,
+            "/api/entitiesQuery/count",
+            for: .tenantUsers,
+            Operation(
+                "Counts devices by what they are and by what was last said about them",
+                body: .json(.countQuery),
+                answer: .json(.number)
+            ),
+            self.count
+        )
     }
 
     @Sendable private func find(_ request: APIRequest) async throws -> Response {

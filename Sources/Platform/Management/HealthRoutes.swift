@@ -8,9 +8,20 @@ struct HealthRoutes: Sendable {
     let health: @Sendable () async -> [String: Bool]
 
     func add(to routes: inout RouteTable) {
-        routes.add(.get, "/livez", for: .anyone) { _ in .json(["live": true]) }
+        routes.add(.get, "/livez", for: .anyone, Operation("Tells that the host runs", answer: .json(.life))) { _ in
+            .json(["live": true])
+        }
         for path in ["/readyz", "/health"] {
-            routes.add(.get, path, for: .anyone) { _ in await self.readiness() }
+            routes.add(
+                .get,
+                path,
+                for: .anyone,
+                Operation(
+                    "Tells whether the host is ready",
+                    answer: .json(.health),
+                    failures: [(.serviceUnavailable, "A part of the host is not ready")]
+                )
+            ) { _ in await self.readiness() }
         }
     }
 

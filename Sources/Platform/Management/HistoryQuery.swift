@@ -8,6 +8,31 @@ struct HistoryQuery: Sendable {
     /// The numbers of entries of a series that may be asked for.
     static let limits: ClosedRange<Int64> = 1...50_000
 
+    /// What the query of a history may say, for the document of the API.
+    static func parameters(areRequired: Bool) -> [Operation.Parameter] {
+        [
+            .integer("startTs", "The first time, in milliseconds", required: areRequired),
+            .integer("endTs", "The time before which it ends, in milliseconds", required: areRequired),
+            .integer(
+                "limit",
+                "The most entries of a series that is not aggregated; \(Self.limitDefault) if left out",
+                in: Self.limits
+            ),
+            .choice(
+                "agg",
+                "How the entries of an interval become one",
+                of: ["NONE"] + TimeseriesAggregation.allCases.map(\.rawValue)
+            ),
+            .integer(
+                "interval",
+                "The length of an interval in milliseconds; nothing is aggregated if it is 0",
+                in: 0...Int64.max
+            ),
+            .choice("intervalType", "What an interval is measured in", of: ["MILLISECONDS"]),
+            .choice("orderBy", "The oldest or the newest first", of: ["ASC", "DESC"]),
+        ]
+    }
+
     private enum Form {
         /// So many entries as they are.
         case entries(limit: Int64)

@@ -208,6 +208,7 @@ public struct ManagementServer: Service {
         UpdateRoutes(services: services).add(to: &routes)
         RPCRoutes(services: services, now: now).add(to: &routes)
         EntityQueryRoutes(services: services, now: now).add(to: &routes)
+        OpenAPIRoutes().add(to: &routes)
         return routes
     }
 
@@ -239,8 +240,7 @@ struct ManagementServices: Sendable {
     let updates: any UpdateService
     let tenants: any TenantService
     let updateControl: any UpdateControlService
-    /// Not there if the host answers no entity queries.
-    let deviceQueries: (any DeviceQueryService)?
+    let deviceQueries: any DeviceQueryService
     let users: any UserService
     let keys: any ApiKeyService
     let audit: any AuditService
@@ -264,7 +264,7 @@ struct ManagementServices: Sendable {
         self.updates = try require((any UpdateService).self)
         self.tenants = try require((any TenantService).self)
         self.updateControl = try require((any UpdateControlService).self)
-        self.deviceQueries = registry[(any DeviceQueryService).self]
+        self.deviceQueries = registry[(any DeviceQueryService).self] ?? EntityQueries(entities: self.entities)
         self.users = try require((any UserService).self)
         self.keys = try require((any ApiKeyService).self)
         self.audit = try require((any AuditService).self)

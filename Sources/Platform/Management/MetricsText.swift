@@ -8,7 +8,12 @@ struct MetricsRoutes: Sendable {
     let metrics: @Sendable () async throws -> [MetricFamily]
 
     func add(to routes: inout RouteTable) {
-        routes.add(.get, "/metrics", for: .anyone) { _ in
+        routes.add(
+            .get,
+            "/metrics",
+            for: .anyone,
+            Operation("Reads the numbers of the host, as Prometheus does", answer: .text("text/plain"))
+        ) { _ in
             Response(
                 status: .ok,
                 headers: [.contentType: "text/plain; version=0.0.4; charset=utf-8"],

@@ -61,7 +61,7 @@ enum PackageDownload {
 
 extension JSON {
     /// The object with one more member.
-    fileprivate func adding(_ name: String, _ value: JSON) -> JSON {
+    func adding(_ name: String, _ value: JSON) -> JSON {
         guard case .object(var object) = self else { return self }
         object[name] = value
         return .object(object)

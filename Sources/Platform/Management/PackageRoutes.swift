@@ -9,17 +9,111 @@ struct PackageRoutes: Sendable {
     let options: ManagementServer.Options
     let now: @Sendable () -> Timestamp
 
+    /// What lists of packages are sorted by.
+    private static let sortProperties = [
+        "createdTime", "title", "name", "version", "tag", "type", "url", "fileName", "contentType", "dataSize",
+        "checksumAlgorithm", "checksum",
+    ]
+
     /// As in ThingsBoard, whoever only reads sees what a package is, and gets no bytes.
     func add(to routes: inout RouteTable) {
-        routes.add(.post, "/api/otaPackage", for: .tenantAdministrators, self.save)
-        routes.add(.post, "/api/otaPackage/{id}", for: .tenantAdministrators, self.upload)
-        routes.add(.get, "/api/otaPackage/info/{id}", for: .tenantUsers, self.info)
-        routes.add(.get, "/api/otaPackage/{id}", for: .tenantAdministrators, self.inline)
-        routes.add(.get, "/api/otaPackage/{id}/download", for: .tenantAdministrators, self.download)
-        routes.add(.delete, "/api/otaPackage/{id}", for: .tenantAdministrators, self.delete)
-        routes.add(.get, "/api/otaPackages", for: .tenantUsers, self.list)
-        routes.add(.get, "/api/otaPackages/{profileId}/{type}", for: .tenantUsers, self.listOfProfile)
-        routes.add(.get, "/api/devices/count/{type}/{profileId}", for: .tenantUsers, self.countDevices)
+        routes.add(
+            .post,
+            "/api/otaPackage",
+            for: .tenantAdministrators,
+            Operation(
+                "Saves what a package is; as a form with its bytes",
+                query: [
+                    .choice(
+                        "checksumAlgorithm",
+                        "That of a form's file; SHA256 if it is left out",
+                        of: ChecksumAlgorithm.allCases.map(\.rawValue)
+                    ), .text("checksum", "What the checksum of a form's file must be"),
+                ],
+                body: .jsonOrForm(.savedPackage, form: .packageForm),
+                answer: .json(.packageInfo)
+            ),
+            self.save
+        )
+        routes.add(
+            .post,
+            "/api/otaPackage/{id}",
+            for: .tenantAdministrators,
+            Operation(
+                "Stores the bytes of a package",
+                query: [
+                    .choice(
+                        "checksumAlgorithm",
+                        "How the checksum is computed; may be a field of the form",
+                        of: ChecksumAlgorithm.allCases.map(\.rawValue)
+                    ), .text("checksum", "What it must be; may be a field of the form"),
+                ],
+                body: .form(.fileForm),
+                answer: .json(.packageInfo)
+            ),
+            self.upload
+        )
+        routes.add(
+            .get,
+            "/api/otaPackage/info/{id}",
+            for: .tenantUsers,
+            Operation("Reads what a package is", answer: .json(.packageInfo)),
+            self.info
+        )
+        routes.add(
+            .get,
+            "/api/otaPackage/{id}",
+            for: .tenantAdministrators,
+            Operation(
+                "Reads a package with its bytes",
+                answer: .json(.package),
+                failures: [(.contentTooLarge, "The bytes are too many for JSON; download them")]
+            ),
+            self.inline
+        )
+        routes.add(
+            .get,
+            "/api/otaPackage/{id}/download",
+            for: .tenantAdministrators,
+            Operation("Downloads the bytes of a package", answer: .file),
+            self.download
+        )
+        routes.add(
+            .delete,
+            "/api/otaPackage/{id}",
+            for: .tenantAdministrators,
+            Operation("Deletes a package that nothing refers to"),
+            self.delete
+        )
+        routes.add(
+            .get,
+            "/api/otaPackages",
+            for: .tenantUsers,
+            Operation(
+                "Lists packages",
+                query: .page(sortedBy: Self.sortProperties),
+                answer: .json(Schema.packageInfo.page)
+            ),
+            self.list
+        )
+        routes.add(
+            .get,
+            "/api/otaPackages/{profileId}/{type}",
+            for: .tenantUsers,
+            Operation(
+                "Lists the packages of a profile that can be assigned",
+                query: .page(sortedBy: Self.sortProperties),
+                answer: .json(Schema.packageInfo.page)
+            ),
+            self.listOfProfile
+        )
+        routes.add(
+            .get,
+            "/api/devices/count/{type}/{profileId}",
+            for: .tenantUsers,
+            Operation("Counts the devices of a profile that have no package of their own", answer: .json(.number)),
+            self.countDevices
+        )
     }
 
     private func package(_ request: APIRequest) async throws -> OtaPackage {

@@ -10,8 +10,27 @@ struct PasswordRoutes: Sendable {
     let users: any UserService
 
     func add(to routes: inout RouteTable) {
-        routes.add(.post, "/api/auth/changePassword", for: .everyUser, logs: .action(.credentialsUpdated), self.change)
-        routes.add(.post, "/api/noauth/activate", for: .anyone, logs: .action(.activated), self.activate)
+        routes.add(
+            .post,
+            "/api/auth/changePassword",
+            for: .everyUser,
+            logs: .action(.credentialsUpdated),
+            Operation(
+                "Changes the password of who has logged in, who is logged out everywhere else",
+                body: .json(.changedPassword),
+                answer: .json(.tokens),
+                failures: [(.tooManyRequests, "Too many passwords were wrong; wait")]
+            ),
+            self.change
+        )
+        routes.add(
+            .post,
+            "/api/noauth/activate",
+            for: .anyone,
+            logs: .action(.activated),
+            Operation("Sets the first password of a user", body: .json(.activation), answer: .json(.tokens)),
+            self.activate
+        )
     }
 
     /// Ends all logins of the user, and answers with a new one.

@@ -12,6 +12,15 @@ struct RPCRoutes: Sendable {
 
         var notConnected: HTTPResponse.Status { self == .v1 ? .conflict : .gatewayTimeout }
         var timedOut: HTTPResponse.Status { self == .v1 ? .requestTimeout : .gatewayTimeout }
+
+        /// What may go wrong, for the document of the API.
+        var failures: [(status: HTTPResponse.Status, reason: String)] {
+            let failures = [
+                (self.notConnected, "The device is not connected"), (self.timedOut, "The device does not answer"),
+            ]
+            return [(.notAcceptable, "The device answers with something else than JSON")]
+                + (self == .v1 ? failures : [(.gatewayTimeout, "The device is not connected or does not answer")])
+        }
     }
 
     /// How long a call may take unless the client says otherwise, as in ThingsBoard.
@@ -27,7 +36,18 @@ struct RPCRoutes: Sendable {
     func add(to routes: inout RouteTable) {
         for (path, version) in [("/api/plugins/rpc", Version.v1), ("/api/rpc", .v2)] {
             for (way, isOneWay) in [("oneway", true), ("twoway", false)] {
-                routes.add(.post, "\(path)/\(way)/{id}", for: .tenantAdministrators, logs: .action(.rpcCall)) {
+                routes.add(
+                    .post,
+                    "\(path)/\(way)/{id}",
+                    for: .tenantAdministrators,
+                    logs: .action(.rpcCall),
+                    Operation(
+                        isOneWay ? "Calls a method of a device" : "Calls a method of a device and waits for its answer",
+                        body: .json(.call),
+                        answer: .jsonOrNothing(.anyValue),
+                        failures: version.failures
+                    )
+                ) {
                     request in
                     try await self.call(request, version, isOneWay: isOneWay)
                 }

@@ -55,9 +55,16 @@ struct Route: Sendable {
     let access: Access
     /// The action of its entry in the audit log, unless the handler says another; `nil` if it leaves none.
     let action: AuditAction?
+    /// What it does, for the document of the API.
+    let operation: Operation
     let handler: RequestHandler
     fileprivate let segments: [Segment]
     fileprivate let literals: Int
+
+    /// The names of the path's parameters, in order.
+    var parameterNames: [String] {
+        self.segments.compactMap { if case .parameter(let name) = $0 { name } else { nil } }
+    }
 
     fileprivate func parameters(of path: [Substring]) -> [String: String]? {
         guard path.count == self.segments.count else { return nil }
@@ -96,12 +103,14 @@ struct RouteTable: Sendable {
     ///   - path: The path, with names of parameters in braces.
     ///   - access: Who may use it.
     ///   - log: What it leaves in the audit log; unless told otherwise, an entry if the method is not `get`.
+    ///   - operation: What it does, as the document of the API tells everybody.
     ///   - handler: Answers it.
     mutating func add(
         _ method: HTTPRequest.Method,
         _ path: String,
         for access: Route.Access,
         logs log: Route.Log? = nil,
+        _ operation: Operation,
         _ handler: @escaping RequestHandler
     ) {
         let segments = path.split(separator: "/").map { segment -> Route.Segment in
@@ -122,6 +131,7 @@ struct RouteTable: Sendable {
                 path: path,
                 access: access,
                 action: action,
+                operation: operation,
                 handler: handler,
                 segments: segments,
                 literals: literals

@@ -7,27 +7,104 @@ struct TelemetryRoutes: Sendable {
     /// The most series that are answered at once.
     static let keysMax = 256
 
+    /// The parameter that says whether values keep their types.
+    private static let strictness = Operation.Parameter.flag(
+        "useStrictDataTypes",
+        "Whether values have their types; they are texts otherwise"
+    )
+
     let services: ManagementServices
     let now: @Sendable () -> Timestamp
 
     func add(to routes: inout RouteTable) {
         let entity = "/api/plugins/telemetry/{entityType}/{id}"
-        routes.add(.get, "\(entity)/keys/attributes", for: .tenantUsers, self.attributeKeys)
-        routes.add(.get, "\(entity)/keys/attributes/{scope}", for: .tenantUsers, self.attributeKeys)
-        routes.add(.get, "\(entity)/keys/timeseries", for: .tenantUsers, self.timeseriesKeys)
-        routes.add(.get, "\(entity)/values/attributes", for: .tenantUsers, self.attributes)
-        routes.add(.get, "\(entity)/values/attributes/{scope}", for: .tenantUsers, self.attributes)
-        routes.add(.get, "\(entity)/values/timeseries", for: .tenantUsers, self.latest)
-        routes.add(.get, "\(entity)/values/timeseries/history", for: .tenantUsers, self.history)
+        routes.add(
+            .get,
+            "\(entity)/keys/attributes",
+            for: .tenantUsers,
+            Operation("Lists the names of a device's attributes", answer: .json(.names)),
+            self.attributeKeys
+        )
+        routes.add(
+            .get,
+            "\(entity)/keys/attributes/{scope}",
+            for: .tenantUsers,
+            Operation("Lists the names of a device's attributes of one scope", answer: .json(.names)),
+            self.attributeKeys
+        )
+        routes.add(
+            .get,
+            "\(entity)/keys/timeseries",
+            for: .tenantUsers,
+            Operation("Lists the names of a device's time series", answer: .json(.names)),
+            self.timeseriesKeys
+        )
+        routes.add(
+            .get,
+            "\(entity)/values/attributes",
+            for: .tenantUsers,
+            Operation(
+                "Reads attributes of a device",
+                query: [.list("keys", "Their names; all if left out")],
+                answer: .json(.attributes)
+            ),
+            self.attributes
+        )
+        routes.add(
+            .get,
+            "\(entity)/values/attributes/{scope}",
+            for: .tenantUsers,
+            Operation(
+                "Reads attributes of a device of one scope",
+                query: [.list("keys", "Their names; all if left out")],
+                answer: .json(.attributes)
+            ),
+            self.attributes
+        )
+        routes.add(
+            .get,
+            "\(entity)/values/timeseries",
+            for: .tenantUsers,
+            Operation(
+                "Reads the newest values of time series, or their history if 'startTs' and 'endTs' are given",
+                query: [.list("keys", "Their names; all if left out"), Self.strictness]
+                    + HistoryQuery.parameters(areRequired: false),
+                answer: .json(.series)
+            ),
+            self.latest
+        )
+        routes.add(
+            .get,
+            "\(entity)/values/timeseries/history",
+            for: .tenantUsers,
+            Operation(
+                "Reads the history of time series",
+                query: [.list("keys", "Their names", required: true), Self.strictness]
+                    + HistoryQuery.parameters(areRequired: true),
+                answer: .json(.series)
+            ),
+            self.history
+        )
         for path in [
             "/api/plugins/telemetry/{id}/{scope}", "\(entity)/{scope}", "\(entity)/attributes/{scope}",
         ] {
-            routes.add(.post, path, for: .tenantAdministrators, logs: .action(.attributesUpdated), self.saveAttributes)
+            routes.add(
+                .post,
+                path,
+                for: .tenantAdministrators,
+                logs: .action(.attributesUpdated),
+                Operation(
+                    "Writes attributes of a device; a device is told of shared ones",
+                    body: .json(.savedAttributes)
+                ),
+                self.saveAttributes
+            )
             routes.add(
                 .delete,
                 path,
                 for: .tenantAdministrators,
                 logs: .action(.attributesDeleted),
+                Operation("Deletes attributes of a device", query: [.list("keys", "Their names", required: true)]),
                 self.deleteAttributes
             )
         }
@@ -36,6 +113,7 @@ struct TelemetryRoutes: Sendable {
             "\(entity)/timeseries/{any}",
             for: .tenantAdministrators,
             logs: .action(.timeseriesUpdated),
+            Operation("Writes values of time series", body: .json(.telemetry)),
             self.saveTimeseries
         )
         routes.add(
@@ -43,6 +121,10 @@ struct TelemetryRoutes: Sendable {
             "\(entity)/timeseries/{any}/{ttl}",
             for: .tenantAdministrators,
             logs: .action(.timeseriesUpdated),
+            Operation(
+                "Writes values of time series; how long to keep them is for the host's settings",
+                body: .json(.telemetry)
+            ),
             self.saveTimeseries
         )
         routes.add(
@@ -50,6 +132,15 @@ struct TelemetryRoutes: Sendable {
             "\(entity)/timeseries/delete",
             for: .tenantAdministrators,
             logs: .action(.timeseriesDeleted),
+            Operation(
+                "Deletes values of time series",
+                query: [
+                    .list("keys", "Their names", required: true),
+                    .flag("deleteAllDataForKeys", "All values, instead of those of a span of time"),
+                    .integer("startTs", "The first time, in milliseconds"),
+                    .integer("endTs", "The last time, in milliseconds"),
+                ]
+            ),
             self.deleteTimeseries
         )
     }

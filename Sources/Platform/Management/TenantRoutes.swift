@@ -10,13 +10,71 @@ struct TenantRoutes: Sendable {
     private var tenants: any TenantService { self.services.tenants }
 
     func add(to routes: inout RouteTable) {
-        routes.add(.post, "/api/tenant", for: .systemAdministrators, self.save)
-        routes.add(.get, "/api/tenant/{tenantId}", for: .administrators, self.get)
-        routes.add(.get, "/api/tenant/info/{tenantId}", for: .administrators, self.info)
-        routes.add(.delete, "/api/tenant/{tenantId}", for: .systemAdministrators, self.delete)
-        routes.add(.get, "/api/tenants", for: .systemAdministrators, self.list)
-        routes.add(.get, "/api/tenantInfos", for: .systemAdministrators, self.listInfos)
-        routes.add(.get, "/api/tenant/{tenantId}/users", for: .systemAdministrators, self.administrators)
+        routes.add(
+            .post,
+            "/api/tenant",
+            for: .systemAdministrators,
+            Operation(
+                "Saves a tenant; what the body does not say is not there any more",
+                body: .json(.savedTenant),
+                answer: .json(.tenant)
+            ),
+            self.save
+        )
+        routes.add(
+            .get,
+            "/api/tenant/{tenantId}",
+            for: .administrators,
+            Operation("Reads a tenant", answer: .json(.tenant)),
+            self.get
+        )
+        routes.add(
+            .get,
+            "/api/tenant/info/{tenantId}",
+            for: .administrators,
+            Operation("Reads a tenant with what people want to know of it", answer: .json(.tenantInfo)),
+            self.info
+        )
+        routes.add(
+            .delete,
+            "/api/tenant/{tenantId}",
+            for: .systemAdministrators,
+            Operation("Deletes a tenant with all that it owns"),
+            self.delete
+        )
+        routes.add(
+            .get,
+            "/api/tenants",
+            for: .systemAdministrators,
+            Operation(
+                "Lists tenants",
+                query: .page(sortedBy: ["createdTime", "title", "name"]),
+                answer: .json(Schema.tenant.page)
+            ),
+            self.list
+        )
+        routes.add(
+            .get,
+            "/api/tenantInfos",
+            for: .systemAdministrators,
+            Operation(
+                "Lists tenants with what people want to know of them",
+                query: .page(sortedBy: ["createdTime", "title", "name"]),
+                answer: .json(Schema.tenantInfo.page)
+            ),
+            self.listInfos
+        )
+        routes.add(
+            .get,
+            "/api/tenant/{tenantId}/users",
+            for: .systemAdministrators,
+            Operation(
+                "Lists the administrators of a tenant",
+                query: .page(sortedBy: UserRoutes.sortProperties),
+                answer: .json(Schema.user.page)
+            ),
+            self.administrators
+        )
     }
 
     private func tenant(_ request: APIRequest) async throws -> Tenant {

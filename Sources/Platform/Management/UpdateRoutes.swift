@@ -9,20 +9,82 @@ import OTA
 struct UpdateRoutes: Sendable {
     let services: ManagementServices
 
+    /// What lists of updates are sorted by.
+    private static let sortProperties = [
+        "createdTime", "lastChange", "deviceName", "state", "title", "version", "attempts",
+    ]
+
+    /// Which updates are meant, in a query.
+    private static let filter: [Operation.Parameter] = [
+        .choice("type", "The kind of package", of: OtaPackageType.allCases.map(\.rawValue)),
+        .list("state", "Their states"), .id("packageId", "The package"),
+        .id("deviceProfileId", "The profile of the devices"),
+    ]
+
     func add(to routes: inout RouteTable) {
-        routes.add(.get, "/api/device/{id}/update/{type}", for: .tenantUsers, self.record)
-        routes.add(.get, "/api/device/{id}/update/{type}/history", for: .tenantUsers, self.history)
-        routes.add(.get, "/api/updates", for: .tenantUsers, self.list)
-        routes.add(.get, "/api/updates/count", for: .tenantUsers, self.count)
+        routes.add(
+            .get,
+            "/api/device/{id}/update/{type}",
+            for: .tenantUsers,
+            Operation("Reads how far a device is with its update", answer: .json(.updateRecord)),
+            self.record
+        )
+        routes.add(
+            .get,
+            "/api/device/{id}/update/{type}/history",
+            for: .tenantUsers,
+            Operation(
+                "Lists all that is known of a device's updates, oldest first",
+                answer: .json(Schema.updateHistoryEntry.list)
+            ),
+            self.history
+        )
+        routes.add(
+            .get,
+            "/api/updates",
+            for: .tenantUsers,
+            Operation(
+                "Lists how far devices are with their updates",
+                query: .page(sortedBy: Self.sortProperties) + Self.filter,
+                answer: .json(Schema.deviceUpdate.page)
+            ),
+            self.list
+        )
+        routes.add(
+            .get,
+            "/api/updates/count",
+            for: .tenantUsers,
+            Operation("Counts updates by state", query: Self.filter, answer: .json(.stateCounts)),
+            self.count
+        )
         for command in UpdateCommand.allCases {
             let name = command.rawValue
-            routes.add(.post, "/api/device/{id}/update/{type}/\(name)", for: .tenantAdministrators) { request in
+            routes.add(
+                .post,
+                "/api/device/{id}/update/{type}/\(name)",
+                for: .tenantAdministrators,
+                Operation("\(command.words) the update of a device", answer: .json(.updateRecord))
+            ) { request in
                 try await self.carryOut(command, onDevice: request)
             }
-            routes.add(.post, "/api/deviceProfile/{id}/update/{type}/\(name)", for: .tenantAdministrators) { request in
+            routes.add(
+                .post,
+                "/api/deviceProfile/{id}/update/{type}/\(name)",
+                for: .tenantAdministrators,
+                Operation("\(command.words) the updates of the devices of a profile", answer: .json(.deviceCount))
+            ) { request in
                 try await self.carryOut(command, onProfile: request)
             }
-            routes.add(.post, "/api/updates/\(name)", for: .tenantAdministrators) { request in
+            routes.add(
+                .post,
+                "/api/updates/\(name)",
+                for: .tenantAdministrators,
+                Operation(
+                    "\(command.words) the updates that a query finds",
+                    body: .json(.updateQuery),
+                    answer: .json(.deviceCount)
+                )
+            ) { request in
                 try await self.carryOut(command, onQuery: request)
             }
         }
@@ -145,13 +207,10 @@ struct UpdateRoutes: Sendable {
         _ filter: UpdateFilter,
         _ request: APIRequest
     ) async throws -> Response {
-        guard let queries = self.services.deviceQueries else {
-            throw APIError.badRequest("This host answers no entity queries; name deviceIds, or a deviceProfileId")
-        }
         var count = 0
         var last: DeviceId?
         while true {
-            let devices = try await queries.devices(
+            let devices = try await self.services.deviceQueries.devices(
                 matching: query,
                 of: filter.tenantId,
                 after: last,
@@ -168,6 +227,15 @@ struct UpdateRoutes: Sendable {
 }
 
 extension UpdateCommand {
+    /// What it does, for the document of the API.
+    fileprivate var words: String {
+        switch self {
+        case .retry: "Begins anew, if it failed or was cancelled,"
+        case .resend: "Tells devices again of"
+        case .cancel: "Ends"
+        }
+    }
+
     /// Why an update in this state is not touched.
     fileprivate func refusal(of record: UpdateRecord) -> String {
         let update = "The update to \(record.title) \(record.version) is \(record.state.rawValue)"

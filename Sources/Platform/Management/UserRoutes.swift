@@ -11,23 +11,90 @@ struct UserRoutes: Sendable {
 
     private var users: any UserService { self.services.users }
 
+    /// What lists of users are sorted by.
+    static let sortProperties = ["createdTime", "email", "name", "firstName", "lastName", "authority"]
+
     func add(to routes: inout RouteTable) {
-        routes.add(.post, "/api/user", for: .everyUser, self.save)
-        routes.add(.get, "/api/user/{userId}", for: .everyUser, self.get)
-        routes.add(.delete, "/api/user/{userId}", for: .administrators, self.delete)
-        routes.add(.get, "/api/users", for: .everyUser, self.list)
-        routes.add(.get, "/api/users/list", for: .everyUser, self.several)
-        routes.add(.post, "/api/user/{userId}/userCredentialsEnabled", for: .administrators, self.enable)
+        routes.add(
+            .post,
+            "/api/user",
+            for: .everyUser,
+            Operation(
+                "Saves a user; what the body does not say is not there any more",
+                body: .json(.savedUser),
+                answer: .json(.user)
+            ),
+            self.save
+        )
+        routes.add(
+            .get,
+            "/api/user/{userId}",
+            for: .everyUser,
+            Operation("Reads a user", answer: .json(.user)),
+            self.get
+        )
+        routes.add(.delete, "/api/user/{userId}", for: .administrators, Operation("Deletes a user"), self.delete)
+        routes.add(
+            .get,
+            "/api/users",
+            for: .everyUser,
+            Operation(
+                "Lists users, or reads those that are named",
+                query: .page(sortedBy: Self.sortProperties, isOptional: true) + [.list("userIds", "Their identifiers")],
+                answer: .json(.usersOrPage)
+            ),
+            self.list
+        )
+        routes.add(
+            .get,
+            "/api/users/list",
+            for: .everyUser,
+            Operation(
+                "Reads several users; those that are not there are left out",
+                query: [.list("userIds", "Their identifiers", required: true)],
+                answer: .json(Schema.user.list)
+            ),
+            self.several
+        )
+        routes.add(
+            .post,
+            "/api/user/{userId}/userCredentialsEnabled",
+            for: .administrators,
+            Operation(
+                "Lets a user log in or not",
+                query: [.flag("userCredentialsEnabled", "Whether the user may log in; true if left out")]
+            ),
+            self.enable
+        )
         // ThingsBoard sends a mail to who forgot his password; here an administrator hands on the link.
         routes.add(
             .post,
             "/api/user/{userId}/passwordReset",
             for: .administrators,
             logs: .action(.credentialsUpdated),
+            Operation(
+                "Takes away the password of a user, and makes the link to set a new one",
+                answer: .json(.activationLink)
+            ),
             self.resetPassword
         )
-        routes.add(.get, "/api/user/{userId}/activationLink", for: .administrators, self.activationLink)
-        routes.add(.get, "/api/user/{userId}/activationLinkInfo", for: .administrators, self.activationLinkInfo)
+        routes.add(
+            .get,
+            "/api/user/{userId}/activationLink",
+            for: .administrators,
+            Operation("Makes the link by which a user sets the first password", answer: .text("text/plain")),
+            self.activationLink
+        )
+        routes.add(
+            .get,
+            "/api/user/{userId}/activationLinkInfo",
+            for: .administrators,
+            Operation(
+                "Makes the link by which a user sets the first password, and says how long it is valid",
+                answer: .json(.activationLink)
+            ),
+            self.activationLinkInfo
+        )
     }
 
     private func user(_ request: APIRequest, changes: Bool) async throws -> User {

@@ -244,4 +244,7 @@ public protocol EntityQueryService: Sendable {
     /// How many devices fulfil the query; what it says about order, page and answered values does not matter, unless it
     /// searches for a text.
     func countEntities(_ query: EntityQuery) async throws -> Int
+    /// The devices that fulfil the query, in order of identifier and later than `after`, at most `limit`; what it says about order
+    /// and page does not matter.
+    func entities(matching query: EntityQuery, after: DeviceId?, limit: Int) async throws -> [DeviceId]
 }

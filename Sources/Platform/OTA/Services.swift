@@ -86,6 +86,12 @@ public protocol DeviceService: Sendable {
     func findDevices(of tenant: TenantId, deviceProfileId: DeviceProfileId?, page: PageLink) async throws -> Page<
         Device
     >
+    /// A page of a tenant's devices with what people want to know of them.
+    func findDeviceInfos(of tenant: TenantId, matching filter: DeviceFilter, page: PageLink) async throws -> Page<
+        DeviceInfo
+    >
+    /// What people want to know of a device.
+    func deviceInfo(of device: Device) async throws -> DeviceInfo
     /// Creates or replaces a device. If its effective package changes, the update is QUEUED in the same step.
     ///
     /// - Parameters:

@@ -74,14 +74,23 @@ struct EntityStatement {
             """
     }
 
+    /// The statement that reads identifiers in their order.
+    mutating func identifiers(after: DeviceId?, limit: Int) -> String {
+        let matching = self.matching
+        return """
+            SELECT d.id AS id FROM \(matching) AND d.id > coalesce(\(self.bind(after?.uuid)), x'')
+            ORDER BY d.id LIMIT \(self.bind(max(0, limit)))
+            """
+    }
+
     /// From what follows `FROM` to the end of `WHERE`.
     private var matching: String {
         "\(self.source)\(self.joins) WHERE \(self.conditions.joined(separator: " AND "))"
     }
 
     /// Takes a value into the statement and returns how it is written there.
-    mutating func bind(_ value: some DatabaseValueConvertible) -> String {
-        self.arguments.append(value.databaseValue)
+    mutating func bind(_ value: (some DatabaseValueConvertible)?) -> String {
+        self.arguments.append(value?.databaseValue ?? .null)
         return "?\(self.arguments.count)"
     }
 

@@ -27,6 +27,16 @@ extension SQLiteStore: EntityQueryService {
         }
     }
 
+    /// The devices that fulfil the query, in order of identifier.
+    public func entities(matching query: EntityQuery, after: DeviceId?, limit: Int) async throws -> [DeviceId] {
+        try query.check()
+        return try await self.read { db in
+            var statement = try EntityStatement(query, profiles: Self.profiles(of: query, db))
+            let sql = statement.identifiers(after: after, limit: limit)
+            return try Row.fetchAll(db, sql: sql, arguments: StatementArguments(statement.arguments)).map { $0.id("id") }
+        }
+    }
+
     private static func count(_ statement: EntityStatement, _ db: Database) throws -> Int {
         try Int.fetchOne(db, sql: statement.count, arguments: StatementArguments(statement.arguments)) ?? 0
     }

@@ -38,7 +38,8 @@ extension SQLiteStore {
             searched: "name",
             sortable: [
                 "createdTime": "created_time", "name": "name", "description": "description", "default": "is_default",
-                "isDefault": "is_default",
+                "isDefault": "is_default", "type": "settings ->> '$.type'",
+                "transportType": "settings ->> '$.transportType'",
             ],
             tieBreaker: "id"
         )

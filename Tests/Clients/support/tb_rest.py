@@ -3,9 +3,11 @@
 tb_rest.py MANAGEMENT_URL DEVICE_URL USER PASSWORD FILE prints what it saw as one line of JSON.
 """
 
+import ast
 import json
 import pathlib
 import sys
+import threading
 from time import monotonic, sleep
 
 import requests
@@ -45,6 +47,63 @@ def latest(client, device, keys):
     return {
         key: (values[0]["value"] if isinstance(values[0], dict) else values[0].value) for key, values in found.items()
     }
+
+
+def member(value, name):
+    """A member of an answer: 4.3 leaves answers of maps as they are, 4.4 makes objects of them."""
+    return value[name] if isinstance(value, dict) else getattr(value, name)
+
+
+def history(client, device, **query):
+    found = client.get_timeseries(device.id, keys="level", start_ts=1_000, end_ts=5_000, **query)
+    return [[member(entry, "ts"), member(entry, "value")] for entry in found["level"]]
+
+
+def query_of(profile_name, state):
+    """Devices of a profile whose firmware is in this state, sorted by name."""
+    key = EntityKey(type="TIME_SERIES", key="fw_state")
+    name = EntityKey(type="ENTITY_FIELD", key="name")
+    predicate = {"type": "STRING", "operation": "EQUAL", "ignoreCase": False, "value": {"defaultValue": state}}
+    return {
+        "entity_filter": {"type": "deviceType", "deviceTypes": [profile_name], "deviceNameFilter": ""},
+        "key_filters": [{"key": key, "valueType": "STRING", "predicate": predicate}],
+    }, {
+        "page_link": EntityDataPageLink(
+            page_size=10, page=0, sort_order=EntityDataSortOrder(key=name, direction="ASC")
+        ),
+        "entity_fields": [name],
+        "latest_values": [key],
+    }
+
+
+def queried(client, profile_name, state):
+    """What a query finds and counts: names, states and number."""
+    which, how = query_of(profile_name, state)
+    page = client.find_entity_data_by_query(EntityDataQuery(**which, **how))
+    rows = [
+        [member(row.latest[kind][key], "value") for kind, key in (("ENTITY_FIELD", "name"), ("TIME_SERIES", "fw_state"))]
+        for row in page.data
+    ]
+    return [rows, page.total_elements, client.count_entities_by_query(EntityCountQuery(**which))]
+
+
+def answer_calls(device_url, token, count):
+    """Answers calls as a device that polls: with what it was asked."""
+
+    def run():
+        for _ in range(count):
+            asked = requests.get(f"{device_url}/api/v1/{token}/rpc", params={"timeout": 30_000}, timeout=60).json()
+            requests.post(f"{device_url}/api/v1/{token}/rpc/{asked['id']}", json={"asked": asked["params"]}, timeout=30)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread
+
+
+def called(call, device):
+    """What a device answers to a call, of which 4.3 makes text in the words of Python."""
+    answer = call(device.id, body={"method": "echo", "params": {"n": 7}, "timeout": 30_000})
+    return ast.literal_eval(answer) if isinstance(answer, str) else answer
 
 
 def wait_for(condition):
@@ -105,6 +164,19 @@ def main():
     seen["telemetry_status"] = posted.status_code
     seen["latest"] = latest(client, device, "fw_state,answer")
 
+    posted = [{"ts": 1_000 * (n + 1), "values": {"level": n}} for n in range(5)]
+    requests.post(f"{device_url}/api/v1/{token}/telemetry", json=posted, timeout=30).raise_for_status()
+    seen["history"] = history(client, device, limit=2)
+    seen["history_upward"] = history(client, device, limit=2, order_by="ASC", use_strict_data_types=True)
+    seen["averages"] = history(client, device, agg="AVG", interval=2_000)
+    seen["queried"] = queried(client, saved_profile.name, "DOWNLOADING")
+    seen["queried_others"] = queried(client, saved_profile.name, "UPDATED")
+
+    thread = answer_calls(device_url, token, 2)
+    seen["called_v1"] = called(client.handle_two_way_device_rpc_request, device)
+    seen["called_v2"] = called(client.handle_two_way_device_rpc_request_v1, device)
+    thread.join(30)
+
     client.save_device_attributes(device.id, "SHARED_SCOPE", body={"limit": 7})
     shared = client.get_attributes_by_scope(device.id, "SHARED_SCOPE", keys="limit")
     shared = json.loads(shared.replace("'", '"')) if isinstance(shared, str) else shared
@@ -114,6 +186,12 @@ def main():
     device = client.get_device_by_id(device.id)
     device.firmware_id = None
     seen["unassigned"] = client.save_device(body=device).firmware_id is None
+    saved_profile.firmware_id = package.id
+    saved_profile = client.save_device_profile(body=saved_profile)
+    seen["assigned_to_profile"] = saved_profile.firmware_id.id == package.id.id
+    saved_profile.firmware_id = None
+    saved_profile = client.save_device_profile(body=saved_profile)
+    seen["profile_unassigned"] = saved_profile.firmware_id is None
     client.delete_device(device.id)
     client.delete_ota_package(package.id)
     client.delete_device_profile(saved_profile.id)
