@@ -63,6 +63,7 @@ public struct RPCRequestNode: Node {
     private let timeout: Duration
     private let waitsForDevice: Bool
     private let calls: DeviceCalls
+    private let stored: (any PersistentCallService)?
     private let clock: any Clock<Duration>
     private let now: @Sendable () -> Timestamp
 
@@ -73,6 +74,8 @@ public struct RPCRequestNode: Node {
         self.timeout = configuration.duration("timeout-seconds")
         self.waitsForDevice = configuration.boolean("wait-for-device")
         self.calls = try services.require(DeviceCalls.self)
+        // Not needed where no calls are stored.
+        self.stored = try? services.require((any PersistentCallService).self)
         self.clock = services.clock
         self.now = services.now
     }
@@ -81,7 +84,13 @@ public struct RPCRequestNode: Node {
     public func process(_ message: Message) async throws -> Emission {
         let call = try self.call(message)
         do throws(NodeError) {
-            let answer = try await self.calls.ask(call, waitsForDevice: self.waitsForDevice, clock: self.clock)
+            let id = message.metadata.string(MessageKey.callId).flatMap(PersistentCallId.init)
+            let answer = try await self.calls.ask(
+                call,
+                waitsForDevice: self.waitsForDevice,
+                clock: self.clock,
+                onTaken: { [stored] in if let id { stored?.noteTaken(id) } }
+            )
             guard let answer else { return .route(message.replying(.empty), to: .success) }
             var message = message
             message.data = .json(answer)

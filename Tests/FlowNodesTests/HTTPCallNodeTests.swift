@@ -112,8 +112,10 @@ import Testing
         var port = 0
         try await HTTPCallServer.run([.init(status: nil)]) { server in
             port = server.port
-            let route = try await Self.call(server, ["timeout-seconds": "1", "attempts-max": "2"])
-            #expect(route.relation == .failure && server.requests.count == 2)
+            let clock = LeapingClock()
+            let attributes = ["timeout-seconds": "1", "attempts-max": "2", "backoff-milliseconds": "300"]
+            let route = try await Self.call(server, attributes, clock: clock)
+            #expect(route.relation == .failure && clock.elapsed == .milliseconds(300))
             #expect(route.message.metadata.string("errorCode") == "timed-out")
             #expect(route.message.metadata["httpStatus"] == nil)
         }

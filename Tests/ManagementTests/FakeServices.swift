@@ -36,6 +36,7 @@ final class FakeServices: OtaPackageService, DeviceService, AttributesService, T
     let state = Mutex(State())
     let calls = DeviceCalls(sessions: DeviceSessions())
     let updateControl = FakeUpdateControl()
+    let storedCalls = FakePersistentCalls()
     let defaultProfile = DeviceProfile(name: "default", isDefault: true)
 
     init() {
@@ -52,6 +53,7 @@ final class FakeServices: OtaPackageService, DeviceService, AttributesService, T
         registry.register(self, as: (any UpdateService).self)
         registry.register(self, as: (any TenantService).self)
         registry.register(self.updateControl, as: (any UpdateControlService).self)
+        registry.register(self.storedCalls, as: (any PersistentCallService).self)
         registry.register(self.updateControl, as: (any DeviceQueryService).self)
         registry.register(self, as: (any UserService).self)
         registry.register(self, as: (any ApiKeyService).self)

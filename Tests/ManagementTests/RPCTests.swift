@@ -98,7 +98,7 @@ import Testing
     @Test(
         "A body that makes no call is refused",
         arguments: [
-            "", "{", "[]", "{}", #"{"method":""}"#, #"{"method":7}"#, #"{"method":"m","persistent":true}"#,
+            "", "{", "[]", "{}", #"{"method":""}"#, #"{"method":7}"#,
             #"{"method":"m","timeout":"long"}"#, #"{"method":"m","timeout":3600001}"#,
             #"{"method":"m","expirationTime":9223372036854775807}"#,
         ]

@@ -95,6 +95,8 @@ struct TenantWorld: Sendable {
         let telemetry = "/api/plugins/telemetry/DEVICE/\(device.entityId)"
         _ = try await post("\(telemetry)/SERVER_SCOPE", ["key": .string(Self.marker)])
         _ = try await post("\(telemetry)/timeseries/ANY", ["key": .string(Self.marker)])
+        let call: JSON = ["method": "m", "persistent": true, "expirationTime": 4_000_000_000_000]
+        let stored = try await post("/api/rpc/oneway/\(device.entityId)", call)
         let me = try await server.send(.GET, "/api/auth/user", [:], .init(), token: admin).json
         let key = try await post(
             "/api/apiKey",
@@ -123,6 +125,7 @@ struct TenantWorld: Sendable {
             entities: [
                 "deviceProfile": profile.entityId, "device": device.entityId, "otaPackage": package.entityId,
                 "user": me.entityId, "tenant": tenant.description, "apiKey": key.entityId,
+                "rpc": stored["rpcId"]?.string ?? "",
             ]
         )
     }
@@ -138,7 +141,7 @@ struct TenantWorld: Sendable {
         case "id":
             let kinds = [
                 ("/api/deviceProfile", "deviceProfile"), ("/api/otaPackage", "otaPackage"), ("/api/user", "user"),
-                ("/api/tenant", "tenant"), ("/api/apiKey", "apiKey"),
+                ("/api/tenant", "tenant"), ("/api/apiKey", "apiKey"), ("/api/rpc/persistent/{id}", "rpc"),
             ]
             let kind = kinds.first { path.hasPrefix($0.0) }?.1 ?? "device"
             return self.entities[kind]

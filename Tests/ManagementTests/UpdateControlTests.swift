@@ -73,8 +73,10 @@ final class FakeUpdateControl: UpdateControlService, DeviceQueryService {
     func list() async throws {
         try await TestServer.run { server in
             let device = DeviceId.random()
-            let profile = DeviceProfileId.random()
-            let package = OtaPackageId.random()
+            let profile = server.services.defaultProfile.id
+            let stored = OtaPackage(deviceProfileId: profile, type: .firmware, title: "fw", version: "2")
+            server.services.state.withLock { $0.packages[stored.id] = stored }
+            let package = stored.id
             let control = server.services.updateControl
             control.state.withLock {
                 $0.listed = [ListedUpdate(record: self.record(device), deviceName: "d", deviceProfileId: profile)]

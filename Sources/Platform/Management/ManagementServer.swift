@@ -245,6 +245,7 @@ struct ManagementServices: Sendable {
     let keys: any ApiKeyService
     let audit: any AuditService
     let calls: DeviceCalls
+    let storedCalls: any PersistentCallService
 
     init(_ registry: ServiceRegistry) throws(NodeError) {
         func require<Service>(_ type: Service.Type) throws(NodeError) -> Service {
@@ -269,5 +270,6 @@ struct ManagementServices: Sendable {
         self.keys = try require((any ApiKeyService).self)
         self.audit = try require((any AuditService).self)
         self.calls = try require(DeviceCalls.self)
+        self.storedCalls = try require((any PersistentCallService).self)
     }
 }

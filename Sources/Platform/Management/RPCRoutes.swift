@@ -30,6 +30,12 @@ struct RPCRoutes: Sendable {
     /// The longest time that a client may ask for.
     static let timeoutMax = Duration.seconds(3600)
 
+    /// How often a stored call is sent again to a device that does not answer, unless the client says otherwise, as in
+    /// ThingsBoard.
+    static let retriesDefault: Int64 = 5
+    /// How often at most.
+    static let retriesMax: Int64 = 100
+
     let services: ManagementServices
     let now: @Sendable () -> Timestamp
 
@@ -53,6 +59,7 @@ struct RPCRoutes: Sendable {
                 }
             }
         }
+        PersistentCallRoutes(services: self.services).add(to: &routes)
     }
 
     private func call(_ request: APIRequest, _ version: Version, isOneWay: Bool) async throws -> Response {
@@ -61,10 +68,8 @@ struct RPCRoutes: Sendable {
         guard let method = try body.string("method"), !method.isEmpty else {
             throw APIError.badRequest("Invalid request body: 'method' is missing")
         }
-        guard try body.bool("persistent") != true else {
-            throw APIError.badRequest("Persistent calls are not supported; leave 'persistent' out, and retry yourself")
-        }
-        let timeout = try self.timeout(body)
+        let isPersistent = try body.bool("persistent") == true
+        let timeout = try isPersistent ? self.answerTimeout(body) : self.timeout(body)
         let device = try await self.services.device(id, for: request)
         request.trail.note("rpcMethod", .string(String(method.prefix(AuditLog.textLengthMax))))
         let type = try await self.services.devices.findDeviceProfileById(device.deviceProfileId)?.name ?? ""
@@ -75,6 +80,7 @@ struct RPCRoutes: Sendable {
             isOneWay: isOneWay,
             timeout: timeout
         )
+        guard !isPersistent else { return try await self.store(call, body) }
         do {
             let answer = try await self.services.calls.call(call)
             // Whatever a chain answers: who wants no answer gets none.
@@ -88,6 +94,39 @@ struct RPCRoutes: Sendable {
             default: throw error
             }
         }
+    }
+
+    /// Stores a call, and answers with its identifier.
+    private func store(_ call: RemoteCall, _ body: BodyReader) async throws -> Response {
+        let now = self.now()
+        let retries = try body.integer("retries") ?? Self.retriesDefault
+        guard (0...Self.retriesMax).contains(retries) else {
+            throw APIError.badRequest("'retries' must be 0 to \(Self.retriesMax), not \(retries)")
+        }
+        let stored = PersistentCall(
+            device: call.device,
+            createdTime: now,
+            // As in ThingsBoard, a call that does not say so waits no longer for its device than for an answer.
+            expirationTime: try body.integer("expirationTime").map(Timestamp.init(milliseconds:))
+                ?? now.adding(call.timeout),
+            method: call.method,
+            params: call.params,
+            isOneWay: call.isOneWay,
+            timeout: call.timeout,
+            retriesLeft: Int(retries),
+            additionalInfo: body["additionalInfo"]
+        )
+        try await self.services.storedCalls.addCall(stored)
+        return .json(["rpcId": .string(stored.id.description)])
+    }
+
+    /// How long a device has to answer a stored call each time: `timeout` milliseconds.
+    private func answerTimeout(_ body: BodyReader) throws -> Duration {
+        let timeout = try body.integer("timeout").map { max(.milliseconds($0), Self.timeoutMin) } ?? Self.timeoutDefault
+        guard timeout <= Self.timeoutMax else {
+            throw APIError.badRequest("A call may take at most \(Self.timeoutMax.components.seconds) seconds")
+        }
+        return timeout
     }
 
     /// How long the call may take: until `expirationTime`, or for `timeout` milliseconds.

@@ -29,10 +29,11 @@ public final class DeviceArrivals: Sendable {
     let interests: DeviceInterests
     private let state = Mutex(State())
 
-    init(interests: DeviceInterests) { self.interests = interests }
+    /// Makes one of which nobody knows but its owner.
+    package init(interests: DeviceInterests) { self.interests = interests }
 
     /// A listener for a device came.
-    func add(_ device: UUID) {
+    package func add(_ device: UUID) {
         let waiter = self.state.withLock { state in
             guard state.waiting.count < Self.waitingMax else { return nil as CheckedContinuation<Void, Never>? }
             state.waiting.insert(device)

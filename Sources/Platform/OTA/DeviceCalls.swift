@@ -73,6 +73,7 @@ public final class DeviceCalls: Sendable {
         /// Calls that wait for a device.
         var asked = CallCount()
         var answers: [Key: OneShot<Ending>] = [:]
+        var isCarryingStored = false
         var lastRequest: Int32
 
         /// The next identifier of a call that a device is told, 1…2147483647: many a client keeps it in 32 bits.
@@ -170,6 +171,17 @@ public final class DeviceCalls: Sendable {
         }
     }
 
+    /// Takes it on to carry stored calls, which one at a time may; end it with ``endCarryingStored()``.
+    public func beginCarryingStored() -> Bool {
+        self.state.withLock { state in
+            defer { state.isCarryingStored = true }
+            return !state.isCarryingStored
+        }
+    }
+
+    /// Lets somebody else carry stored calls.
+    public func endCarryingStored() { self.state.withLock { $0.isCarryingStored = false } }
+
     /// How many carry calls.
     var carrierCount: Int { self.state.withLock { $0.carriers.count } }
 
@@ -181,12 +193,14 @@ public final class DeviceCalls: Sendable {
     ///   - call: The call; one way, it has an answer as soon as a session takes it.
     ///   - waitsForDevice: Whether to wait for a session if there is none that takes calls.
     ///   - clock: What measures the time.
+    ///   - onTaken: Called once a session has taken the call.
     /// - Returns: The device's answer; `nil` one way.
     /// - Throws: ``NodeError`` as ``call(_:)``.
     public func ask(
         _ call: RemoteCall,
         waitsForDevice: Bool,
-        clock: any Clock<Duration>
+        clock: any Clock<Duration>,
+        onTaken: @escaping @Sendable () -> Void = {}
     ) async throws(NodeError) -> JSON? {
         let device = call.device.id
         let ending = OneShot<Ending>()
@@ -205,8 +219,10 @@ public final class DeviceCalls: Sendable {
         }
         let notification = DeviceNotification.rpcRequest(id: key.id, method: call.method, params: call.params)
         let held = self.sessions.notifyOrHold(device, notification) {
+            onTaken()
             if call.isOneWay { ending.finish(.taken) }
         }
+        if held == nil { onTaken() }
         if let held {
             if !waitsForDevice, self.sessions.withdraw(held) { throw self.notConnected }
         } else if call.isOneWay {

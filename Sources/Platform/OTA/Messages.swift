@@ -16,7 +16,7 @@ public import NodeKit
 /// | `UPDATE_STALLED` | `stalled` | `packageType`, `packageId`, `state`, `attempts`, `activeTime` | |
 /// | `UPDATE_QUEUED` … `UPDATE_FAILED`, `UPDATE_CANCELLED`, `UPDATE_TIMED_OUT` | `update-events` | `packageType`, `packageId`, `title`, `version`, `state`, `cause`, `updateError`; data is the event | |
 /// | `TO_SERVER_RPC_REQUEST` | device | `method`, `requestId`; data is the parameters | JSON |
-/// | `RPC_CALL_FROM_SERVER_TO_DEVICE` | `calls` | `method`; `oneway`: whether no answer is wanted; `expirationTime`: when the call times out, in milliseconds since 1970; data is the parameters | JSON, one way empty |
+/// | `RPC_CALL_FROM_SERVER_TO_DEVICE` | `calls` | `method`; `oneway`: whether no answer is wanted; `expirationTime`: when the call times out, in milliseconds since 1970; `rpcId` of a stored call; data is the parameters | JSON, one way empty |
 /// | `TO_SERVER_RPC_RESPONSE` | device | `requestId`; data is the answer | empty |
 /// | `PROVISION_REQUEST` | `Originator.unknown`, with the name that the device wants | data is the request as the device wrote it | JSON with `status` `SUCCESS`, `NOT_FOUND` or `FAILURE` |
 /// | `CLAIM_REQUEST` | device | data is the request, `{}` if the device wrote none | empty |

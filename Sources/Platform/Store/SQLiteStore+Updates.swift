@@ -186,7 +186,10 @@ extension Database {
         guard let row = try self.record(device, type) else { return true }
         guard row["failure_cause"] as String? == nil else { return false }
         guard try row.choice("state") == OtaUpdateState.queued else {
-            try self.run("UPDATE update_record SET push_missed = 1 WHERE device = ? AND type = ?", [device, type.rawValue])
+            try self.run(
+                "UPDATE update_record SET push_missed = 1 WHERE device = ? AND type = ?",
+                [device, type.rawValue]
+            )
             return true
         }
         // Later than QUEUED by all means: the series `fw_state` has one value for each millisecond, and both are to be seen.

@@ -17,6 +17,8 @@ public final class SQLiteStore: Sendable {
     let tableCounts = TableCounts()
     let assignmentsAdded: Signal
     let updateEventsAdded: Signal
+    /// Devices with stored calls that nobody carries yet.
+    let newCalls = DeviceArrivals(interests: .calls)
     let now: @Sendable () -> Timestamp
     let options: Options
     private let lock: Mutex<DirectoryLock?>
@@ -132,6 +134,7 @@ public final class SQLiteStore: Sendable {
         registry.register(self, as: (any UpdateControlService).self)
         registry.register(self, as: (any UpdateProgressService).self)
         registry.register(self, as: (any EntityQueryService).self)
+        registry.register(self, as: (any PersistentCallService).self)
         registry.register(self, as: (any UserService).self)
         registry.register(self, as: (any ApiKeyService).self)
         registry.register(self, as: (any AuditService).self)

@@ -36,7 +36,7 @@ extension Schema {
             expiration_time INTEGER NOT NULL,
             status TEXT NOT NULL CHECK (status IN
                 ('QUEUED', 'SENT', 'DELIVERED', 'SUCCESSFUL', 'TIMEOUT', 'EXPIRED', 'FAILED')),
-            is_over INTEGER NOT NULL AS (status IN ('SUCCESSFUL', 'TIMEOUT', 'EXPIRED', 'FAILED')) STORED,
+            is_over INTEGER NOT NULL AS (status IN ('DELIVERED', 'SUCCESSFUL', 'TIMEOUT', 'EXPIRED', 'FAILED')) STORED,
             one_way INTEGER NOT NULL CHECK (one_way IN (0, 1)),
             method TEXT NOT NULL,
             params TEXT NOT NULL,
