@@ -34,7 +34,7 @@ def test_tb_rest_client_looks_after_tenants_and_users(host_of_many, thingsboard_
     assert seen == {
         "version": version,
         "authority": "SYS_ADMIN",
-        "tenants": ["tenant " + version, "Tenant"],
+        "tenants": ["Tenant", "tenant " + version],
         "administrators": [admin],
         "of_tenant": True,
         "read": "pump",

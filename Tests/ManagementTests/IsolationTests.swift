@@ -110,6 +110,20 @@ import Testing
         }
     }
 
+    @Test func aQueryFindsWhatIsOfTheTenant() async throws {
+        try await TenantWorld.run { world in
+            let find = try #require(world.routes.first { $0.path == "/api/entitiesQuery/find" })
+            #expect(try await world.send(find, query: "", as: .readerOfB).text.contains(TenantWorld.marker))
+            for caller in [TenantWorld.Caller.adminOfA, .readerOfA] {
+                #expect(try await world.send(find, query: "", as: caller).json["data"] == [])
+            }
+            let before = try await world.get("/api/audit/logs?pageSize=1&page=0", as: .adminOfB).json["totalElements"]
+            _ = try await world.send(find, query: "", as: .adminOfB)
+            let after = try await world.get("/api/audit/logs?pageSize=1&page=0", as: .adminOfB).json["totalElements"]
+            #expect(before == after, "asking changes nothing")
+        }
+    }
+
     @Test func namesAreUniqueWithinATenantOnly() async throws {
         try await TenantWorld.run { world in
             for caller in [TenantWorld.Caller.adminOfA, .adminOfB] {

@@ -181,6 +181,10 @@ struct TenantWorld: Sendable {
             "version": "9", "type": "FIRMWARE", "deviceId": id("device"), "deviceProfileId": id("deviceProfile"),
             "userId": id("user"), "tenantId": id("tenant"), "method": "m", "credentialsId": "taken over",
             "device": ["id": id("device"), "name": "taken over"], "credentials": ["credentialsId": "taken over"],
+            "entityFilter": [
+                "type": "entityList", "entityType": "DEVICE", "entityList": [.string(self.entities["device"] ?? "")],
+            ],
+            "pageLink": ["pageSize": 100, "page": 0], "entityFields": [["type": "ENTITY_FIELD", "key": "name"]],
         ]
     }
 

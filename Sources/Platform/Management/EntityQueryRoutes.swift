@@ -27,6 +27,7 @@ struct EntityQueryRoutes: Sendable {
             .post,
             "/api/entitiesQuery/find",
             for: .tenantUsers,
+            logs: .nothing,
             Operation(
                 "Finds devices by what they are and by what was last said about them",
                 body: .json(.dataQuery),
@@ -38,6 +39,7 @@ struct EntityQueryRoutes: Sendable {
             .post,
             "/api/entitiesQuery/count",
             for: .tenantUsers,
+            logs: .nothing,
             Operation(
                 "Counts devices by what they are and by what was last said about them",
                 body: .json(.countQuery),
