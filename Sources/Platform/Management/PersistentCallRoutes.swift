@@ -7,9 +7,37 @@ struct PersistentCallRoutes: Sendable {
     let services: ManagementServices
 
     func add(to routes: inout RouteTable) {
-        routes.add(.get, "/api/rpc/persistent/{id}", for: .tenantUsers, self.get)
-        routes.add(.delete, "/api/rpc/persistent/{id}", for: .tenantAdministrators, self.delete)
-        routes.add(.get, "/api/rpc/persistent/device/{id}", for: .tenantUsers, self.list)
+        routes.add(
+            .get,
+            "/api/rpc/persistent/{id}",
+            for: .tenantUsers,
+            Operation("Tells a stored call of a device", answer: .json(.storedCall)),
+            self.get
+        )
+        routes.add(
+            .delete,
+            "/api/rpc/persistent/{id}",
+            for: .tenantAdministrators,
+            Operation("Removes a stored call of a device"),
+            self.delete
+        )
+        routes.add(
+            .get,
+            "/api/rpc/persistent/device/{id}",
+            for: .tenantUsers,
+            Operation(
+                "Lists the stored calls of a device",
+                query: .page(sortedBy: ["createdTime", "expirationTime", "status"]) + [
+                    .choice(
+                        "rpcStatus",
+                        "Only calls that have come so far",
+                        of: PersistentCall.Status.allCases.map(\.rawValue)
+                    )
+                ],
+                answer: .json(Schema.storedCall.page)
+            ),
+            self.list
+        )
     }
 
     /// The call that a request names, of a device of the caller's tenant.

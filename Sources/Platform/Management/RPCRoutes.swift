@@ -18,7 +18,10 @@ struct RPCRoutes: Sendable {
             let failures = [
                 (self.notConnected, "The device is not connected"), (self.timedOut, "The device does not answer"),
             ]
-            return [(.notAcceptable, "The device answers with something else than JSON")]
+            return [
+                (.notAcceptable, "The device answers with something else than JSON"),
+                (.tooManyRequests, "Too many calls are stored"),
+            ]
                 + (self == .v1 ? failures : [(.gatewayTimeout, "The device is not connected or does not answer")])
         }
     }

@@ -48,9 +48,21 @@ extension Schema {
             ["method": ["type": "string", "minLength": 1]],
             optional: [
                 "params": Self.anything, "timeout": Self.optionalInteger, "expirationTime": Self.optionalInteger,
-                "persistent": Self.optional(["const": false]),
+                "persistent": ["type": ["boolean", "null"]],
+                "retries": ["type": ["integer", "null"], "minimum": 0, "maximum": .integer(RPCRoutes.retriesMax)],
+                "additionalInfo": Self.anything,
             ]
         )
+    )
+
+    static let storedCall = Schema(
+        "Rpc",
+        Self.object([
+            "id": Self.id("RPC"), "createdTime": Self.time, "tenantId": Self.id("TENANT"),
+            "deviceId": Self.id("DEVICE"),
+            "expirationTime": Self.time, "request": Self.anyObject, "response": Self.anything,
+            "status": Self.choice(of: PersistentCall.Status.allCases.map(\.rawValue)), "additionalInfo": Self.anything,
+        ])
     )
 }
 
