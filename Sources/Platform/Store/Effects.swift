@@ -55,6 +55,7 @@ struct TakenPush: Sendable {
 /// Carries out effects.
 struct EffectApplier: Sendable {
     let caches: StoreCaches
+    let numbers: DeviceNumbers
     let storages: PackageStorages
     let assignments: Signal
     let updateEvents: Signal
@@ -65,6 +66,7 @@ struct EffectApplier: Sendable {
     /// - Returns: The pushes of packages that a session took, which is to be stored.
     func apply(_ effects: Effects, _ db: Database) -> [TakenPush] {
         self.caches.forget(effects)
+        if effects.allDevices { self.numbers.forgetAll() } else { self.numbers.forget(effects.devices) }
         for sha256 in effects.files { self.removeIfUnused(sha256, db) }
         if effects.assignments { self.assignments.raise() }
         if effects.assignments || effects.updateEvents { self.updateEvents.raise() }

@@ -17,6 +17,8 @@ import Synchronization
 final class GroupCommitWriter: Sendable {
     /// The most writes in one transaction.
     static let batchMax = 4096
+    /// How long a transaction waits for those that wrote in the one before.
+    static let gatherTime = Duration.milliseconds(2)
     /// The most writes that wait; more are refused as ``NodeError/Code/unavailable``, so that memory stays bounded.
     static let waitingMax = 100_000
 
@@ -24,6 +26,8 @@ final class GroupCommitWriter: Sendable {
         var waiting: [any QueuedWrite] = []
         var isDraining = false
         var isClosed = false
+        /// How many writes the thread that drains the queue waits for, if it does.
+        var wantedCount: Int?
 
         /// Takes the writes that come next and may share a transaction; `nil` if there are none, and then the draining ends.
         mutating func takeBatch() -> [any QueuedWrite]? {
@@ -49,10 +53,14 @@ final class GroupCommitWriter: Sendable {
     private let queue = DispatchQueue(label: "windlass.store.writer", qos: .userInitiated)
     private let applier: EffectApplier
     let counters = CommitCounters()
+    private let gatherTime: Duration
+    /// Raised when as many writes wait as are wanted.
+    private let gathered = DispatchSemaphore(value: 0)
 
-    init(pool: DatabasePool, applier: EffectApplier) {
+    init(pool: DatabasePool, applier: EffectApplier, gatherTime: Duration = GroupCommitWriter.gatherTime) {
         self.pool = pool
         self.applier = applier
+        self.gatherTime = gatherTime
     }
 
     /// Runs `body` in a transaction and returns when that is committed.
@@ -85,9 +93,12 @@ final class GroupCommitWriter: Sendable {
         return PendingWrite { try await end.value().get() }
     }
 
-    /// Runs `body` in some transaction later, once; nobody waits for it.
-    func writeLater(_ body: @escaping @Sendable (Database, inout Effects) throws -> Void) {
-        self.enqueue(Write(isRepeatable: false, body: body) { _ in })
+    /// Runs `body` in some transaction later; nobody waits for it.
+    func writeLater(
+        repeatable: Bool = false,
+        _ body: @escaping @Sendable (Database, inout Effects) throws -> Void
+    ) {
+        self.enqueue(Write(isRepeatable: repeatable, body: body) { _ in })
     }
 
     /// How many writes wait for their turn.
@@ -98,7 +109,12 @@ final class GroupCommitWriter: Sendable {
 
     /// Refuses writes from now on, and returns when those under way are committed.
     func close() async {
-        self.state.withLock { $0.isClosed = true }
+        let isGathering = self.state.withLock { state in
+            state.isClosed = true
+            defer { state.wantedCount = nil }
+            return state.wantedCount != nil
+        }
+        if isGathering { self.gathered.signal() }
         // The queue is serial, so this comes after a drain that is under way.
         await withCheckedContinuation { continuation in
             self.queue.async { continuation.resume() }
@@ -106,7 +122,7 @@ final class GroupCommitWriter: Sendable {
     }
 
     private func enqueue(_ write: any QueuedWrite) {
-        enum Decision { case drain, wait, refuse(String) }
+        enum Decision { case drain, wait, begin, refuse(String) }
         let decision: Decision = self.state.withLock { state in
             if state.isClosed { return .refuse("the store is closed; the host is shutting down") }
             if state.waiting.count >= Self.waitingMax {
@@ -115,19 +131,44 @@ final class GroupCommitWriter: Sendable {
                 )
             }
             state.waiting.append(write)
+            if let wanted = state.wantedCount, state.waiting.count >= wanted {
+                state.wantedCount = nil
+                return .begin
+            }
             guard !state.isDraining else { return .wait }
             state.isDraining = true
             return .drain
         }
         switch decision {
         case .wait: break
+        case .begin: self.gathered.signal()
         case .drain: self.queue.async { self.drain() }
         case .refuse(let reason): write.resume(failure: NodeError(.unavailable, reason))
         }
     }
 
     private func drain() {
-        while let batch = self.state.withLock({ $0.takeBatch() }) { self.commit(batch) }
+        while let batch = self.state.withLock({ $0.takeBatch() }) {
+            self.commit(batch)
+            if batch.count > 1 { self.gather(batch.count) }
+        }
+    }
+
+    /// Waits until as many writes have come as there were in the transaction before.
+    ///
+    /// Most of those who go on after a commit soon write again. Without a pause the first of them would have the next
+    /// transaction for itself, and a commit costs as much as many writes; whoever writes alone never waits.
+    private func gather(_ count: Int) {
+        let isComplete = self.state.withLock { state in
+            if state.waiting.count < count, !state.isClosed { state.wantedCount = count }
+            return state.wantedCount == nil
+        }
+        guard !isComplete, self.gathered.wait(timeout: .now() + self.gatherTime.dispatched) == .timedOut else { return }
+        let cameLate = self.state.withLock { state in
+            defer { state.wantedCount = nil }
+            return state.wantedCount == nil
+        }
+        if cameLate { self.gathered.wait() }
     }
 
     private func commit(_ batch: [any QueuedWrite]) {
@@ -142,10 +183,12 @@ final class GroupCommitWriter: Sendable {
                 if db.isInsideTransaction { try? db.execute(sql: "ROLLBACK") }
             }
             self.counters.ended(since: start, writes: batch.count, isCommitted: failure == nil)
+            // Devices that were made in it never were.
+            if failure != nil { self.applier.numbers.forgetAll() }
             for write in batch {
                 for push in self.applier.apply(write.effects(committed: failure == nil), db) {
                     // Until then it counts as missed: a device is rather told twice than not at all.
-                    self.writeLater { db, _ in try push.store(db) }
+                    self.writeLater(repeatable: true) { db, _ in try push.store(db) }
                 }
             }
             for write in batch { write.resume(failure: failure.map(NodeError.init(storing:))) }
@@ -166,6 +209,7 @@ final class GroupCommitWriter: Sendable {
             // Most of those that fail look before they change anything, such as for a device that is gone.
             guard db.totalChangesCount == changesCount else {
                 try db.run("ROLLBACK")
+                self.applier.numbers.forgetAll()
                 return false
             }
         }
@@ -188,6 +232,14 @@ final class GroupCommitWriter: Sendable {
     }
 
     private static let endedEarly = NodeError(.internalError, "the database ended a transaction by itself")
+}
+
+extension Duration {
+    /// The same as Dispatch has it.
+    fileprivate var dispatched: DispatchTimeInterval {
+        let (seconds, attoseconds) = self.components
+        return .nanoseconds(Int(seconds) * 1_000_000_000 + Int(attoseconds / 1_000_000_000))
+    }
 }
 
 /// A write that waits for its turn, whatever it returns.

@@ -48,8 +48,8 @@ extension SQLiteStore: AttributesService {
         let values = values.withoutNulls
         guard !values.isEmpty else { return .nothing }
         try Self.checkKeys(values)
-        return self.writer.begin { db, effects in
-            let number = try db.number(of: device)
+        return self.writer.begin { [numbers] db, effects in
+            let number = try numbers.number(of: device, db)
             for (key, value) in values.members {
                 try db.insertAttribute(number, scope, key, value, at: time)
             }

@@ -16,8 +16,8 @@ extension SQLiteStore: TimeseriesService {
     ) throws -> PendingWrite {
         for point in points { try Self.checkKeys(point.values) }
         guard points.contains(where: { !$0.values.withoutNulls.isEmpty }) else { return .nothing }
-        return self.writer.begin { db, _ in
-            let number = try db.number(of: device)
+        return self.writer.begin { [numbers] db, _ in
+            let number = try numbers.number(of: device, db)
             for point in points {
                 for (key, value) in point.values.members {
                     try db.insertPoint(number, key, point.timestamp ?? time, value)

@@ -45,9 +45,9 @@ extension SQLiteStore: UpdateService {
     /// Records what a device told.
     public func record(_ report: StateReport, of device: DeviceId) async throws -> StateReportResult {
         let now = self.now()
-        return try await self.write(repeatable: true) { [progress] db, effects in
-            let number = try db.number(of: device)
-            let row = try db.record(number, report.type)
+        return try await self.write(repeatable: true) { [progress, numbers] db, effects in
+            let number = try numbers.number(of: device, db)
+            let row = try db.presentState(number, report.type)
             let error = report.error.map { String($0.prefix(Self.errorLengthMax)) }
             let told = report.progress.map { min(max($0, 0), 100) }
             guard let text = report.state else {
@@ -156,6 +156,17 @@ extension Database {
         try self.row("SELECT * FROM update_record WHERE device = ? AND type = ?", [device, type.rawValue])
     }
 
+    /// The columns of an update record that decide what becomes of it: few, as each report needs them.
+    fileprivate func presentState(_ device: Int64, _ type: OtaPackageType) throws -> Row? {
+        try self.row(
+            """
+            SELECT state, title, version, progress, error, failure_cause, queued_time FROM update_record
+            WHERE device = ? AND type = ?
+            """,
+            [device, type.rawValue]
+        )
+    }
+
     /// Puts a record into its next state.
     fileprivate func enter(
         _ state: OtaUpdateState,
@@ -183,7 +194,7 @@ extension Database {
     ///
     /// - Returns: Whether the device is to be told; not of an update that the server ended.
     fileprivate func initiate(_ device: Int64, _ type: OtaPackageType, at now: Timestamp) throws -> Bool {
-        guard let row = try self.record(device, type) else { return true }
+        guard let row = try self.presentState(device, type) else { return true }
         guard row["failure_cause"] as String? == nil else { return false }
         guard try row.choice("state") == OtaUpdateState.queued else {
             try self.run(

@@ -12,6 +12,7 @@ public final class SQLiteStore: Sendable {
     let writer: GroupCommitWriter
     let storages: PackageStorages
     let caches: StoreCaches
+    let numbers = DeviceNumbers()
     let sessions: DeviceSessions
     let progress = ProgressCounter()
     let tableCounts = TableCounts()
@@ -104,6 +105,7 @@ public final class SQLiteStore: Sendable {
             pool: self.pool,
             applier: EffectApplier(
                 caches: self.caches,
+                numbers: self.numbers,
                 storages: self.storages,
                 assignments: self.assignmentsAdded,
                 updateEvents: self.updateEventsAdded,
