@@ -9,6 +9,9 @@ CHAINS = {
     "five empty nodes": '<b:pump id="in" to="p1"/>' + "".join(
         f'<b:pass id="p{n}" to="p{n + 1}"/>' for n in range(1, 5)
     ) + '<b:pass id="p5"/>',
+    "five empty nodes that never wait": '<b:pump id="in" to="p1"/>' + "".join(
+        f'<b:decide id="p{n}" to="p{n + 1}"/>' for n in range(1, 5)
+    ) + '<b:pass id="p5"/>',
     "switch": '<b:pump id="in" to="s"/><flow:switch id="s" on="type">'
     + "".join(f'<link on="{type}" to="end"/>' for type in ("A", "B", "C", "PACKAGE_CHUNK_REQUEST"))
     + '</flow:switch><b:pass id="end"/>',
@@ -43,7 +46,7 @@ def chain(bench, plugins):
         if empty is None:
             empty = each
         # The last hop is that of the empty node behind; sending to the first is in all.
-        hop = None if name == "an empty node" else (each - empty) / (4 if name == "five empty nodes" else 1)
+        hop = None if name == "an empty node" else (each - empty) / (4 if name.startswith("five") else 1)
         bench.table.row(name, "windlass", each, hop, 1e9 / each)
 
     bench.host()

@@ -11,7 +11,7 @@ public func plugin() -> UnsafeMutableRawPointer {
         name: "Pump",
         version: "1.0.0",
         namespace: "urn:windlass:benchmark",
-        nodes: [PumpNode.self, PassNode.self]
+        nodes: [PumpNode.self, PassNode.self, DecideNode.self]
     ).exported()
 }
 
@@ -26,6 +26,19 @@ struct PassNode: Node {
     init(configuration: Configuration, services: NodeServices) throws {}
 
     func process(_ message: Message) async throws -> Emission { .route(message, to: .success) }
+}
+
+/// Lets every message pass, without waiting for anything.
+struct DecideNode: ImmediateNode {
+    static let descriptor = NodeDescriptor(
+        type: "decide",
+        summary: "Lets every message pass at once.",
+        relations: [RelationDescriptor(.success, "Always.")]
+    )
+
+    init(configuration: Configuration, services: NodeServices) throws {}
+
+    func decide(_ message: Message) throws -> Emission { .route(message, to: .success) }
 }
 
 /// Sends one message many times over, one after the other, and prints what each took: `pump NANOSECONDS`.

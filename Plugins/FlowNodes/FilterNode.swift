@@ -7,7 +7,7 @@ public import NodeKit
 /// | `True`    | The condition holds.                 |
 /// | `False`   | It does not.                         |
 /// | `Failure` | It cannot be evaluated.              |
-public struct FilterNode: Node {
+public struct FilterNode: ImmediateNode {
     /// Everything the host, the chain checker and the reference page need to know.
     public static let descriptor = NodeDescriptor(
         type: "filter",
@@ -31,7 +31,7 @@ public struct FilterNode: Node {
     }
 
     /// Routes by the condition.
-    public func process(_ message: Message) async throws -> Emission {
+    public func decide(_ message: Message) throws -> Emission {
         .route(message, to: try self.condition.holds(for: message) ? .true : .false)
     }
 }

@@ -8,7 +8,7 @@ public import NodeKit
 /// | Relation  | When                |
 /// |-----------|---------------------|
 /// | `Success` | Always.             |
-public struct LogNode: Node {
+public struct LogNode: ImmediateNode {
     /// Everything the host, the chain checker and the reference page need to know.
     public static let descriptor = NodeDescriptor(
         type: "log",
@@ -49,7 +49,7 @@ public struct LogNode: Node {
     }
 
     /// Writes the line, if the log takes lines of this level.
-    public func process(_ message: Message) async throws -> Emission {
+    public func decide(_ message: Message) throws -> Emission {
         if self.level >= self.logger.logLevel {
             var metadata: Logger.Metadata = ["device.name": "\(LogTemplate.printable(message.originator.name))"]
             if self.isWithData { metadata["message.data"] = "\(Self.text(of: message.data))" }

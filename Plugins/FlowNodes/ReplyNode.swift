@@ -5,7 +5,7 @@ public import NodeKit
 /// | Relation  | When              |
 /// |-----------|-------------------|
 /// | `Success` | The reply is set. |
-public struct ReplyNode: Node {
+public struct ReplyNode: ImmediateNode {
     /// Everything the host, the chain checker and the reference page need to know.
     public static let descriptor = NodeDescriptor(
         type: "reply",
@@ -64,7 +64,7 @@ public struct ReplyNode: Node {
     }
 
     /// Sets the reply.
-    public func process(_ message: Message) async throws -> Emission {
+    public func decide(_ message: Message) throws -> Emission {
         switch self.answer {
         case .fixed(let reply): .route(message.replying(reply), to: .success)
         case .json(let template): .route(message.replying(.json(template.value(for: message))), to: .success)

@@ -6,7 +6,7 @@ public import NodeKit
 /// |---------------|-------------------------------------------------------------|
 /// | any of a link | The variable's value is the link's text.                    |
 /// | `Other`       | No link fits, or the message does not have the variable.    |
-public struct SwitchNode: Node {
+public struct SwitchNode: ImmediateNode {
     /// Everything the host, the chain checker and the reference page need to know.
     public static let descriptor = NodeDescriptor(
         type: "switch",
@@ -26,7 +26,7 @@ public struct SwitchNode: Node {
     }
 
     /// Routes by the value.
-    public func process(_ message: Message) async throws -> Emission {
+    public func decide(_ message: Message) throws -> Emission {
         // A value may be a device's own word: "Failure" must not become a failure of the chain.
         guard let value = message.value(forVariable: self.variable)?.text, value != Relation.failure.rawValue else {
             return .route(message, to: .other)

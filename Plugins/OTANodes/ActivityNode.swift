@@ -18,7 +18,7 @@ import Synchronization
 /// | `Seen`         | It is active as before, and was heard of again.                 |
 /// | `Connected`    | A session of it began (`CONNECT_EVENT`).                        |
 /// | `Disconnected` | A session of it ended (`DISCONNECT_EVENT`).                     |
-public struct ActivityNode: Node, IngressNode {
+public struct ActivityNode: ImmediateNode, IngressNode {
     /// Everything the host, the chain checker and the reference page need to know.
     public static let descriptor = NodeDescriptor(
         type: "activity",
@@ -86,7 +86,7 @@ public struct ActivityNode: Node, IngressNode {
     }
 
     /// Notes that the device was heard of, and lets the message go on.
-    public func process(_ message: Message) async throws -> Emission {
+    public func decide(_ message: Message) throws -> Emission {
         guard !message.originator.isUnknown else { return .route(message, to: .success) }
         switch message.type {
         case .connectEvent:

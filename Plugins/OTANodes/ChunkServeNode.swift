@@ -9,7 +9,7 @@ import OTA
 /// | `Success` | The reply is the bytes; none of them if the chunk is past the end.                            |
 /// | `Refused` | The reply is `bad-request` (chunk or size makes no sense) or `not-found` (bytes are elsewhere). |
 /// | `Failure` | The message did not pass a `package-lookup`.                                                  |
-public struct ChunkServeNode: Node {
+public struct ChunkServeNode: ImmediateNode {
     /// Everything the host, the chain checker and the reference page need to know.
     public static let descriptor = NodeDescriptor(
         type: "chunk-serve",
@@ -43,7 +43,7 @@ public struct ChunkServeNode: Node {
     }
 
     /// Sets the reply; reads no byte, which is the ingress's business.
-    public func process(_ message: Message) async throws -> Emission {
+    public func decide(_ message: Message) throws -> Emission {
         let found = try message.lookedUpPackage()
         do {
             let reply = try self.reply(to: message, with: found)

@@ -7,7 +7,7 @@ import OTA
 /// |-----------|-----------------------------------------------|
 /// | `Success` | The reply is set.                             |
 /// | `Failure` | The message did not pass a `package-lookup`.  |
-public struct PackageInfoNode: Node {
+public struct PackageInfoNode: ImmediateNode {
     /// Everything the host, the chain checker and the reference page need to know.
     public static let descriptor = NodeDescriptor(
         type: "package-info",
@@ -22,7 +22,7 @@ public struct PackageInfoNode: Node {
     public init(configuration: Configuration, services: NodeServices) throws {}
 
     /// Sets the reply.
-    public func process(_ message: Message) async throws -> Emission {
+    public func decide(_ message: Message) throws -> Emission {
         let package = try message.lookedUpPackage().package
         return .route(message.replying(.json(.object(package.sharedAttributes))), to: .success)
     }

@@ -8,7 +8,7 @@ import OTA
 /// | `Success`   | A call waited for the answer.                                                              |
 /// | `Unmatched` | None did: the answer came too late, or again, or nobody wanted it.                         |
 /// | `Failure`   | The message has no `requestId` (`bad-request`).                                            |
-public struct RPCReplyNode: Node {
+public struct RPCReplyNode: ImmediateNode {
     /// Everything the host, the chain checker and the reference page need to know.
     public static let descriptor = NodeDescriptor(
         type: "rpc-reply",
@@ -28,7 +28,7 @@ public struct RPCReplyNode: Node {
     }
 
     /// Ends the call.
-    public func process(_ message: Message) async throws -> Emission {
+    public func decide(_ message: Message) throws -> Emission {
         guard let request = message.metadata.integer(MessageKey.requestId) else {
             throw NodeError(.badRequest, "the message '\(message.type)' does not say which call it answers")
         }

@@ -9,7 +9,7 @@ import OTA
 /// |-----------|----------------------------------------------------------------------|
 /// | `Success` | The attributes are stored; a device may be told so.                  |
 /// | `Failure` | The data is no JSON object (`bad-request`), or could not be stored.  |
-public struct SaveAttributesNode: Node {
+public struct SaveAttributesNode: ImmediateNode {
     /// Everything the host, the chain checker and the reference page need to know.
     public static let descriptor = NodeDescriptor(
         type: "save-attributes",
@@ -39,7 +39,7 @@ public struct SaveAttributesNode: Node {
     }
 
     /// Stores the members that are not `null`.
-    public func process(_ message: Message) async throws -> Emission {
+    public func decide(_ message: Message) throws -> Emission {
         guard case .json(.object(let object)) = message.data else {
             throw NodeError(.badRequest, "attributes must be a JSON object")
         }

@@ -9,7 +9,7 @@ import OTA
 /// |-----------|--------------------------------------------------------------------|
 /// | `Success` | The values are stored; a device may be told so.                    |
 /// | `Failure` | The data is no telemetry (`bad-request`), or could not be stored.  |
-public struct SaveTelemetryNode: Node {
+public struct SaveTelemetryNode: ImmediateNode {
     /// Everything the host, the chain checker and the reference page need to know.
     public static let descriptor = NodeDescriptor(
         type: "save-telemetry",
@@ -29,7 +29,7 @@ public struct SaveTelemetryNode: Node {
     }
 
     /// Stores the points; values without a time get that of the message.
-    public func process(_ message: Message) async throws -> Emission {
+    public func decide(_ message: Message) throws -> Emission {
         guard case .json(let data) = message.data else {
             throw NodeError(.badRequest, "telemetry must be JSON")
         }

@@ -20,8 +20,7 @@ final class ChainPlan: Sendable {
     /// One node in its place.
     final class Step: Sendable {
         let id: String
-        /// `nil` if messages only start here.
-        let node: (any Node)?
+        let work: Work
         let exits: [Exit]
         /// The exit that takes what has none of its own, if the node's relations are open and `Other` is linked.
         let other: Exit?
@@ -33,7 +32,7 @@ final class ChainPlan: Sendable {
 
         init(id: String, node: (any Node)?, exits: [Exit], descriptor: NodeDescriptor, counters: NodeCounters) {
             self.id = id
-            self.node = node
+            self.work = Work(node)
             self.exits = exits
             self.other = descriptor.hasOpenRelations ? exits.first { $0.relation == .other } : nil
             self.overtakesWrites = descriptor.overtakesWrites
@@ -47,6 +46,23 @@ final class ChainPlan: Sendable {
         func exit(_ relation: Relation) -> Exit? {
             for exit in self.exits where exit.relation == relation { return exit }
             return relation == .failure ? nil : self.other
+        }
+    }
+
+    /// What is done with a message at a node.
+    enum Work: Sendable {
+        /// Nothing: messages only start here, and the checker lets no link lead here.
+        case none
+        case immediate(any ImmediateNode)
+        case waiting(any Node)
+
+        init(_ node: (any Node)?) {
+            self =
+                switch node {
+                case let node as any ImmediateNode: .immediate(node)
+                case let node?: .waiting(node)
+                case nil: .none
+                }
         }
     }
 
@@ -79,7 +95,6 @@ final class ChainPlan: Sendable {
         var hops = 0
         while let (target, message) = journey.next() {
             let step = self.steps[target]
-            guard let node = step.node else { continue }
             hops += 1
             guard hops <= self.hopsMax else {
                 counters.unhandled.increment()
@@ -98,7 +113,12 @@ final class ChainPlan: Sendable {
             }
             let start = step.counters.begin()
             do {
-                let emission = try await node.process(message)
+                let emission =
+                    switch step.work {
+                    case .immediate(let node): try node.decide(message)
+                    case .waiting(let node): try await node.process(message)
+                    case .none: Emission.end
+                    }
                 if let write = emission.pendingWrite {
                     if step.handlesFailure { try await write.stored() } else { journey.add(write, of: step) }
                 }
@@ -161,7 +181,7 @@ private struct Journey {
 
     /// Takes a message along the links of a relation.
     mutating func leave(_ step: ChainPlan.Step, _ message: consuming Message, _ relation: Relation) {
-        if self.reply == nil, let reply = message.reply { self.reply = reply }
+        if self.reply == nil, message.hasReply { self.reply = message.reply }
         guard let exit = step.exit(relation) else {
             if relation == .failure { self.failUnhandled(step, message) }
             return
@@ -186,7 +206,7 @@ private struct Journey {
     private mutating func leave(_ step: ChainPlan.Step, _ routes: [(message: Message, relation: Relation)]) {
         // Answers and failures count in the order of the routes; branches wait with the next one last.
         for (message, relation) in routes {
-            if self.reply == nil, let reply = message.reply { self.reply = reply }
+            if self.reply == nil, message.hasReply { self.reply = message.reply }
             if relation == .failure, step.exit(relation) == nil { self.failUnhandled(step, message) }
         }
         for (message, relation) in routes.reversed() {

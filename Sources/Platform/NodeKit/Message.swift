@@ -3,23 +3,80 @@ public import NIOCore
 
 /// What moves along a chain: who it is from, what kind it is, what is known about it, and its data.
 ///
-/// A value: a fan-out gives every branch its own.
+/// A value: a fan-out gives every branch its own. All of it is in one box that copies share until one of them changes, as a
+/// message is passed on at every node and changed at few.
 public struct Message: Sendable {
+    private struct Content {
+        var originator: Originator
+        var type: MessageType
+        var metadata: Metadata
+        var data: MessageData
+        var reply: Reply?
+        var timestamp: Timestamp
+        var attachments: [any MessageAttachment] = []
+    }
+
+    /// `@unchecked`: the content changes only while a single message has the box.
+    private final class Box: @unchecked Sendable {
+        var content: Content
+
+        init(_ content: Content) { self.content = content }
+    }
+
+    private var box: Box
+
     /// Who the message is about: the device that sent it or that it is for.
-    public var originator: Originator
+    public var originator: Originator {
+        get { self.box.content.originator }
+        _modify {
+            self.makeUnique()
+            yield &self.box.content.originator
+        }
+    }
     /// What kind of message it is.
-    public var type: MessageType
+    public var type: MessageType {
+        get { self.box.content.type }
+        _modify {
+            self.makeUnique()
+            yield &self.box.content.type
+        }
+    }
     /// What is known about the message beside its data.
-    public var metadata: Metadata
+    public var metadata: Metadata {
+        get { self.box.content.metadata }
+        _modify {
+            self.makeUnique()
+            yield &self.box.content.metadata
+        }
+    }
     /// What the message carries.
-    public var data: MessageData
+    public var data: MessageData {
+        get { self.box.content.data }
+        _modify {
+            self.makeUnique()
+            yield &self.box.content.data
+        }
+    }
     /// What the peer that waits for an answer gets.
     ///
     /// The first answer set on any branch counts.
-    public var reply: Reply?
+    public var reply: Reply? {
+        get { self.box.content.reply }
+        _modify {
+            self.makeUnique()
+            yield &self.box.content.reply
+        }
+    }
+    /// Whether there is an answer, which is large to copy.
+    package var hasReply: Bool { self.box.content.reply != nil }
     /// When the message came in.
-    public var timestamp: Timestamp
-    private var attachments: [any MessageAttachment] = []
+    public var timestamp: Timestamp {
+        get { self.box.content.timestamp }
+        _modify {
+            self.makeUnique()
+            yield &self.box.content.timestamp
+        }
+    }
 
     /// Makes a message.
     public init(
@@ -29,11 +86,13 @@ public struct Message: Sendable {
         data: MessageData = .none,
         timestamp: Timestamp
     ) {
-        self.originator = originator
-        self.type = type
-        self.metadata = metadata
-        self.data = data
-        self.timestamp = timestamp
+        self.box = Box(
+            Content(originator: originator, type: type, metadata: metadata, data: data, timestamp: timestamp)
+        )
+    }
+
+    private mutating func makeUnique() {
+        if !isKnownUniquelyReferenced(&self.box) { self.box = Box(self.box.content) }
     }
 
     /// A copy with this answer for the peer.
@@ -47,7 +106,7 @@ public struct Message: Sendable {
     ///
     /// Attachments do not outlive the process: a message that was stored and came back has none.
     public func attachment<Attachment: MessageAttachment>(_ type: Attachment.Type = Attachment.self) -> Attachment? {
-        for attachment in self.attachments {
+        for attachment in self.box.content.attachments {
             if let attachment = attachment as? Attachment { return attachment }
         }
         return nil
@@ -55,8 +114,9 @@ public struct Message: Sendable {
 
     /// Leaves an attachment for the nodes after this one, in place of one of the same type.
     public mutating func attach<Attachment: MessageAttachment>(_ attachment: Attachment) {
-        self.attachments.removeAll { $0 is Attachment }
-        self.attachments.append(attachment)
+        self.makeUnique()
+        self.box.content.attachments.removeAll { $0 is Attachment }
+        self.box.content.attachments.append(attachment)
     }
 
     /// The value of a variable in a condition: `type`, `originator` (the identifier), `deviceName`, `deviceType`, then
@@ -72,7 +132,7 @@ public struct Message: Sendable {
         default: break
         }
         if let value = self.metadata[name] { return value }
-        for attachment in self.attachments {
+        for attachment in self.box.content.attachments {
             if let value = attachment.value(forVariable: name) { return value }
         }
         guard case .json(let data) = self.data else { return nil }

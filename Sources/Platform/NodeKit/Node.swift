@@ -21,6 +21,21 @@ public protocol Node: ChainNode {
     func process(_ message: Message) async throws -> Emission
 }
 
+/// A node that messages pass and that never waits: it decides at once where a message goes.
+///
+/// The host asks it without suspending the message's task, which is a good part of what a node costs that does little.
+public protocol ImmediateNode: Node {
+    /// Says where a message goes, in place of ``Node/process(_:)`` and under the same rules.
+    ///
+    /// - Throws: Anything; the message then leaves by ``Relation/failure`` with the error's text as `error` in its metadata.
+    func decide(_ message: Message) throws -> Emission
+}
+
+extension ImmediateNode {
+    /// Decides.
+    public func process(_ message: Message) async throws -> Emission { try self.decide(message) }
+}
+
 /// A node where messages start.
 ///
 /// Such as a listener, a timer, a queue. A node may be both, as one that holds messages back is.
