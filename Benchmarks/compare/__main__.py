@@ -10,8 +10,10 @@ import tempfile
 
 import campaigns
 import chain
+import durability
 import fleet
 import ingest
+import management
 import serving
 from measure import Load, Table, core_name
 from processes import ROOT, Windlass, wait_until
@@ -40,18 +42,18 @@ class Bench:
     def load(self, protocol, server, port, **options):
         return Load(BUILT / "load", protocol, server, port, **options)
 
-    def prepare(self):
-        """Makes the devices and assigns the package to them, as in the field."""
-        with Windlass(self.data) as host:
+    def prepare(self, data):
+        """Makes the devices in a folder and assigns the package to them, as in the field."""
+        with Windlass(data) as host:
             package = host.upload(self.firmware)
-        fleet.add_devices(self.data, DEVICES)
-        with Windlass(self.data) as host:
+        fleet.add_devices(data, DEVICES)
+        with Windlass(data) as host:
             host.assign(package)
-            wait_until(lambda: fleet.count(self.data, campaigns.WAITING) == 0, "all devices to be told")
+            wait_until(lambda: fleet.count(data, campaigns.WAITING) == 0, "all devices to be told")
 
     def host(self, **environment):
         if not self.data.exists():
-            self.prepare()
+            self.prepare(self.data)
         return self.enter(Windlass(self.data, **environment))
 
 
@@ -70,9 +72,11 @@ PARTS = {
     "coap": serving.coap,
     "tls": serving.tls,
     "ingest": ingest.ingest,
+    "durability": durability.durability,
     "campaign": serving.campaign,
     "chain": lambda bench: chain.chain(bench, BUILT / "plugins"),
     "fleet": lambda bench: campaigns.run(bench, bench.fleets),
+    "management": management.management,
     "connections": connections,
     "start": lambda bench: campaigns.start(bench, [0] + bench.fleets[1:]),
 }

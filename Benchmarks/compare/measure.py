@@ -34,16 +34,26 @@ class Load:
             for text in value if isinstance(value, list) else [value]:
                 self.command += [f"--{name}"] if text is True else [f"--{name}", str(text)]
 
-    def run(self):
+    def start(self):
+        """The load generator under way; what it prints is for `sample`."""
         command = self.command + ["--processes", ",".join(map(str, self.server.pids))]
-        result = subprocess.run(command, preexec_fn=on(LOAD_CORE), capture_output=True, text=True, timeout=600)
-        if result.returncode != 0:
-            raise SystemExit(f"{' '.join(command)}: {result.stderr}")
-        told = json.loads(result.stdout)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, preexec_fn=on(LOAD_CORE), **pipes)
+
+    def run(self):
+        with self.start() as process:
+            told, errors = process.communicate(timeout=600)
+        if process.returncode != 0:
+            raise SystemExit(f"{' '.join(self.command)}: {errors}")
+        return self.sample(told, self.server.memory())
+
+    @staticmethod
+    def sample(text, memory):
+        told = json.loads(text)
         count = max(1, told["operations"])
         return Sample(
             told["cpu_us"] / count, told["operations"] / told["seconds"], told["bytes"] / told["seconds"] / 1e6,
-            told["p50_us"], told["p99_us"], told["seconds"], told["retries"], self.server.memory(),
+            told["p50_us"], told["p99_us"], told["seconds"], told["retries"], memory,
         )
 
 

@@ -32,7 +32,7 @@ static void begin_range(struct device *device) {
 
 static void begin_report(struct device *device) {
     char request[1024];
-    const char *body = options.bodies[device->chunk];
+    const char *body = report(device);
     int count = snprintf(
         request, sizeof request,
         "POST /api/v1/%s/telemetry HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"

@@ -27,6 +27,12 @@ struct options {
     bool tls;
     // Each device fetches the file once, instead of for a while.
     bool once;
+    // How many operations all devices together begin in a second, each at its time; 0 for as many as they can.
+    double rate;
+    // Where to write how many reports of each device were acknowledged when the server was gone. Reports then have times of
+    // their own, from `first_time` on (milliseconds since 1970), by which they can be found again.
+    const char *counts;
+    uint64_t first_time;
     double warmup, seconds;
 };
 
@@ -38,8 +44,11 @@ struct device {
     int index;
     // Zero-based index of the chunk, or report, under way.
     uint32_t chunk;
+    // How many operations were completed, those before and after the measurement included.
+    uint32_t completed;
     bool idle;
-    uint64_t began;
+    // When the operation should have begun, and when it did; they differ only if operations have their times.
+    uint64_t began, asked;
     uint8_t *in;
     size_t have, room;
     // MQTT: what the operation still waits for. CoAP: the message and its token.
@@ -67,6 +76,8 @@ extern const struct protocol coap_block;
 
 // Ends the program with a message.
 _Noreturn void fail(const char *format, ...);
+// The connection of a device is gone: the end of the program, unless that was waited for.
+void lost(const struct device *, const char *why);
 uint64_t now_ns(void);
 
 // The device that is connected beside this one, see `pairs`.
@@ -85,6 +96,8 @@ size_t stream_receive(struct device *, void *bytes, size_t room);
 // Whether TLS holds back bytes that it has read already.
 bool stream_pending(struct device *);
 
+// What a device reports next.
+const char *report(const struct device *);
 // The token of a device, as the benchmark makes them.
 const char *token(const struct device *);
 

@@ -23,6 +23,9 @@ static const struct protocol *protocols[] = {
 static const struct protocol *protocol;
 static struct device *devices;
 static int connections, running;
+// How many operations were begun at their times, and whether the server is gone.
+static uint64_t paced;
+static bool is_cut;
 static const char *server_processes = "";
 
 // What was measured.
@@ -40,6 +43,11 @@ _Noreturn void fail(const char *format, ...) {
     exit(1);
 }
 
+void lost(const struct device *device, const char *why) {
+    if (!options.counts) fail("device %d: %s", device->index, why);
+    is_cut = true;
+}
+
 uint64_t now_ns(void) {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
@@ -51,6 +59,17 @@ struct device *partner(struct device *device) { return &devices[device->index ^ 
 const char *token(const struct device *device) {
     static char text[16];
     snprintf(text, sizeof text, "T%07d", device->index);
+    return text;
+}
+
+const char *report(const struct device *device) {
+    const char *body = options.bodies[device->chunk];
+    if (!options.counts) return body;
+    static char text[1024];
+    snprintf(
+        text, sizeof text, "{\"ts\":%llu,\"values\":%s}",
+        (unsigned long long)options.first_time + device->completed, body
+    );
     return text;
 }
 
@@ -71,7 +90,7 @@ void check(const struct device *device, const uint8_t *bytes, size_t count) {
 }
 
 static void begin(struct device *device) {
-    device->began = now_ns();
+    device->began = device->asked = now_ns();
     protocol->begin(device);
 }
 
@@ -88,6 +107,7 @@ void complete(struct device *device, size_t bytes) {
         record(now_ns() - device->began);
         bytes_received += bytes;
     }
+    device->completed++;
     device->chunk++;
     if (device->chunk == chunks()) {
         device->chunk = 0;
@@ -97,7 +117,22 @@ void complete(struct device *device, size_t bytes) {
             return;
         }
     }
-    begin(device);
+    if (options.rate > 0) device->idle = true; else begin(device);
+}
+
+// Begins the operations whose time has come, of one device after the other; one that has to wait for its device counts from
+// when it should have begun.
+static void pace(uint64_t start, uint64_t now) {
+    for (;;) {
+        uint64_t due = start + (uint64_t)((double)paced / options.rate * 1e9);
+        struct device *device = &devices[paced % (uint64_t)connections];
+        if (due > now || !device->idle) return;
+        paced++;
+        device->idle = false;
+        device->began = due;
+        device->asked = now;
+        protocol->begin(device);
+    }
 }
 
 // Nanoseconds on a processor that the threads of a process had so far, by the scheduler's own count.
@@ -145,7 +180,7 @@ static void repeat(void) {
     uint64_t now = now_ns();
     for (int i = 0; i < connections; i++) {
         struct device *device = &devices[i];
-        uint64_t waited = now - device->began;
+        uint64_t waited = now - device->asked;
         if (waited > 30000000000 && !device->idle && !(protocol->pairs && i % 2))
             fail("device %d: no answer for 30 s", i);
         if (!protocol->datagrams || device->idle || waited < 2000000000) continue;
@@ -172,9 +207,17 @@ static void print(uint64_t duration, uint64_t cpu) {
     );
 }
 
+// One line for each device, in order.
+static void write_counts(void) {
+    FILE *file = fopen(options.counts, "w");
+    if (!file) fail("%s: %s", options.counts, strerror(errno));
+    for (int i = 0; i < connections; i++) fprintf(file, "%u\n", devices[i].completed);
+    if (fclose(file) != 0) fail("%s: %s", options.counts, strerror(errno));
+}
+
 static void run(int poll) {
     struct epoll_event events[256];
-    uint64_t start = now_ns(), checked = start, began = 0, cpu = 0;
+    uint64_t start = now_ns(), checked = start, began = 0, cpu = 0, duration = 0;
     // What is fetched once is measured from the first request to the last byte.
     uint64_t measured_from = options.once ? start : start + (uint64_t)(options.warmup * 1e9);
     uint64_t until = options.once ? UINT64_MAX : measured_from + (uint64_t)(options.seconds * 1e9);
@@ -184,25 +227,39 @@ static void run(int poll) {
             began = now_ns();
             cpu = servers_ns();
         }
-        begin(&devices[i]);
+        if (options.rate > 0) devices[i].idle = true; else begin(&devices[i]);
     }
-    while (running > 0) {
+    while (running > 0 && !is_cut) {
         // Never sleeps: to wake it, on another core, would be the server's expense, and that of the slower server only.
         int count = epoll_wait(poll, events, 256, 0);
         uint64_t now = now_ns();
-        if (!measuring && now >= measured_from) {
+        if (!measuring && duration == 0 && now >= measured_from) {
             measuring = true;
             began = now;
             cpu = servers_ns();
         }
-        if (now >= until) break;
-        for (int i = 0; i < count; i++) receive(events[i].data.ptr);
+        if (measuring && now >= until) {
+            measuring = false;
+            duration = now - began;
+            cpu = servers_ns() - cpu;
+            if (!options.counts) break;
+            // Whoever is to end the server waits for this.
+            fputs("measured\n", stderr);
+        }
+        if (options.rate > 0) pace(start, now);
+        for (int i = 0; i < count && !is_cut; i++) receive(events[i].data.ptr);
         if (now - checked > 500000000) {
             repeat();
             checked = now;
         }
     }
-    print(now_ns() - began, servers_ns() - cpu);
+    if (is_cut && duration == 0) fail("the server was gone before all was measured");
+    if (duration == 0) {
+        duration = now_ns() - began;
+        cpu = servers_ns() - cpu;
+    }
+    if (options.counts) write_counts();
+    print(duration, cpu);
 }
 
 static void read_options(int count, char **arguments) {
@@ -224,6 +281,9 @@ static void read_options(int count, char **arguments) {
         else if (strcmp(name, "--qos") == 0) options.qos = atoi(value);
         else if (strcmp(name, "--warmup") == 0) options.warmup = atof(value);
         else if (strcmp(name, "--seconds") == 0) options.seconds = atof(value);
+        else if (strcmp(name, "--rate") == 0) options.rate = atof(value);
+        else if (strcmp(name, "--counts") == 0) options.counts = value;
+        else if (strcmp(name, "--first-time") == 0) options.first_time = strtoull(value, NULL, 10);
         else if (strcmp(name, "--processes") == 0) server_processes = value;
         else if (strcmp(name, "--file") == 0) {
             int file = open(value, O_RDONLY);

@@ -165,7 +165,7 @@ static size_t take_route(struct device *device) {
 // Reports, each acknowledged before the next.
 
 static void begin_report(struct device *device) {
-    const char *body = options.bodies[device->chunk];
+    const char *body = report(device);
     publish(device, "v1/devices/me/telemetry", body, strlen(body));
 }
 

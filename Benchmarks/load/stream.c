@@ -88,7 +88,7 @@ void stream_send(struct device *device, const void *bytes, size_t count) {
     // Never waits for long: what a device sends in one operation is less than a socket holds.
     while (count > 0) {
         ssize_t sent = put(device, bytes, count);
-        if (sent < 0 && errno != EAGAIN) fail("device %d: send: %s", device->index, strerror(errno));
+        if (sent < 0 && errno != EAGAIN) return lost(device, strerror(errno));
         if (sent < 0) {
             wait_for(device, POLLOUT);
             continue;
@@ -101,7 +101,9 @@ void stream_send(struct device *device, const void *bytes, size_t count) {
 size_t stream_receive(struct device *device, void *bytes, size_t room) {
     ssize_t count = get(device, bytes, room);
     if (count < 0 && errno == EAGAIN) return 0;
-    if (count < 0) fail("device %d: receive: %s", device->index, strerror(errno));
-    if (count == 0) fail("device %d: the server closed the connection", device->index);
+    if (count <= 0) {
+        lost(device, count < 0 ? strerror(errno) : "the server closed the connection");
+        return 0;
+    }
     return (size_t)count;
 }
