@@ -119,9 +119,12 @@ extension Operation.Parameter {
 }
 
 extension [Operation.Parameter] {
-    /// What chooses the part of a list; entries may be sorted by these members.
+    /// What chooses the part of a list.
     ///
-    /// - Parameter isOptional: Whether the path also answers without them.
+    /// - Parameters:
+    ///   - properties: The members that entries may be sorted by.
+    ///   - isOptional: Whether the path also answers without them.
+    /// - Returns: Five parameters.
     static func page(sortedBy properties: [String], isOptional: Bool = false) -> Self {
         [
             .integer("pageSize", "The most entries of a page", in: APIRequest.pageSizes, required: !isOptional),

@@ -33,7 +33,8 @@ extension SQLiteStore: EntityQueryService {
         return try await self.read { db in
             var statement = try EntityStatement(query, profiles: Self.profiles(of: query, db))
             let sql = statement.identifiers(after: after, limit: limit)
-            return try Row.fetchAll(db, sql: sql, arguments: StatementArguments(statement.arguments)).map { $0.id("id") }
+            return try Row.fetchAll(db, sql: sql, arguments: StatementArguments(statement.arguments))
+                .map { $0.id("id") }
         }
     }
 
