@@ -202,6 +202,7 @@ import Testing
                 await clock.sleeper(for: .seconds(seconds))
                 #expect(bench.made("in") == failures + 1)
                 #expect(await bench.send("other") == "completed")
+                #expect(!runtime.isListening)
                 clock.advance(by: .seconds(seconds))
                 await bench.wait { $0.made("in") == failures + 2 && $0.outlet("in") != nil }
                 await bench.waitUntilRunning("in")
@@ -209,6 +210,7 @@ import Testing
             }
             #expect(bench.made("other") == 1)
             #expect(runtime.listeners.count == 2)
+            #expect(runtime.isListening)
         }
     }
 

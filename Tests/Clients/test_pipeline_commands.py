@@ -91,6 +91,39 @@ def test_a_pipeline_uploads_assigns_and_watches(command, host, management, firmw
     assert command.json("device", "list", "--search", unique("nothing")) == []
 
 
+def test_updates_are_cancelled_and_tried_again_with_an_api_key(windlass, host, management):
+    body = {"userId": management.call("GET", "/api/auth/user").json()["id"], "description": "pipeline"}
+    key = management.call("POST", "/api/apiKey", json=body).json()["value"]
+    command = CommandLine(windlass, host.url("management"), WINDLASS_API_KEY=key, WINDLASS_PASSWORD="")
+    profile = management.profile()
+    package = management.package(profile, some_bytes(100))
+    devices = [management.device(profile) for _ in range(3)]
+    management.assign_to_profile(profile, package)
+    for device in devices:
+        management.wait_for_offer(device, package)
+    of_profile = ["--profile", profile["name"]]
+
+    def counts():
+        return {state: count for state, count in command.json("update", "status", *of_profile).items() if count}
+
+    assert counts() == {"INITIATED": 3}
+    name = devices[0]["name"]
+    assert command.run("update", "cancel", "--device", name).stdout == f"cancelled the update of '{name}'\n"
+    assert "nothing to cancel" in command.fails(FAILED, "update", "cancel", "--device", name)
+    cancelled = command.run("update", "cancel", *of_profile, "--state", "initiated")
+    assert cancelled.stdout == "cancelled the updates of 2 devices\n"
+    assert counts() == {"FAILED": 3}
+    listed = command.json("update", "status", "--list", *of_profile)
+    assert {entry["deviceName"] for entry in listed} == {device["name"] for device in devices}
+    text = command.run("update", "status", "--list", "--package", package["id"]["id"]).stdout
+    assert text.count(package["title"]) == 3
+    assert command.json("update", "retry", "--package", package["id"]["id"]) == {"devices": 3}
+    for device in devices:
+        management.wait_for_offer(device, package)
+    assert counts() == {"INITIATED": 3}
+    assert command.json("update", "resend", *of_profile) == {"devices": 3}
+
+
 def test_push_may_be_repeated_until_it_is_done(command, management, firmware):
     profile = management.profile()
     # Made, but never uploaded, as after a push that was cut off.

@@ -9,6 +9,13 @@ import Testing
         #expect(HostHealth.freeBytes(of: "/nowhere/at/all") == nil)
     }
 
+    @Test("a disk with less room than the limit counts as full")
+    func full() {
+        #expect(HostHealth.hasRoom(HostHealth.freeBytesMin))
+        #expect(!HostHealth.hasRoom(HostHealth.freeBytesMin - 1))
+        #expect(HostHealth.hasRoom(nil))
+    }
+
     @Test("the process tells its numbers under Prometheus' names")
     func process() throws {
         let families = ProcessMetrics.families()

@@ -138,9 +138,12 @@ struct HostHealth: Sendable {
         [
             "chains": isStarted && self.runtime.isListening,
             "store": await self.store.isReady(),
-            "disk": Self.freeBytes(of: self.data).map { $0 >= Self.freeBytesMin } ?? true,
+            "disk": Self.hasRoom(Self.freeBytes(of: self.data)),
         ]
     }
+
+    /// Whether so much is enough; what is not known is taken to be.
+    static func hasRoom(_ freeBytes: UInt64?) -> Bool { freeBytes.map { $0 >= Self.freeBytesMin } ?? true }
 
     /// How much may be written; `nil` if the system does not say.
     static func freeBytes(of folder: String) -> UInt64? {

@@ -6,7 +6,7 @@ struct UpdateCommandLine: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "update",
         abstract: "Tells how far updates are, and retries or cancels them.",
-        subcommands: [UpdateStatus.self, UpdateRetry.self, UpdateCancel.self]
+        subcommands: [UpdateStatus.self, UpdateRetry.self, UpdateCancel.self, UpdateResend.self]
     )
 }
 
@@ -97,7 +97,7 @@ struct UpdateStatus: AsyncParsableCommand {
     }
 }
 
-/// What `retry` and `cancel` have in common.
+/// What `retry`, `cancel` and `resend` have in common.
 protocol UpdateOrder: AsyncParsableCommand {
     /// The last part of the path.
     static var order: String { get }
@@ -162,6 +162,28 @@ struct UpdateCancel: UpdateOrder {
     static let configuration = CommandConfiguration(
         commandName: "cancel",
         abstract: "Ends updates that are under way.",
+        discussion: CommandFailure.exitCodes
+    )
+
+    @OptionGroup var server: ServerArguments
+    @OptionGroup var updates: UpdateArguments
+
+    @Flag(name: .long, help: "All there are.")
+    var all = false
+
+    @Option(name: .long, help: "How to tell what was done: text or json.")
+    var format = OutputFormat.text
+
+    func run() async throws { try await self.carryOut() }
+}
+
+/// The command `windlass update resend`.
+struct UpdateResend: UpdateOrder {
+    static let order = "resend"
+    static let done = "told again of"
+    static let configuration = CommandConfiguration(
+        commandName: "resend",
+        abstract: "Tells devices once more of the package that they should have.",
         discussion: CommandFailure.exitCodes
     )
 
