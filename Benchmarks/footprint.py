@@ -25,14 +25,17 @@ PIECE = 1 << 20
 class Host:
     """A host on loopback, on free ports."""
 
-    def __init__(self, data):
+    def __init__(self, data, *options):
+        self.options = options
         environment = dict(
             os.environ, HTTP_PORT="0", MQTT_PORT="0", COAP_PORT="0", DEVICE_HOST="127.0.0.1",
             WINDLASS_ADMIN_USER=ADMIN[0], WINDLASS_ADMIN_PASSWORD=ADMIN[1],
         )
         started = time.monotonic()
         self.process = subprocess.Popen(
-            [BINARY, "serve", "--data", data, "--chains", str(ROOT / "chains"), "--management", "127.0.0.1:0"],
+            [
+                BINARY, "serve", "--data", data, "--chains", str(ROOT / "chains"), "--management", "127.0.0.1:0", *options,
+            ],
             env=environment, stdout=subprocess.PIPE, text=True,
         )
         self.ports = {}
@@ -155,4 +158,5 @@ def main():
         print(f"stop                    {host.stop():8.3f} s after SIGTERM")
 
 
-main()
+if __name__ == "__main__":
+    main()
