@@ -67,7 +67,8 @@ struct DeviceRoutes: Sendable {
                     .text("type", "The name of the devices' profile"),
                     .text("deviceName", "The name of the one device to read"),
                 ],
-                answer: .json(.deviceOrPage)
+                answer: .json(.deviceOrPage),
+                failures: [(.notFound, "There is no device with this name")]
             ),
             self.list
         )
@@ -78,7 +79,8 @@ struct DeviceRoutes: Sendable {
             Operation(
                 "Reads the device with a name",
                 query: [.text("deviceName", "The name", required: true)],
-                answer: .json(.device)
+                answer: .json(.device),
+                failures: [(.notFound, "There is no device with this name")]
             ),
             self.named
         )

@@ -160,7 +160,10 @@ extension Route {
             failures.append((.unauthorized, "No valid token was sent"))
             failures.append((.forbidden, "The user may not do this, or not with this entity"))
         }
-        if hasBody || hasPath { failures.append((.notFound, "An entity that the request names does not exist")) }
+        let namesEntity = self.operation.query.contains { $0.schema["format"] == "uuid" }
+        if hasBody || hasPath || namesEntity {
+            failures.append((.notFound, "An entity that the request names does not exist"))
+        }
         if hasBody { failures.append((.contentTooLarge, "The body is longer than allowed")) }
         if self.operation.answersOnlyJSON {
             failures.append((.notAcceptable, "The request's Accept does not allow JSON"))
