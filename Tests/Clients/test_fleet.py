@@ -1,6 +1,7 @@
 """One assignment reaches a whole fleet, once, at the chain's pace."""
 
 import concurrent.futures
+import json
 
 import pytest
 
@@ -28,6 +29,9 @@ def test_one_assignment_reaches_a_thousand_devices_and_skips_those_with_their_ow
     for device in with_own:
         wait_until(lambda: management.states(device) == ["QUEUED", "INITIATED"], "the devices to get their own package")
     watched = [MQTTDevice(host, device["token"]) for device in [*devices[:WATCHED], *with_own[:1]]]
+    # One that was away when it was to be told of its own package is told when it comes.
+    topic, payload = watched[-1].receive()
+    assert (topic, json.loads(payload)["fw_title"]) == (ATTRIBUTES, own["title"])
 
     management.assign_to_profile(profile, ours)
     queued = in_parallel(management.states, devices)
