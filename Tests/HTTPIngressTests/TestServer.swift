@@ -98,6 +98,12 @@ struct TestServer: Sendable {
     }
 }
 
+/// Time-outs that no test waits for, however busy the machine is.
+private let patience = [
+    "port": "0", "host": "127.0.0.1", "header-timeout-seconds": "600", "body-timeout-seconds": "600",
+    "idle-timeout-seconds": "600", "write-timeout-seconds": "600",
+]
+
 /// What the links that a server takes are signed with.
 let testLinks = DownloadLinks(secret: [7])
 
@@ -121,7 +127,7 @@ func withServer(
     }
     if let logger { services.logger = logger }
     if let clock { services.clock = clock }
-    let attributes = ["port": "0", "host": "127.0.0.1"].merging(attributes) { $1 }
+    let attributes = patience.merging(attributes) { $1 }
     var node = try HTTPIngress.make(attributes, services: services)
     node.stopping = stopping
     if let receiving { node.receiving = receiving }
