@@ -230,8 +230,9 @@ static void run(int poll) {
         if (options.rate > 0) devices[i].idle = true; else begin(&devices[i]);
     }
     while (running > 0 && !is_cut) {
-        // Never sleeps: to wake it, on another core, would be the server's expense, and that of the slower server only.
-        int count = epoll_wait(poll, events, 256, 0);
+        // Never sleeps: to wake it, on another core, would be the server's expense, and that of the slower server only. At a rate
+        // there is no other server, and what is left of the core is the server's.
+        int count = epoll_wait(poll, events, 256, options.rate > 0 ? 1 : 0);
         uint64_t now = now_ns();
         if (!measuring && duration == 0 && now >= measured_from) {
             measuring = true;
