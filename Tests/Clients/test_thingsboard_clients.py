@@ -80,6 +80,10 @@ def test_tb_mqtt_client_updates_itself_through_all_states(management, updated_de
         "current_fw_title": package["title"],
         "fw_state": "UPDATED",
     }
+    assert management.latest(device, "target_fw_title", "target_fw_version") == {
+        "target_fw_title": package["title"],
+        "target_fw_version": package["version"],
+    }
 
 
 @pytest.mark.parametrize("version", ["4.3", "4.4"])
