@@ -98,6 +98,7 @@ import Testing
                 ["deviceProfileId": ["entityType": "DEVICE_PROFILE", "id": "13814000-1dd2-11b2-8080-808080808080"]],
                 "OtaPackage is referencing to non-existent device profile!"
             ),
+            (["version": "\u{0}1"], "'version' must not have the character U+0000 in it"),
             (["usesUrl": true], "Ota package URL should be specified!"),
             (["usesUrl": true, "url": "  "], "Ota package URL should be specified!"),
             (["title": .string(Self.long(256))], "title length must be equal or less than 255"),

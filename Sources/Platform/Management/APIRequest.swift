@@ -181,7 +181,12 @@ struct BodyReader {
     func string(_ name: String) throws -> String? {
         switch self[name] {
         case nil: return nil
-        case .string(let text): return text
+        case .string(let text):
+            // For SQLite such a text ends there, and so may be shorter than it has to be.
+            guard !text.utf8.contains(0) else {
+                throw APIError.badRequest("'\(name)' must not have the character U+0000 in it")
+            }
+            return text
         case let value?: throw APIError.badRequest("'\(name)' must be a string, not \(value.kind)")
         }
     }
