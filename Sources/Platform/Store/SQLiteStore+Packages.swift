@@ -146,13 +146,13 @@ extension SQLiteStore: OtaPackageService {
     /// Reads a package and opens its bytes.
     private func openPackage(_ id: OtaPackageId, attempts: Int) async throws -> EffectivePackage? {
         do {
-            return try await self.read { [storages] db in
+            return try await self.read { [storages, hotPages] db in
                 guard let package = try db.package(id) else { return nil }
                 guard let sha256 = package.sha256, let size = package.dataSize else {
                     return EffectivePackage(package: package, content: nil)
                 }
                 let content = try storages.content(of: sha256, size: size, db)
-                return EffectivePackage(package: package, content: content)
+                return EffectivePackage(package: package, content: PagedContent(content, in: hotPages))
             }
         } catch {
             // The package may have been deleted after its row was read; then the row is gone by now.

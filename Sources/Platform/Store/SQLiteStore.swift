@@ -12,6 +12,7 @@ public final class SQLiteStore: Sendable {
     let writer: GroupCommitWriter
     let storages: PackageStorages
     let caches: StoreCaches
+    let hotPages = HotPages()
     let numbers = DeviceNumbers()
     let sessions: DeviceSessions
     let progress = ProgressCounter()
