@@ -2,6 +2,7 @@
 import statistics
 
 import fleet
+from measure import side_by_side
 from processes import BINARY, ROOT, Windlass
 
 CHAINS = {
@@ -20,12 +21,17 @@ CHAINS = {
 }
 
 
-def pumped(bench, plugins, chain, data):
-    """Median nanoseconds of a message."""
+def start(bench, plugins, chain, data):
+    """A host with one chain, and the plugin of the benchmarks."""
     folder = bench.folder / "chains"
     folder.mkdir(exist_ok=True)
     (folder / "chain.xml").write_text(chain)
-    with Windlass(data, chains=folder, plugins=[BINARY.rpartition("/")[0], plugins]) as host:
+    return Windlass(data, chains=folder, plugins=[BINARY.rpartition("/")[0], plugins])
+
+
+def pumped(bench, plugins, chain, data):
+    """Median nanoseconds of a message."""
+    with start(bench, plugins, chain, data) as host:
         lines = host.lines
         while "pump end" not in lines:
             line = host.process.stdout.readline()
@@ -57,3 +63,25 @@ def chain(bench, plugins):
     pump = f'<b:pump xmlns:b="urn:windlass:benchmark" id="pump" device="{device}" to="activity"/>'
     each = pumped(bench, plugins, text.replace("</chain>", f"{pump}</chain>"), bench.data)
     bench.table.row("a chunk request through ota.xml (four nodes)", "windlass", each, None, 1e9 / each)
+    share(bench, plugins, head)
+
+
+def share(bench, plugins, head):
+    """What the chain that ships adds to a request, against the same ingress with one node that answers from memory."""
+    direct = f"""{head[:-1]} xmlns:http="urn:windlass:http">
+        <http:ingress id="in" host="127.0.0.1" port="0" to="answer"/><b:answer id="answer" file="{bench.firmware}"/>
+    </chain>"""
+    size = 16 * 1024
+    options = {"devices": 64, "size": size, "file": bench.firmware, "seconds": bench.seconds}
+    # One at a time, since both have the same core and data.
+    samples = {"ota.xml": [], "one node that answers": []}
+    for _ in range(bench.rounds):
+        for name, chain in (("ota.xml", None), ("one node that answers", direct)):
+            host = start(bench, plugins, chain, bench.data) if chain else Windlass(bench.data)
+            with host:
+                samples[name] += side_by_side(1, bench.load("http-chunk", host, host.ports["http"], **options))
+    bench.table.section("16 KiB chunks over HTTP: what the chain adds; one core, 64 connections", ("CPU µs/op", "share"))
+    whole, direct = (statistics.median(sample.cpu_us for sample in taken) for taken in samples.values())
+    bench.table.row("through ota.xml", "windlass", whole, None)
+    bench.table.row("the same ingress, and one node that answers from memory", "windlass", direct, None)
+    bench.table.row("what the chain adds", "windlass", whole - direct, f"{(whole - direct) / whole:.1%}")

@@ -11,7 +11,7 @@ public func plugin() -> UnsafeMutableRawPointer {
         name: "Pump",
         version: "1.0.0",
         namespace: "urn:windlass:benchmark",
-        nodes: [PumpNode.self, PassNode.self, DecideNode.self]
+        nodes: [PumpNode.self, PassNode.self, DecideNode.self, AnswerNode.self]
     ).exported()
 }
 
@@ -39,6 +39,48 @@ struct DecideNode: ImmediateNode {
     init(configuration: Configuration, services: NodeServices) throws {}
 
     func decide(_ message: Message) throws -> Emission { .route(message, to: .success) }
+}
+
+/// Answers every request for a chunk at once with bytes of a file that is in memory: what is left is what the ingress takes.
+struct AnswerNode: ImmediateNode {
+    static let descriptor = NodeDescriptor(
+        type: "answer",
+        summary: "Answers every request for a chunk with bytes of a file.",
+        relations: [RelationDescriptor(.success, "Always.")],
+        attributes: [.string("file", summary: "The file.")]
+    )
+
+    private struct Bytes: Content {
+        let bytes: ByteBuffer
+
+        var size: Int64 { Int64(self.bytes.readableBytes) }
+
+        func read(_ range: Range<Int64>) async throws -> ByteBuffer {
+            self.bytes.getSlice(at: Int(range.lowerBound), length: range.count) ?? ByteBuffer()
+        }
+    }
+
+    private let content: Bytes
+
+    init(configuration: Configuration, services: NodeServices) throws {
+        let bytes = try Data(contentsOf: URL(fileURLWithPath: configuration.string("file")))
+        self.content = Bytes(bytes: ByteBuffer(bytes: bytes))
+    }
+
+    func decide(_ message: Message) throws -> Emission {
+        let size = message.metadata.integer("size") ?? 0
+        let chunk = message.metadata.integer("chunk") ?? 0
+        var reply = ContentReply(
+            content: self.content,
+            range: chunk * size..<min(chunk * size + size, self.content.size),
+            fileName: "firmware.bin",
+            contentType: "application/octet-stream",
+            entityTag: "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+        )
+        reply.chunkIndex = chunk
+        reply.chunksCount = (self.content.size + size - 1) / size
+        return .route(message.replying(.content(reply)), to: .success)
+    }
 }
 
 /// Sends one message many times over, one after the other, and prints what each took: `pump NANOSECONDS`.
