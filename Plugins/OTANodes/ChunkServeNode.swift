@@ -85,11 +85,12 @@ public struct ChunkServeNode: ImmediateNode {
 
     /// A number of the request; 0 if it is absent.
     private static func count(_ key: String, of message: Message) throws(NodeError) -> Int64 {
-        guard let value = message.metadata[key] else { return 0 }
-        guard let number = message.metadata.integer(key) else {
+        let metadata = message.metadata
+        guard let number = metadata.integer(key) else {
+            guard metadata[key] != nil else { return 0 }
             throw NodeError(.badRequest, "'\(key)' is not a whole number that fits 64 bits")
         }
-        guard number >= 0 else { throw NodeError(.badRequest, "'\(key)' is negative: \(value.text)") }
+        guard number >= 0 else { throw NodeError(.badRequest, "'\(key)' is negative: \(number)") }
         return number
     }
 }

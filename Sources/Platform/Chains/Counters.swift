@@ -1,3 +1,4 @@
+import NIOCore
 import Synchronization
 
 /// How many messages went along one link.
@@ -49,7 +50,7 @@ final class Counter: Sendable {
 }
 
 /// The counters of one node.
-struct NodeCounters: Sendable {
+final class NodeCounters: Sendable {
     let processed = Counter()
     let failed = Counter()
     let started = Counter()
@@ -60,14 +61,13 @@ struct NodeCounters: Sendable {
     /// A message is given to the node.
     ///
     /// - Returns: The time, if this one is timed: one in 16, as looking at the clock costs about as much as a small node.
-    func begin() -> ContinuousClock.Instant? { self.processed.next() & 15 == 0 ? .now : nil }
+    func begin() -> NIODeadline? { self.processed.next() & 15 == 0 ? .now() : nil }
 
     /// The node is done with a message.
-    func end(_ start: ContinuousClock.Instant?) {
+    func end(_ start: NIODeadline?) {
         guard let start else { return }
-        let duration = (ContinuousClock.now - start).components
         self.timed.increment()
-        self.nanoseconds.add(UInt64(clamping: duration.seconds * 1_000_000_000 + duration.attoseconds / 1_000_000_000))
+        self.nanoseconds.add(UInt64(clamping: (.now() - start).nanoseconds))
     }
 }
 

@@ -7,7 +7,9 @@ public enum Reply: Sendable {
     /// A JSON value.
     case json(JSON)
     /// Bytes of a package.
-    case content(ContentReply)
+    ///
+    /// In a box, since a message is copied more often than its answer is looked into.
+    indirect case content(ContentReply)
     /// Refused; the ingress turns the code into its protocol's error.
     case refused(NodeError)
 }
