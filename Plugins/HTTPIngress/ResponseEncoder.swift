@@ -4,7 +4,7 @@ import NodeKit
 /// Writes the heads of responses as bytes.
 ///
 /// An encoder of our own instead of NIO's: a head is written straight into one buffer, without a dictionary of fields in
-/// between, and a small answer is one or two writes.
+/// between, and a small answer is one write. What one chunk of a package says about it, the next one says again, so that is kept.
 struct ResponseEncoder {
     /// What `100 Continue` looks like (RFC 9110 §15.2.1).
     static let proceed: StaticString = "HTTP/1.1 100 Continue\r\n\r\n"
@@ -15,6 +15,37 @@ struct ResponseEncoder {
         "HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
 
     private var date = DateField()
+    private var description = Description()
+
+    /// The fields that are the same for all chunks of a package, and what they were made of.
+    private struct Description {
+        var entityTag: String?
+        var contentType: String?
+        var fileName: String?
+        var fields = ByteBuffer()
+
+        /// The fields of a reply, each with its line end.
+        mutating func fields(of reply: ContentReply) -> ByteBuffer {
+            if self.fields.readableBytes > 0, self.entityTag == reply.entityTag,
+                self.contentType == reply.contentType, self.fileName == reply.fileName
+            {
+                return self.fields
+            }
+            var fields = ByteBuffer()
+            ResponseEncoder.write(entityTagOf: reply, into: &fields)
+            fields.writeStaticString("Content-Type: ")
+            fields.writeString(ResponseEncoder.mediaType(reply))
+            fields.writeStaticString("\r\n")
+            ResponseEncoder.write(fileNameOf: reply, into: &fields)
+            self = Description(
+                entityTag: reply.entityTag,
+                contentType: reply.contentType,
+                fileName: reply.fileName,
+                fields: fields
+            )
+            return fields
+        }
+    }
 
     /// Appends the head, and the body unless it is bytes of a package.
     ///
@@ -103,18 +134,14 @@ struct ResponseEncoder {
         if let name = reply.fileName, !name.isEmpty { Self.write(fileName: name, into: &buffer) }
     }
 
-    private func write(
+    private mutating func write(
         _ reply: ContentReply,
         _ range: Range<Int64>,
         of response: Response,
         into buffer: inout ByteBuffer
     ) {
-        Self.write(entityTagOf: reply, into: &buffer)
-        guard response.status != 304 else { return }
-        buffer.writeStaticString("Content-Type: ")
-        buffer.writeString(Self.mediaType(reply))
-        buffer.writeStaticString("\r\n")
-        Self.write(fileNameOf: reply, into: &buffer)
+        guard response.status != 304 else { return Self.write(entityTagOf: reply, into: &buffer) }
+        buffer.writeImmutableBuffer(self.description.fields(of: reply))
         if let index = reply.chunkIndex {
             buffer.writeStaticString("X-Chunk-Index: ")
             Self.write(index, into: &buffer)
@@ -171,11 +198,17 @@ struct ResponseEncoder {
 
     /// Writes a number that is not negative in digits, without a text in between.
     private static func write(_ number: Int64, into buffer: inout ByteBuffer) {
-        guard number > 9 else {
-            buffer.writeInteger(UInt8(ascii: "0") + UInt8(truncatingIfNeeded: max(0, number)))
-            return
+        // The greatest has 19.
+        withUnsafeTemporaryAllocation(byteCount: 20, alignment: 1) { digits in
+            var start = digits.endIndex
+            var rest = max(0, number)
+            repeat {
+                start -= 1
+                digits[start] = UInt8(ascii: "0") + UInt8(truncatingIfNeeded: rest % 10)
+                rest /= 10
+            } while rest > 0
+            buffer.writeBytes(UnsafeRawBufferPointer(rebasing: digits[start...]))
         }
-        buffer.writeString(String(number))
     }
 
     private static func statusLine(_ status: Int) -> StaticString {
