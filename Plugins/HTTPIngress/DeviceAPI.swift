@@ -9,8 +9,8 @@ import Synchronization
 struct DeviceRequest: Sendable {
     /// Who asks and what for.
     var route: Route
-    /// What else the head says.
-    var head: RequestHead
+    /// Which bytes of a content are wanted, if that is said.
+    var conditions: ConditionFields?
     /// The body; empty if there was none.
     var body: ByteBuffer
     /// The client's certificate in DER form, if that says who the device is.
@@ -99,7 +99,7 @@ final class DeviceAPI: Sendable {
                     let found = try await self.authenticator.device(link.device)
                 else { return .respond(.error(403, "The link is none of this host, or has expired", at: self.now())) }
                 guard self.requests.admit(found.id, at: .now()) else { return .respond(self.tooManyRequests) }
-                return .respond(await self.follow(link, of: found, request.head))
+                return .respond(await self.follow(link, of: found, request.conditions))
             case (nil, _):
                 return .respond(try await self.provision(request))
             }
@@ -113,7 +113,7 @@ final class DeviceAPI: Sendable {
     private var tooManyRequests: Response { .error(429, "Too many requests of the device", at: self.now()) }
 
     /// The whole package that a link leads to, or the ranges of it that are asked for.
-    private func follow(_ link: DownloadLink, of device: Originator, _ head: RequestHead) async -> Response {
+    private func follow(_ link: DownloadLink, of device: Originator, _ conditions: ConditionFields?) async -> Response {
         let message = Message(
             originator: device,
             type: .packageChunkRequest,
@@ -123,7 +123,7 @@ final class DeviceAPI: Sendable {
             ],
             timestamp: self.now()
         )
-        return await self.ask(message, head: head, isDownload: true)
+        return await self.ask(message, conditions: conditions, isDownload: true)
     }
 
     /// What a request is refused with before all of its body is here; `nil` if it may go on.
@@ -172,17 +172,21 @@ final class DeviceAPI: Sendable {
             var message = self.message(.getAttributesRequest, from: device)
             if let clientKeys { message.metadata[MessageKey.clientKeys] = .string(clientKeys) }
             if let sharedKeys { message.metadata[MessageKey.sharedKeys] = .string(sharedKeys) }
-            return .respond(await self.ask(message, head: request.head))
+            return .respond(await self.ask(message, conditions: request.conditions))
         case .writeAttributes:
             let data = try await self.json(request.body)
             guard case .object = data else { throw NodeError(.badRequest, "attributes must be a JSON object") }
-            return .respond(await self.tell(self.message(.postAttributesRequest, from: device, data), request.head))
+            return .respond(
+                await self.tell(self.message(.postAttributesRequest, from: device, data), request.conditions)
+            )
         case .writeTelemetry:
             let data = try await self.json(request.body)
             guard data.isTelemetryShaped else {
                 throw NodeError(.badRequest, "telemetry must be a JSON object or an array of objects")
             }
-            return .respond(await self.tell(self.message(.postTelemetryRequest, from: device, data), request.head))
+            return .respond(
+                await self.tell(self.message(.postTelemetryRequest, from: device, data), request.conditions)
+            )
         case .awaitAttributes(let milliseconds):
             return .wait(WaitingFor(device: device, isForCall: false, timeout: .milliseconds(milliseconds)))
         case .awaitCall(let milliseconds):
@@ -190,7 +194,7 @@ final class DeviceAPI: Sendable {
         case .answerCall(let id):
             var message = self.message(.toServerRPCResponse, from: device, try await self.json(request.body))
             message.metadata[MessageKey.requestId] = .integer(id)
-            return .respond(await self.tell(message, request.head))
+            return .respond(await self.tell(message, request.conditions))
         case .callServer:
             let data = try await self.json(request.body)
             guard let method = data["method"]?.string, !method.isEmpty else {
@@ -200,11 +204,13 @@ final class DeviceAPI: Sendable {
             message.metadata[MessageKey.method] = .string(method)
             let id = self.lastCall.wrappingAdd(1, ordering: .relaxed).newValue
             message.metadata[MessageKey.requestId] = .integer(id)
-            return .respond(await self.ask(message, head: request.head, timedOut: .empty(408)))
+            return .respond(await self.ask(message, conditions: request.conditions, timedOut: .empty(408)))
         case .claim:
             let data = request.body.readableBytes == 0 ? [:] : try await self.json(request.body)
             guard case .object = data else { throw NodeError(.badRequest, "a claim must be a JSON object") }
-            return .respond(await self.ask(self.message(.claimRequest, from: device, data), head: request.head))
+            return .respond(
+                await self.ask(self.message(.claimRequest, from: device, data), conditions: request.conditions)
+            )
         case .provision, .follow:
             return .respond(try await self.provision(request))
         case .download(let type, let title, let version, let chunk, let size):
@@ -219,7 +225,7 @@ final class DeviceAPI: Sendable {
                 ],
                 timestamp: self.now()
             )
-            return .respond(await self.ask(message, head: request.head, isDownload: true))
+            return .respond(await self.ask(message, conditions: request.conditions, isDownload: true))
         }
     }
 
@@ -230,7 +236,7 @@ final class DeviceAPI: Sendable {
             throw NodeError(.badRequest, "a provisioning request must be a JSON object")
         }
         let device = Originator.unknown(name: data["deviceName"]?.string ?? "")
-        return await self.ask(self.message(.provisionRequest, from: device, data), head: request.head)
+        return await self.ask(self.message(.provisionRequest, from: device, data), conditions: request.conditions)
     }
 
     private func message(_ type: MessageType, from device: Originator, _ data: JSON? = nil) -> Message {
@@ -247,17 +253,17 @@ final class DeviceAPI: Sendable {
     ///
     /// - Parameters:
     ///   - message: The message.
-    ///   - head: The request that it came from.
+    ///   - conditions: Which bytes of a content are wanted.
     ///   - isDownload: Whether it asks for bytes of a package.
     ///   - timedOut: What is answered if the chain's time runs out, unless 504.
     /// - Returns: The answer.
     private func ask(
         _ message: Message,
-        head: RequestHead,
+        conditions: ConditionFields?,
         isDownload: Bool = false,
         timedOut: Response? = nil
     ) async -> Response {
-        await self.send(message, head: head, isDownload: isDownload, timedOut: timedOut)
+        await self.send(message, conditions: conditions, isDownload: isDownload, timedOut: timedOut)
             ?? .failure(
                 NodeError(.notFound, "nothing in the chain answered the request"),
                 isDownload: isDownload,
@@ -266,13 +272,13 @@ final class DeviceAPI: Sendable {
     }
 
     /// Sends a message that brings something: no reply means that all is well.
-    private func tell(_ message: Message, _ head: RequestHead) async -> Response {
-        await self.send(message, head: head, isDownload: false) ?? .empty(200)
+    private func tell(_ message: Message, _ conditions: ConditionFields?) async -> Response {
+        await self.send(message, conditions: conditions, isDownload: false) ?? .empty(200)
     }
 
     private func send(
         _ message: Message,
-        head: RequestHead,
+        conditions: ConditionFields?,
         isDownload: Bool,
         timedOut: Response? = nil
     ) async -> Response? {
@@ -280,7 +286,7 @@ final class DeviceAPI: Sendable {
         case .completed(nil): nil
         case .completed(.empty): .empty(200)
         case .completed(.json(let value)): .json(value)
-        case .completed(.content(let reply)): .content(reply, head: head)
+        case .completed(.content(let reply)): .content(reply, conditions: conditions)
         case .completed(.refused(let error)), .failed(let error):
             if error.code == .timedOut, let timedOut {
                 timedOut

@@ -1,5 +1,4 @@
 import NIOCore
-import NIOHTTP1
 import NIOSSL
 import NodeKit
 import OTA
@@ -9,44 +8,23 @@ import OTA
 ///
 /// All of it runs on the channel's event loop, the tasks that answer requests included.
 final class HTTPConnection: ChannelInboundHandler {
-    typealias InboundIn = HTTPServerRequestPart
+    typealias InboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
-
-    private enum Phase {
-        /// The next thing is the head of a request.
-        case awaitingHead
-        /// A head is there, its body not yet.
-        case receivingBody
-        /// A head is there, and before more of its body comes, it is found out whether the client may send it.
-        case admitting
-        /// A request is being answered; what comes in waits in the queue.
-        case responding
-        /// An answer is written, but too much of it waits for the client to go on.
-        case flushing
-        /// The last answer is written; the channel closes when its bytes are gone.
-        case closing
-        /// As `closing`, with all bytes gone and our side shut: the client may still be sending.
-        case lingering
-        /// Nothing happens any more.
-        case closed
-    }
-
-    private enum Input {
-        case part(HTTPServerRequestPart)
-        case refused(Rejection)
-        case ended
-    }
 
     private let shared: HTTPShared
     private let eventLoop: any EventLoop
-    private let executor: EventLoopTaskExecutor
+    private let executor: RequestExecutor
     private let isSecure: Bool
     private var context: ChannelHandlerContext?
 
-    private var phase = Phase.awaitingHead
-    /// What came in while a request was answered: at most what one read brings, as reading stops until it is empty.
-    private var queue = CircularBuffer<Input>()
-    private var isEmptyingQueue = false
+    private var phase = ConnectionPhase.awaitingHead
+    /// What came in and was not taken apart yet: at most a line that is not complete, and what one read brings, as while a
+    /// request is answered nothing is read unless it is empty.
+    private var input = ByteBuffer()
+    private var decoder: RequestDecoder
+    private var isTakingInput = false
+    /// Whether the channel is handing over what it read, so that the next read is asked for at the end of that.
+    private var isReading = false
     private var inputHasEnded = false
     private var isStopping = false
 
@@ -55,6 +33,7 @@ final class HTTPConnection: ChannelInboundHandler {
 
     private var encoder = ResponseEncoder()
     private var headBytes = ByteBuffer()
+    private var isWritable = true
     private var writableWaiter: CheckedContinuation<Void, Never>?
     private var poll: LongPoll?
 
@@ -66,7 +45,8 @@ final class HTTPConnection: ChannelInboundHandler {
         self.shared = shared
         self.eventLoop = eventLoop
         self.isSecure = isSecure
-        self.executor = EventLoopTaskExecutor(eventLoop)
+        self.executor = RequestExecutor(eventLoop)
+        self.decoder = RequestDecoder(bytesMax: shared.limits.headerBytes, fieldsMax: shared.limits.headerFields)
     }
 
     // MARK: What the channel tells
@@ -81,12 +61,24 @@ final class HTTPConnection: ChannelInboundHandler {
         context.read()
     }
 
-    func channelRead(context: ChannelHandlerContext, data: NIOAny) { self.take(.part(self.unwrapInboundIn(data))) }
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        self.isReading = true
+        switch self.phase {
+        case .closing, .lingering, .closed: return
+        case .awaitingHead, .receivingBody, .admitting, .responding, .flushing: break
+        }
+        self.add(self.unwrapInboundIn(data))
+        self.takeInput()
+    }
 
-    func channelReadComplete(context: ChannelHandlerContext) { self.readMore() }
+    func channelReadComplete(context: ChannelHandlerContext) {
+        self.isReading = false
+        self.readMore()
+    }
 
     func channelWritabilityChanged(context: ChannelHandlerContext) {
-        guard context.channel.isWritable else { return }
+        self.isWritable = context.channel.isWritable
+        guard self.isWritable else { return }
         if let waiter = self.writableWaiter {
             self.writableWaiter = nil
             self.deadline = .distantFuture
@@ -105,24 +97,15 @@ final class HTTPConnection: ChannelInboundHandler {
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        switch error as? HTTPParserError {
-        case .invalidEOFState: self.endInput()
-        case .headerOverflow: self.take(.refused(.headerTooLarge))
-        case .invalidVersion: self.take(.refused(.versionNotSupported))
-        case .some: self.take(.refused(.badRequest("the request is not well-formed HTTP")))
-        // White space before a value counts for no field, so only here it is too much.
-        case nil where error is ByteToMessageDecoderError.PayloadTooLargeError: self.take(.refused(.headerTooLarge))
         // A client that goes without a farewell; that its input has ended is told next.
-        case nil where error as? NIOSSLError == .uncleanShutdown: break
-        case nil: self.close()
-        }
+        if error as? NIOSSLError != .uncleanShutdown { self.close() }
     }
 
     func channelInactive(context: ChannelHandlerContext) {
         self.phase = .closed
         self.timer?.cancel()
         self.timer = nil
-        self.queue.removeAll()
+        self.input = ByteBuffer()
         self.body.release(to: self.shared.connections)
         self.poll?.finish(.gone)
         self.writableWaiter?.resume()
@@ -138,12 +121,35 @@ final class HTTPConnection: ChannelInboundHandler {
 
     // MARK: Requests
 
-    private func take(_ input: Input) {
-        switch self.phase {
-        case .awaitingHead, .receivingBody: self.process(input)
-        case .admitting, .responding, .flushing: self.queue.append(input)
-        case .closing, .lingering, .closed: break
+    private func add(_ bytes: ByteBuffer) {
+        guard self.input.readableBytes > 0 else { return self.input = bytes }
+        // What was taken apart goes; else a client that never sends an end together with its request made it grow for ever.
+        self.input.discardReadBytes()
+        self.input.writeImmutableBuffer(bytes)
+    }
+
+    /// Takes apart what came in, as far as the request that is being answered lets it.
+    ///
+    /// An answer that is ready at once ends within this, and calls it again; then the request after it is the next in the
+    /// loop, as one within the other they could be as many as one read brings.
+    private func takeInput() {
+        guard !self.isTakingInput else { return }
+        self.isTakingInput = true
+        while self.phase == .awaitingHead || self.phase == .receivingBody {
+            guard let piece = self.decoder.next(from: &self.input) else {
+                if self.inputHasEnded { self.close() }
+                break
+            }
+            switch piece {
+            case .head(let head): self.begin(head)
+            case .body(let bytes): self.receive(bytes)
+            case .end: self.complete()
+            case .refused(let rejection): self.refuse(rejection)
+            }
         }
+        self.isTakingInput = false
+        // So that the channel can read into the same memory again.
+        if self.input.readableBytes == 0 { self.input = ByteBuffer() }
     }
 
     private func endInput() {
@@ -153,17 +159,7 @@ final class HTTPConnection: ChannelInboundHandler {
             // Someone who waits for news and closes its side has left.
             self.close()
         } else {
-            self.take(.ended)
-        }
-    }
-
-    private func process(_ input: Input) {
-        switch input {
-        case .part(.head(let head)): self.begin(RequestHead(head))
-        case .part(.body(let bytes)): if self.phase == .receivingBody { self.receive(bytes) }
-        case .part(.end): if self.phase == .receivingBody { self.complete() }
-        case .refused(let rejection): self.refuse(rejection)
-        case .ended: self.close()
+            self.takeInput()
         }
     }
 
@@ -192,11 +188,10 @@ final class HTTPConnection: ChannelInboundHandler {
     private func admit() {
         guard let head, case .success(let route) = head.route, route.call.hasBody else { return self.goOn() }
         self.phase = .admitting
-        let request = self.request(route, head, ByteBuffer())
+        let request = self.request(route, head.conditions, ByteBuffer())
         let connection = NIOLoopBound(self, eventLoop: self.eventLoop)
         let api = self.shared.api
-        // Not a child of the node's task, as in complete(). It ends with the authenticator's answer.
-        Task(executorPreference: self.executor) {
+        self.executor.start {
             let refusal = await api.refusal(of: request)
             connection.value.goOn(unless: refusal)
         }
@@ -215,7 +210,8 @@ final class HTTPConnection: ChannelInboundHandler {
             let proceed = ByteBuffer(staticString: ResponseEncoder.proceed)
             self.context?.writeAndFlush(self.wrapOutboundOut(proceed), promise: nil)
         }
-        self.emptyQueue()
+        self.takeInput()
+        if !self.isReading { self.readMore() }
     }
 
     /// Counts what there is of the body; `false` if that is too much.
@@ -224,11 +220,11 @@ final class HTTPConnection: ChannelInboundHandler {
         return self.body.reserve(in: self.shared.connections, isKnown: route.token != nil)
     }
 
-    private func request(_ route: Route, _ head: RequestHead, _ body: ByteBuffer) -> DeviceRequest {
+    private func request(_ route: Route, _ conditions: ConditionFields?, _ body: ByteBuffer) -> DeviceRequest {
         let showsCertificate = self.isSecure && route.token == Route.tokenOfCertificate
         return DeviceRequest(
             route: route,
-            head: head,
+            conditions: conditions,
             body: body,
             certificate: showsCertificate ? self.certificate() : nil
         )
@@ -251,16 +247,17 @@ final class HTTPConnection: ChannelInboundHandler {
         case .failure(let rejection):
             self.send(.rejection(rejection, at: self.shared.now()))
         case .success(let route):
-            let request = self.request(route, head, self.body.take())
-            let connection = NIOLoopBound(self, eventLoop: self.eventLoop)
-            let api = self.shared.api
-            // Not a child of the node's task, which may not touch the channel. It ends with the chain's answer, or for a
-            // long poll with its time-out, the channel, or the node.
-            Task(executorPreference: self.executor) {
-                switch await api.answer(request) {
-                case .respond(let response): await connection.value.carryOut(response)
-                case .wait(let waitingFor): await connection.value.wait(waitingFor)
-                }
+            self.answer(self.request(route, head.conditions, self.body.take()))
+        }
+    }
+
+    private func answer(_ request: DeviceRequest) {
+        let connection = NIOLoopBound(self, eventLoop: self.eventLoop)
+        let api = self.shared.api
+        self.executor.start {
+            switch await api.answer(request) {
+            case .respond(let response): await connection.value.carryOut(response)
+            case .wait(let waitingFor): await connection.value.wait(waitingFor)
             }
         }
     }
@@ -290,6 +287,8 @@ final class HTTPConnection: ChannelInboundHandler {
     private func carryOut(_ response: Response) async {
         guard self.head?.isHead == false else { return self.send(response) }
         switch response.body {
+        case .content(let reply, let range) where !range.isEmpty && range.count <= HTTPLimits.piece:
+            await self.carryOut(response, reply.content, range)
         case .content(let reply, let range) where !range.isEmpty:
             await self.carryOut(response, reply.content, BodyPieces(range))
         case .parts(let reply, let multipart):
@@ -297,6 +296,25 @@ final class HTTPConnection: ChannelInboundHandler {
         case .none, .json, .text, .content:
             self.send(response)
         }
+    }
+
+    /// Sends an answer whose bytes are read in one go, as those of a chunk mostly are.
+    private func carryOut(_ response: Response, _ content: any Content, _ range: Range<Int64>) async {
+        let bytes: ByteBuffer
+        do {
+            bytes = try await content.readAll(range)
+        } catch {
+            return self.send(.failure(NodeError(wrapping: error), isDownload: true, at: self.shared.now()))
+        }
+        guard self.phase == .responding, let context = self.context else { return }
+        let closes = self.isLast(response)
+        self.encode(response, closes: closes)
+        guard bytes.readableBytes > HTTPLimits.joinedBytes else {
+            self.headBytes.writeImmutableBuffer(bytes)
+            return self.finish(writing: self.headBytes, closes: closes)
+        }
+        context.write(self.wrapOutboundOut(self.headBytes), promise: nil)
+        self.finish(writing: bytes, closes: closes)
     }
 
     /// Sends an answer whose bytes are read piece by piece, no faster than the client takes them.
@@ -307,13 +325,7 @@ final class HTTPConnection: ChannelInboundHandler {
         while let piece = pieces.next(HTTPLimits.piece) {
             var bytes: ByteBuffer
             do {
-                bytes = try await content.read(piece.range)
-                guard bytes.readableBytes == piece.range.count else {
-                    throw NodeError(
-                        .internalError,
-                        "the content ended \(piece.range.count - bytes.readableBytes) bytes early"
-                    )
-                }
+                bytes = try await content.readAll(piece.range)
             } catch {
                 // Once the head is out, only a closed connection tells the client that bytes are missing.
                 guard !hasBegun else { return self.close() }
@@ -402,7 +414,7 @@ final class HTTPConnection: ChannelInboundHandler {
         self.head = nil
         guard closes else {
             context.writeAndFlush(self.wrapOutboundOut(bytes), promise: nil)
-            guard context.channel.isWritable else {
+            guard self.isWritable else {
                 self.phase = .flushing
                 return self.watchWriting()
             }
@@ -415,7 +427,7 @@ final class HTTPConnection: ChannelInboundHandler {
             guard lingers, !self.inputHasEnded else { return self.close() }
             // RFC 9112 §9.6: closing with unread input would reset the connection and with it the answer.
             self.phase = .lingering
-            self.queue.removeAll()
+            self.input = ByteBuffer()
             self.context?.close(mode: .output, promise: nil)
             self.deadline = .now() + HTTPLimits.lingering
             self.schedule(in: HTTPLimits.lingering)
@@ -428,29 +440,25 @@ final class HTTPConnection: ChannelInboundHandler {
     private func next() {
         self.phase = .awaitingHead
         self.deadline = .now() + self.shared.limits.idleTimeout
-        self.emptyQueue()
-    }
-
-    private func emptyQueue() {
-        guard !self.isEmptyingQueue else { return }
-        self.isEmptyingQueue = true
-        while self.phase == .awaitingHead || self.phase == .receivingBody, let input = self.queue.popFirst() {
-            self.process(input)
-        }
-        self.isEmptyingQueue = false
+        self.takeInput()
         // The answer was promised to keep the connection, but the node stopped while the client was reading it.
         if self.isStopping, self.phase == .awaitingHead { return self.close() }
-        self.readMore()
+        if !self.isReading { self.readMore() }
     }
 
     private func readMore() {
-        guard self.queue.isEmpty, !self.inputHasEnded, self.phase != .admitting, self.phase != .closed else { return }
-        if self.phase == .receivingBody, !self.body.isAdmitted { return self.admit() }
+        guard !self.inputHasEnded else { return }
+        switch self.phase {
+        case .awaitingHead, .lingering: break
+        case .receivingBody: if !self.body.isAdmitted { return self.admit() }
+        case .responding, .flushing, .closing: guard self.input.readableBytes == 0 else { return }
+        case .admitting, .closed: return
+        }
         self.context?.read()
     }
 
     private func untilWritable() async {
-        guard let context = self.context, !context.channel.isWritable else { return }
+        guard self.context != nil, !self.isWritable else { return }
         self.watchWriting()
         await withCheckedContinuation { self.writableWaiter = $0 }
     }

@@ -1,7 +1,6 @@
 import IngressKit
 import Logging
 import NIOCore
-import NIOHTTP1
 import NIOPosix
 import NodeKit
 import OTA
@@ -191,16 +190,7 @@ struct HTTPIngress: IngressNode {
         shared.metrics.opened()
         channel.closeFuture.whenComplete { _ in shared.metrics.closed() }
         if let tls { try pipeline.addHandler(tls.handler()) }
-        var limits = NIOHTTPDecoderLimitConfiguration()
-        limits.maxHeaderFieldSize = shared.limits.headerBytes
-        limits.maxHeaderListSize = shared.limits.headerBytes
-        limits.maxHeaderFieldCount = shared.limits.headerFields
-        let decoder = ByteToMessageHandler(
-            HTTPRequestDecoder(limitConfiguration: limits),
-            // The decoder's limits do not count the white space before a value, all of which it keeps.
-            maximumBufferSize: shared.limits.headerBytes + HTTPLimits.readBytes
-        )
-        try pipeline.addHandlers([decoder, connection])
+        try pipeline.addHandler(connection)
     }
 }
 

@@ -24,4 +24,7 @@ enum Rejection: Error, Hashable, Sendable {
     case codingNotSupported
     /// A version of HTTP other than 1.
     case versionNotSupported
+
+    /// It is no HTTP, or leaves open where it ends.
+    static var malformed: Rejection { .badRequest("the request is not well-formed HTTP") }
 }

@@ -3,7 +3,7 @@ import NodeKit
 
 /// What goes back to the client, before it is bytes.
 struct Response: Sendable {
-    /// The part after the head.
+    /// The part after the conditions.
     enum Body: Sendable {
         /// Nothing.
         case none
@@ -19,7 +19,7 @@ struct Response: Sendable {
 
     /// The status code.
     var status: Int
-    /// The part after the head.
+    /// The part after the conditions.
     var body: Body = .none
     /// `Allow`, for 405.
     var allow: String?
@@ -114,17 +114,17 @@ extension Response {
     }
 
     /// Bytes of a package, or what the client's conditions make of them, in the order of RFC 9110 §13.2.2.
-    static func content(_ reply: ContentReply, head: RequestHead) -> Response {
+    static func content(_ reply: ContentReply, conditions: ConditionFields?) -> Response {
         let whole = Response(status: 200, body: .content(reply, reply.range))
-        guard head.range != nil || head.ifNoneMatch != nil || head.ifMatch != nil else { return whole }
+        guard let conditions else { return whole }
         let tag = ResponseEncoder.entityTag(reply)
-        guard Conditions.holds(ifMatch: head.ifMatch, entityTag: tag) else { return .empty(412) }
-        if Conditions.isUnchanged(ifNoneMatch: head.ifNoneMatch, entityTag: tag) {
+        guard Conditions.holds(ifMatch: conditions.ifMatch, entityTag: tag) else { return .empty(412) }
+        if Conditions.isUnchanged(ifNoneMatch: conditions.ifNoneMatch, entityTag: tag) {
             return Response(status: 304, body: .content(reply, reply.range.lowerBound..<reply.range.lowerBound))
         }
         // A chunk is asked for by its index; a range of a chunk is of no use to anyone.
-        guard reply.chunkIndex == nil, let field = head.range,
-            Conditions.holds(ifRange: head.ifRange, entityTag: tag)
+        guard reply.chunkIndex == nil, let field = conditions.range,
+            Conditions.holds(ifRange: conditions.ifRange, entityTag: tag)
         else { return whole }
         let size = Int64(reply.range.count)
         switch ByteRanges.selection(field, size: size) {

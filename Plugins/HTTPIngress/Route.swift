@@ -1,4 +1,3 @@
-import NIOHTTP1
 import OTA
 
 /// Numbers and lengths that a request may have at most.
@@ -38,16 +37,13 @@ struct Route: Hashable, Sendable {
     ///   - method: The method; `HEAD` counts as `GET` where that is safe to repeat.
     ///   - target: The request target in origin or absolute form (RFC 9112 §3.2).
     /// - Throws: ``Rejection``.
-    init(method: HTTPMethod, target: String) throws(Rejection) {
-        var target = target
-        self = try target.withUTF8 { bytes in
-            Result { () throws(Rejection) in try Route(method: method, bytes: bytes[...]) }
-        }.get()
+    init(method: RequestMethod, target: HeadBytes) throws(Rejection) {
+        self = try Route(method: method, bytes: target[...])
     }
 
     private typealias Bytes = Slice<UnsafeBufferPointer<UInt8>>
 
-    private init(method: HTTPMethod, bytes: Bytes) throws(Rejection) {
+    private init(method: RequestMethod, bytes: Bytes) throws(Rejection) {
         let target = try Self.originForm(bytes)
         let pathEnd = target.firstIndex { $0 == UInt8(ascii: "?") || $0 == UInt8(ascii: "#") } ?? target.endIndex
         var path = PathSegments(rest: target[..<pathEnd])
@@ -58,14 +54,14 @@ struct Route: Hashable, Sendable {
             // Whatever name follows is for clients that call the file after the end of its URL.
             _ = path.next()
             guard path.next() == nil, tokenBytes.count <= Self.linkLengthMax else { throw .notFound }
-            guard method == .GET || method == .HEAD else { throw .methodNotAllowed(allow: "GET, HEAD") }
+            guard method == .get || method == .head else { throw .methodNotAllowed(allow: "GET, HEAD") }
             self.call = .follow(link: try Self.pathSegment(tokenBytes))
             return
         }
         guard Self.equal(area, "v1") else { throw .notFound }
         guard let resource = path.next() else {
             guard Self.equal(tokenBytes, "provision") else { throw .notFound }
-            guard method == .POST else { throw .methodNotAllowed(allow: "POST") }
+            guard method == .post else { throw .methodNotAllowed(allow: "POST") }
             self.call = .provision
             return
         }
@@ -81,12 +77,12 @@ struct Route: Hashable, Sendable {
     }
 
     private static func call(
-        _ method: HTTPMethod,
+        _ method: RequestMethod,
         resource: Bytes,
         detail: Bytes?,
         query: inout Query
     ) throws(Rejection) -> DeviceCall {
-        let isRead = method == .GET || method == .HEAD
+        let isRead = method == .get || method == .head
         if Self.equal(resource, "firmware"), detail == nil {
             guard isRead else { throw .methodNotAllowed(allow: "GET, HEAD") }
             return try query.download(.firmware)
@@ -96,33 +92,33 @@ struct Route: Hashable, Sendable {
             return try query.download(.software)
         }
         if Self.equal(resource, "telemetry"), detail == nil {
-            guard method == .POST else { throw .methodNotAllowed(allow: "POST") }
+            guard method == .post else { throw .methodNotAllowed(allow: "POST") }
             return .writeTelemetry
         }
         if Self.equal(resource, "attributes") {
             if detail == nil {
                 if isRead { return try query.attributes() }
-                guard method == .POST else { throw .methodNotAllowed(allow: "GET, HEAD, POST") }
+                guard method == .post else { throw .methodNotAllowed(allow: "GET, HEAD, POST") }
                 return .writeAttributes
             }
             guard Self.equal(detail, "updates") else { throw .notFound }
-            guard method == .GET else { throw .methodNotAllowed(allow: "GET") }
+            guard method == .get else { throw .methodNotAllowed(allow: "GET") }
             return .awaitAttributes(milliseconds: try query.timeout())
         }
         if Self.equal(resource, "rpc") {
             guard let detail else {
-                if method == .GET { return .awaitCall(milliseconds: try query.timeout()) }
-                guard method == .POST else { throw .methodNotAllowed(allow: "GET, POST") }
+                if method == .get { return .awaitCall(milliseconds: try query.timeout()) }
+                guard method == .post else { throw .methodNotAllowed(allow: "GET, POST") }
                 return .callServer
             }
-            guard method == .POST else { throw .methodNotAllowed(allow: "POST") }
+            guard method == .post else { throw .methodNotAllowed(allow: "POST") }
             guard let id = Self.number(detail, max: RequestBounds.callIdentifier) else {
                 throw .badRequest("the identifier of a call must be an integer of 0…\(RequestBounds.callIdentifier)")
             }
             return .answerCall(id: id)
         }
         if Self.equal(resource, "claim"), detail == nil {
-            guard method == .POST else { throw .methodNotAllowed(allow: "POST") }
+            guard method == .post else { throw .methodNotAllowed(allow: "POST") }
             return .claim
         }
         throw .notFound
