@@ -37,6 +37,10 @@ struct ChunkRequest: Hashable, Sendable {
 
     private static func size(_ payload: ByteBuffer, chunkBytesMax: Int64) throws(NodeError) -> Int64? {
         if payload.readableBytes == 0 { return nil }
+        if let size = Self.digits(payload) {
+            guard size <= chunkBytesMax else { throw Self.tooLarge(String(size), chunkBytesMax) }
+            return size
+        }
         let wrong = NodeError(
             .badRequest,
             "the chunk size is not understood; send a whole number of bytes, {\"chunkSize\":n}, or nothing"
@@ -65,6 +69,19 @@ struct ChunkRequest: Hashable, Sendable {
         return size
     }
 
+    /// The number that most devices write: digits alone, fewer than could overflow; `nil` if it is anything else.
+    private static func digits(_ payload: ByteBuffer) -> Int64? {
+        guard payload.readableBytes <= 18 else { return nil }
+        return payload.withUnsafeReadableBytes { bytes in
+            var value: Int64 = 0
+            for byte in bytes {
+                guard (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) else { return nil }
+                value = value * 10 + Int64(byte - UInt8(ascii: "0"))
+            }
+            return value
+        }
+    }
+
     private static func tooLarge(_ size: String, _ limit: Int64) -> NodeError {
         NodeError(.tooLarge, "a chunk size of \(size.prefix(32)) bytes is over the limit of \(limit)")
     }
@@ -89,9 +106,13 @@ struct Downloads: Sendable {
     struct Download: Sendable {
         var key: Key
         /// The package; `nil` while none was assigned.
-        var packageId: OtaPackageId?
+        var packageId: OtaPackageId? { didSet { self.packageText = self.packageId?.description } }
+        /// The package's identifier as messages carry it, written once and not for each chunk.
+        private(set) var packageText: String?
         /// Bytes of a chunk; 0 is the whole package.
         var size: Int64 = 0
+
+        init(key: Key) { self.key = key }
     }
 
     /// How many downloads are remembered.

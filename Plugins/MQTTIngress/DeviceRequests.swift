@@ -144,7 +144,11 @@ final class DeviceRequests {
     private func message(_ type: MessageType, _ data: MessageData, _ metadata: [(String, JSON)]) -> Message {
         var all: Metadata = [MessageKey.transport: "mqtt"]
         for (name, value) in metadata { all[name] = value }
-        return Message(originator: self.device, type: type, metadata: all, data: data, timestamp: self.services.now())
+        return self.message(type, data, all)
+    }
+
+    private func message(_ type: MessageType, _ data: MessageData, _ metadata: Metadata) -> Message {
+        Message(originator: self.device, type: type, metadata: metadata, data: data, timestamp: self.services.now())
     }
 
     /// Sends a message to the chain and gives back its reply.
@@ -275,14 +279,13 @@ final class DeviceRequests {
         }
         download.size = size
         self.downloads.update(download)
-        var metadata: [(String, JSON)] = [
-            (MessageKey.packageType, .string(request.type.rawValue)),
-            (MessageKey.chunk, .integer(request.chunk)),
-            (MessageKey.size, .integer(size)),
+        var metadata: Metadata = [
+            MessageKey.transport: "mqtt",
+            MessageKey.packageType: .string(request.type.rawValue),
+            MessageKey.chunk: .integer(request.chunk),
+            MessageKey.size: .integer(size),
         ]
-        if let packageId = download.packageId {
-            metadata.append((MessageKey.packageId, .string(packageId.description)))
-        }
+        if let packageId = download.packageText { metadata[MessageKey.packageId] = .string(packageId) }
         let answer: Reply?
         do throws(NodeError) {
             answer = try await self.send(self.message(.packageChunkRequest, .none, metadata))

@@ -91,6 +91,10 @@ enum DeviceTopic: Hashable, Sendable {
     }
 
     init(_ topic: String) {
+        if let request = Self.chunkRequest(topic) {
+            self = request
+            return
+        }
         switch topic {
         case "v1/devices/me/telemetry", "v2/t", "v2/t/j": self = .telemetry
         case "v1/devices/me/attributes", "v2/a", "v2/a/j": self = .attributes
@@ -98,7 +102,7 @@ enum DeviceTopic: Hashable, Sendable {
         case Self.provisionRequest: self = .provision
         case "v2/t/p", "v2/a/p": self = .protobuf
         case _ where topic.hasPrefix("v1/gateway/"): self = .gateway
-        default: self = Self.chunkRequest(topic) ?? Self.request(topic) ?? .unknown
+        default: self = Self.request(topic) ?? .unknown
         }
     }
 
@@ -108,14 +112,25 @@ enum DeviceTopic: Hashable, Sendable {
     static let provisionResponse = "/provision/response"
 
     private static func chunkRequest(_ topic: String) -> DeviceTopic? {
-        for type in OtaPackageType.allCases {
-            let prefix = type == .firmware ? "v2/fw/request/" : "v2/sw/request/"
-            guard topic.hasPrefix(prefix) else { continue }
-            let parts = topic.dropFirst(prefix.count).split(separator: "/", omittingEmptySubsequences: false)
-            guard parts.count == 3, parts[1] == "chunk" else { return .unknown }
-            return .chunkRequest(type: type, id: String(parts[0]), chunk: String(parts[2]))
+        let type: OtaPackageType
+        if topic.hasPrefix("v2/fw/request/") {
+            type = .firmware
+        } else if topic.hasPrefix("v2/sw/request/") {
+            type = .software
+        } else {
+            return nil
         }
-        return nil
+        let rest = topic.utf8.dropFirst("v2/fw/request/".utf8.count)
+        guard let slash = rest.firstIndex(of: UInt8(ascii: "/")) else { return .unknown }
+        let middle = "/chunk/"
+        guard rest[slash...].starts(with: middle.utf8) else { return .unknown }
+        let chunk = rest[slash...].dropFirst(middle.utf8.count)
+        guard !chunk.contains(UInt8(ascii: "/")) else { return .unknown }
+        return .chunkRequest(
+            type: type,
+            id: String(Substring(rest[..<slash])),
+            chunk: String(Substring(chunk))
+        )
     }
 
     private static func request(_ topic: String) -> DeviceTopic? {
@@ -136,8 +151,12 @@ enum DeviceTopic: Hashable, Sendable {
 
     /// Reads digits, and nothing but digits, of a number up to ``idMax``.
     static func number(_ text: some StringProtocol) -> Int64? {
-        guard text.utf8.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }) else { return nil }
-        guard let value = Int64(text), value <= Self.idMax else { return nil }
-        return value
+        var value: Int64 = 0
+        for byte in text.utf8 {
+            guard (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) else { return nil }
+            value = value * 10 + Int64(byte - UInt8(ascii: "0"))
+            guard value <= Self.idMax else { return nil }
+        }
+        return text.isEmpty ? nil : value
     }
 }

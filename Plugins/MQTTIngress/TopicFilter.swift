@@ -17,31 +17,30 @@ struct TopicFilter: Hashable, Sendable {
 
     /// Whether a topic name fits the filter.
     ///
-    /// Looks at bytes, allocates nothing.
+    /// Looks at each byte once, allocates nothing.
     func matches(_ topic: String) -> Bool {
-        var filter = self.text.utf8[...]
-        var topic = topic.utf8[...]
+        let filter = self.text.utf8.span
+        let topic = topic.utf8.span
         // MQTT 5 §4.7.2: a wildcard at the start does not match topics that begin with `$`.
-        if topic.first == UInt8(ascii: "$"), filter.first != UInt8(ascii: "$") { return false }
-        while true {
-            let level = filter.prefix { $0 != UInt8(ascii: "/") }
-            if level.elementsEqual(CollectionOfOne(UInt8(ascii: "#"))) { return true }
-            let name = topic.prefix { $0 != UInt8(ascii: "/") }
-            guard level.elementsEqual(CollectionOfOne(UInt8(ascii: "+"))) || level.elementsEqual(name) else {
-                return false
-            }
-            filter = filter[level.endIndex...]
-            topic = topic[name.endIndex...]
-            switch (filter.isEmpty, topic.isEmpty) {
-            case (true, true): return true
-            // MQTT 5 §4.7.1.2: `sport/#` also matches `sport`.
-            case (false, true): return filter.elementsEqual("/#".utf8)
-            case (true, false): return false
-            case (false, false):
-                filter = filter.dropFirst()
-                topic = topic.dropFirst()
+        if !topic.isEmpty, topic[0] == UInt8(ascii: "$"), filter[0] != UInt8(ascii: "$") { return false }
+        var position = 0
+        for index in filter.indices {
+            switch filter[index] {
+            // Wildcards are alone in their level, so what matched so far ends where one begins.
+            case UInt8(ascii: "#"): return true
+            case UInt8(ascii: "+"):
+                while position < topic.count, topic[position] != UInt8(ascii: "/") { position += 1 }
+            case let byte:
+                guard position < topic.count else {
+                    // MQTT 5 §4.7.1.2: `sport/#` also matches `sport`.
+                    return byte == UInt8(ascii: "/") && index == filter.count - 2
+                        && filter[index + 1] == UInt8(ascii: "#")
+                }
+                guard topic[position] == byte else { return false }
+                position += 1
             }
         }
+        return position == topic.count
     }
 
     /// Whether the filter is of a shared subscription (MQTT 5 §4.8.2).
@@ -60,6 +59,10 @@ struct TopicFilter: Hashable, Sendable {
 
     /// Whether a text can be the name of a topic: not empty, and without wildcards (MQTT 5 §4.7.1).
     static func isTopicName(_ text: String) -> Bool {
-        !text.isEmpty && !text.utf8.contains { $0 == UInt8(ascii: "#") || $0 == UInt8(ascii: "+") }
+        let bytes = text.utf8.span
+        for index in bytes.indices where bytes[index] == UInt8(ascii: "#") || bytes[index] == UInt8(ascii: "+") {
+            return false
+        }
+        return !bytes.isEmpty
     }
 }

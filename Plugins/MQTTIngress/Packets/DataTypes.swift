@@ -35,10 +35,11 @@ extension ByteBuffer {
     mutating func readText(_ name: StaticString) throws(PacketError) -> String {
         let length = Int(try self.readNumber(name) as UInt16)
         guard length <= self.readableBytes else { throw .malformed("the packet ends before its \(name)") }
+        let hasNull = self.withUnsafeReadableBytes { $0[..<length].contains(0) }
         guard let text = try? self.readUTF8ValidatedString(length: length) else {
             throw .malformed("the \(name) is not UTF-8")
         }
-        guard !text.utf8.contains(0) else { throw .malformed("the \(name) contains U+0000") }
+        guard !hasNull else { throw .malformed("the \(name) contains U+0000") }
         return text
     }
 
