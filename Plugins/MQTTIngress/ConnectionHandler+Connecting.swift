@@ -9,9 +9,12 @@ extension ConnectionHandler {
     /// password and client identifier.
     func authenticate(_ connect: ConnectPacket) async {
         let actions = await self.admission(connect)
+        // The chain hears of the session before it gets what the device sends in it.
+        self.startsTasksLater = true
         self.perform(actions)
-        self.context?.flush()
+        self.flush()
         self.resumeReading()
+        self.startsTasksLater = false
         if case .device(let requests) = self.peer, self.session.isConnected { await requests.tell(.connectEvent) }
     }
 

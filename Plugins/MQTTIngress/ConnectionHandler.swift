@@ -27,6 +27,8 @@ final class ConnectionHandler: ChannelDuplexHandler {
     var session: Session
     var context: ChannelHandlerContext?
     var handle: Connections.Handle?
+    /// What the connections of its event loop share, once it is admitted.
+    private var loop: LoopServices?
     var peer: Peer?
     var subscription: DeviceSessions.Subscription?
     /// Where the session is kept when it outlives the connection.
@@ -34,14 +36,18 @@ final class ConnectionHandler: ChannelDuplexHandler {
     /// The task that authenticates or works on requests.
     private var task: Task<Void, Never>?
     private var taskCount = 0
+    /// Whether tasks wait until what runs now is done or waits itself.
+    var startsTasksLater = false
     /// The task, while it waits for the client to read or to acknowledge.
     private var waiter: CheckedContinuation<Void, Never>?
-    /// What is to be sent after the package that is being sent in pieces; `nil` if none is.
-    var held: ByteBuffer?
+    /// Packets that were written and leave with the next flush, or after the package that is being sent in pieces.
+    var gathered: ByteBuffer?
+    var isSendingPieces = false
     private var decoder: PacketDecoder
     /// Bytes that are no whole packet yet, or that wait for requests to be done.
     private var unread: ByteBuffer?
-    private var isDecoding = false
+    /// Whether packets are being taken from what was read; what they lead to is flushed at the end of the read.
+    private(set) var isDecoding = false
     private var isReadPending = false
     private(set) var isShuttingDown = false
     private var isGone = false
@@ -91,6 +97,7 @@ final class ConnectionHandler: ChannelDuplexHandler {
         switch self.services.connections.admit(self, on: context.eventLoop) {
         case .admitted(let handle):
             self.handle = handle
+            self.loop = self.services.services(of: context.eventLoop)
             self.services.metrics.opened()
         case .closing:
             self.services.metrics.refusedConnections.add()
@@ -114,16 +121,18 @@ final class ConnectionHandler: ChannelDuplexHandler {
     private func stop() {
         guard !self.isGone, let handle = self.handle else { return }
         self.isGone = true
+        // Tasks that end at once do not leave before all of this is done.
+        self.taskCount += 1
         self.services.metrics.closed()
         self.decode(isLast: true)
         self.unread = nil
         let actions = self.session.closed()
         self.writeTimer?.cancel()
         if let subscription = self.subscription { self.services.deviceSessions.unsubscribe(subscription) }
-        self.held = nil
+        self.gathered = nil
         self.perform(actions)
         self.wake()
-        self.leaveIfDone(handle)
+        self.taskEnded(handle)
     }
 
     /// Leaves the list of connections once the channel is closed and the last request is done.
@@ -161,7 +170,7 @@ final class ConnectionHandler: ChannelDuplexHandler {
     /// Ends the session for a reason, which a client of MQTT 5 is told.
     func end(_ reason: ReasonCode, _ explanation: String?) {
         self.perform(self.session.end(reason, explanation))
-        self.context?.flush()
+        self.flush()
     }
 
     /// Ends the session once the requests under way are done; no further ones are read.
@@ -193,7 +202,7 @@ final class ConnectionHandler: ChannelDuplexHandler {
             return
         }
         self.perform(self.session.notified(notification))
-        self.context?.flush()
+        self.flush()
     }
 
     /// Lets it be seen from other threads what the client takes; calls and pushes that waited for it come now.
@@ -220,9 +229,9 @@ final class ConnectionHandler: ChannelDuplexHandler {
 
     /// Has the connection looked at when a deadline has come.
     func watch(until deadline: NIODeadline) {
-        guard let handle = self.handle else { return }
+        guard let handle = self.handle, let loop = self.loop else { return }
         self.watchedUntil = deadline
-        self.services.services(of: handle.eventLoop).deadlines.watch(handle.id, until: deadline)
+        loop.deadlines.watch(handle.id, until: deadline)
     }
 
     /// A deadline has come, if it was not moved since.
@@ -270,6 +279,7 @@ final class ConnectionHandler: ChannelDuplexHandler {
         guard !self.session.isClosed else { return }
         var bytes = Self.unwrapInboundIn(data)
         self.services.metrics.receivedBytes.add(bytes.readableBytes)
+        self.lastPacket = context.eventLoop.now
         if self.unread == nil { self.unread = bytes } else { self.unread?.writeBuffer(&bytes) }
         self.decode()
     }
@@ -280,38 +290,34 @@ final class ConnectionHandler: ChannelDuplexHandler {
         guard !self.isDecoding else { return }
         self.isDecoding = true
         defer { self.isDecoding = false }
-        do {
-            while self.session.isReadingWanted || isLast, var bytes = self.unread, bytes.readableBytes > 0 {
-                guard let packet = try self.decoder.next(in: &bytes) else { break }
-                self.unread = bytes
-                if let context = self.context { self.lastPacket = context.eventLoop.now }
-                self.services.metrics.requests.add()
-                self.perform(self.session.received(packet))
-                switch packet {
-                case .subscribe, .unsubscribe: self.noteInterests()
-                default: break
+        if var bytes = self.unread.take() {
+            do {
+                while self.session.isReadingWanted || isLast, bytes.readableBytes > 0 {
+                    guard let packet = try self.decoder.next(in: &bytes) else { break }
+                    self.services.metrics.requests.add()
+                    self.perform(self.session.received(packet))
+                    switch packet {
+                    case .subscribe, .unsubscribe: self.noteInterests()
+                    default: break
+                    }
                 }
+                self.keepUnread(bytes)
+            } catch {
+                self.perform(self.session.received(error))
             }
-            self.trimUnread()
-        } catch {
-            self.unread = nil
-            self.perform(self.session.received(error))
         }
         self.wake()
     }
 
     /// Does not let a few bytes of a packet hold the memory of a large read.
-    private func trimUnread() {
-        guard let bytes = self.unread else { return }
-        if bytes.readableBytes == 0 || self.session.isClosed {
-            self.unread = nil
-        } else if bytes.readableBytes < bytes.storageCapacity / 4 {
-            self.unread = ByteBuffer(bytes: bytes.readableBytesView)
-        }
+    private func keepUnread(_ bytes: ByteBuffer) {
+        guard bytes.readableBytes > 0, !self.session.isClosed else { return }
+        let isSmall = bytes.readableBytes < bytes.storageCapacity / 4
+        self.unread = isSmall ? ByteBuffer(bytes: bytes.readableBytesView) : bytes
     }
 
     func channelReadComplete(context: ChannelHandlerContext) {
-        context.flush()
+        self.flush()
         context.fireChannelReadComplete()
     }
 
@@ -330,11 +336,13 @@ final class ConnectionHandler: ChannelDuplexHandler {
 
     /// Reads on if that was held back and is wanted again.
     func resumeReading() {
-        guard !self.isShuttingDown else { return }
-        let hasUnread = self.unread != nil
-        self.decode()
-        // What was answered just now is not followed by the end of a read, which flushes otherwise.
-        if hasUnread { self.context?.flush() }
+        // Within a read it goes on by itself.
+        guard !self.isShuttingDown, !self.isDecoding else { return }
+        if self.unread != nil {
+            self.decode()
+            // What was answered just now is not followed by the end of a read, which flushes otherwise.
+            self.flush()
+        }
         guard self.isReadPending, self.session.isReadingWanted, let context = self.context else { return }
         self.isReadPending = false
         // The client was not heard because it was not listened to.
@@ -356,18 +364,27 @@ final class ConnectionHandler: ChannelDuplexHandler {
         }
     }
 
-    /// Starts a task on the connection's event loop.
+    /// Starts a task on the connection's event loop, at once: one that has nothing to wait for is done when this returns.
     ///
     /// It ends with the work it is given, at the latest soon after the connection; nothing waits for its result.
     private func run(_ body: @escaping @Sendable (ConnectionHandler) async -> Void) {
-        guard let handle = self.handle else { return }
+        guard let handle = self.handle, let loop = self.loop else { return }
         self.taskCount += 1
-        let executor = self.services.services(of: handle.eventLoop).executor
-        self.task = Task(executorPreference: executor) {
-            let connection = handle.connection.value
-            await body(connection)
-            connection.taskEnded(handle)
+        let task: Task<Void, Never>
+        if self.startsTasksLater {
+            task = Task(executorPreference: loop.executor) {
+                let connection = handle.connection.value
+                await body(connection)
+                connection.taskEnded(handle)
+            }
+        } else {
+            task = Task.immediate(executorPreference: loop.executor) {
+                let connection = handle.connection.value
+                await body(connection)
+                connection.taskEnded(handle)
+            }
         }
+        if self.taskCount > 0 { self.task = task }
     }
 
     /// A task that is done would take as much memory as one that works.
@@ -377,36 +394,11 @@ final class ConnectionHandler: ChannelDuplexHandler {
         self.leaveIfDone(handle)
     }
 
-    func write(_ packet: Packet) {
-        guard let context = self.context else { return }
-        var buffer = context.channel.allocator.buffer(capacity: 64)
-        packet.write(into: &buffer, version: self.session.version)
-        self.services.metrics.sentBytes.add(buffer.readableBytes)
-        if case .connack(let answer) = packet, answer.code != 0 { self.services.metrics.refusedRequests.add() }
-        if self.held != nil {
-            self.held?.writeBuffer(&buffer)
-            self.checkBacklog(self.held?.readableBytes ?? 0)
-        } else {
-            context.write(Self.wrapOutboundOut(buffer), promise: nil)
-            if !context.channel.isWritable { self.checkBacklog(Self.bufferedBytes(context.channel)) }
-        }
-    }
-
-    private static func bufferedBytes(_ channel: any Channel) -> Int {
-        (try? channel.syncOptions?.getOption(.bufferedWritableBytes)) ?? 0
-    }
-
-    /// A client that does not read what it causes or subscribed to must not fill the memory.
-    private func checkBacklog(_ bytes: Int) {
-        guard bytes > self.services.limits.outboundBytesMax, !self.session.isClosed else { return }
-        self.perform(self.session.end(.quotaExceeded, "the client does not read what is sent to it"))
-    }
-
     private func close(_ explanation: String?) {
         if let explanation {
             self.services.logger.info("connection ended", metadata: self.logMetadata(explanation))
         }
-        self.context?.flush()
+        self.flush()
         self.context?.close(promise: nil)
         self.wake()
     }
@@ -430,7 +422,8 @@ final class ConnectionHandler: ChannelDuplexHandler {
 
     // MARK: Waiting
 
-    var isWritable: Bool { self.context?.channel.isWritable ?? true }
+    /// Whether the client reads what is sent to it.
+    var isWritable: Bool { self.writeTimer == nil }
 
     /// Waits until the client read or sent something, or is gone.
     func wait() async {
@@ -438,8 +431,8 @@ final class ConnectionHandler: ChannelDuplexHandler {
     }
 
     private func wake() {
-        self.waiter?.resume()
-        self.waiter = nil
+        guard let waiter = self.waiter.take() else { return }
+        waiter.resume()
     }
 
     func channelWritabilityChanged(context: ChannelHandlerContext) {

@@ -5,7 +5,7 @@ import OTA
 extension Session {
     /// Whether an answer on a topic can be sent now; if not, wait until an acknowledgement came.
     mutating func canPublish(to topic: String) -> Bool {
-        let canPublish = !self.isConnected || self.qos(for: topic) == .atMostOnce || self.hasRoom
+        let canPublish = !self.isConnected || self.hasRoom || self.qos(for: topic) == .atMostOnce
         self.isBlockedByWindow = !canPublish
         return canPublish
     }
@@ -95,8 +95,6 @@ extension Session {
     }
 
     private func fits(_ packet: PublishPacket, payloadSize: Int) -> Bool {
-        var packet = packet
-        if packet.qos != .atMostOnce { packet.packetId = packet.packetId ?? 1 }
         guard let size = packet.size(version: self.version, payloadSize: payloadSize) else { return false }
         return size <= self.clientPacketBytesMax
     }

@@ -71,8 +71,11 @@ extension Session {
     mutating func startWork() -> [Action] {
         guard !self.isWorking else { return [] }
         self.isWorking = true
-        return [.work]
+        return Self.work
     }
+
+    /// Made once, since nearly every message leads to it.
+    private static let work = [Action.work]
 
     /// The next request to work on; `nil` ends the work that ``Action/work`` began.
     ///

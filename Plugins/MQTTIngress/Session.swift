@@ -37,7 +37,7 @@ struct Session {
     enum Phase {
         case awaitingConnect
         /// CONNECT is being checked; packets that came since wait.
-        case authenticating(ConnectPacket, early: [Packet])
+        indirect case authenticating(ConnectPacket, early: [Packet])
         case connected
         case closed
     }

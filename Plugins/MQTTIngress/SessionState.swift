@@ -123,7 +123,10 @@ struct SessionState: Sendable {
     }
 
     private func isInUse(_ packetId: UInt16) -> Bool {
-        self.inFlight.contains { $0.packetId == packetId } || self.waiting.waiting.contains { $0.packetId == packetId }
+        for message in self.inFlight where message.packetId == packetId { return true }
+        // Nearly always so, and all that is left to look at then.
+        if self.waiting.isEmpty { return false }
+        return self.waiting.waiting.contains { $0.packetId == packetId }
     }
 }
 

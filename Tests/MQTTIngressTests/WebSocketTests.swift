@@ -67,10 +67,21 @@ import Testing
 
     /// The next packet of the server, alone in its frame.
     static func packet(_ client: RawClient) async throws -> Packet? {
-        var (opcode, data) = try await Self.next(client)
-        #expect(opcode == 2)
+        let packets = try await Self.packets(1, client)
+        return packets.count == 1 ? packets[0] : nil
+    }
+
+    /// The next packets of the server, until there are so many or more; a frame may hold several (MQTT 5 §6.0).
+    static func packets(_ count: Int, _ client: RawClient) async throws -> [Packet] {
+        var packets: [Packet] = []
         var decoder = PacketDecoder(packetBytesMax: .max, version: .v5)
-        return try decoder.next(in: &data)
+        while packets.count < count {
+            var (opcode, data) = try await Self.next(client)
+            #expect(opcode == 2)
+            while let packet = try decoder.next(in: &data) { packets.append(packet) }
+            #expect(data.readableBytes == 0)
+        }
+        return packets
     }
 
     /// The code of the close frame that is the last of what the server sends.
@@ -102,8 +113,8 @@ import Testing
             #expect(pong.opcode == 10 && String(buffer: pong.data) == "are you there")
             client.send(Self.frame(10, ByteBuffer()))
             client.send(Self.frame(2, Self.bytes(.pingreq, SessionTests.publish(topic: "v2/t"), .pingreq)))
-            var packets: [Packet] = []
-            for _ in 0..<3 { packets.append(try #require(try await Self.packet(client))) }
+            let packets = try await Self.packets(3, client)
+            #expect(packets.count == 3)
             #expect(packets.contains(.puback(AcknowledgementPacket(packetId: 1))))
             #expect(packets.count { $0 == .pingresp } == 2)
             #expect(server.sent.count == 1)

@@ -4,7 +4,8 @@ import NIOCore
 ///
 /// What ``write(into:version:)`` writes, ``read(_:from:version:)`` reads.
 enum Packet: Hashable, Sendable {
-    case connect(ConnectPacket)
+    // Comes once in a connection, and would make all others as large as it is.
+    indirect case connect(ConnectPacket)
     case connack(ConnackPacket)
     case publish(PublishPacket)
     case puback(AcknowledgementPacket)

@@ -56,7 +56,8 @@ struct PublishPacket: Hashable, Sendable {
         if version == .v5 { self.properties.write(into: &buffer) }
     }
 
-    /// How many bytes the whole packet takes with a payload of this size; `nil` if MQTT has no packet that large.
+    /// How many bytes the whole packet takes with a payload of this size, also before it has its identifier; `nil` if MQTT
+    /// has no packet that large.
     func size(version: ProtocolVersion, payloadSize: Int) -> Int? {
         guard payloadSize <= ByteBuffer.variableByteIntegerMax else { return nil }
         let remaining = self.remainingLength(version: version, payloadSize: payloadSize)
@@ -65,17 +66,12 @@ struct PublishPacket: Hashable, Sendable {
     }
 
     private func remainingLength(version: ProtocolVersion, payloadSize: Int) -> Int {
-        var size = 2 + self.topic.utf8.count + (self.packetId == nil ? 0 : 2) + payloadSize
-        if version == .v5 {
-            var properties = ByteBuffer()
-            if self.properties.isEmpty {
-                size += 1
-            } else {
-                self.properties.write(into: &properties)
-                size += properties.readableBytes
-            }
-        }
-        return size
+        let size = 2 + self.topic.utf8.count + (self.qos == .atMostOnce ? 0 : 2) + payloadSize
+        guard version == .v5 else { return size }
+        guard !self.properties.isEmpty else { return size + 1 }
+        var properties = ByteBuffer()
+        self.properties.write(into: &properties)
+        return size + properties.readableBytes
     }
 }
 
