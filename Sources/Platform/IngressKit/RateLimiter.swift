@@ -1,6 +1,6 @@
 public import NIOCore
 public import NodeKit
-import Synchronization
+public import Synchronization
 
 /// Lets each of many keys, such as devices or addresses, do something so many times in a second.
 ///
@@ -8,13 +8,13 @@ import Synchronization
 /// second (the generic cell rate algorithm, ITU-T I.371 Annex A).
 public final class RateLimiter<Key: Hashable & Sendable>: Sendable {
     /// Until when each key has used up its share, in nanoseconds of the clock; one in the past is as good as none.
-    private typealias Times = [Key: Int64]
+    @usableFromInline typealias Times = [Key: Int64]
 
-    private static var second: Int64 { 1_000_000_000 }
+    @usableFromInline static var second: Int64 { 1_000_000_000 }
 
-    private let nanosecondsEach: Int64
-    private let keysMax: Int
-    private let times = Mutex<Times>([:])
+    @usableFromInline let nanosecondsEach: Int64
+    @usableFromInline let keysMax: Int
+    @usableFromInline let times = Mutex<Times>([:])
 
     /// Makes a limiter.
     ///
@@ -34,17 +34,23 @@ public final class RateLimiter<Key: Hashable & Sendable>: Sendable {
     ///   - key: Who asks.
     ///   - now: The time, by a clock that does not go back.
     /// - Returns: `false` if the key has used up its share.
+    @inlinable
     public func admit(_ key: Key, at now: NIODeadline) -> Bool {
         guard self.nanosecondsEach > 0 else { return true }
         let now = Int64(clamping: now.uptimeNanoseconds)
         return self.times.withLock { times in
-            let usedUntil = max(times[key] ?? now, now)
-            guard usedUntil - now <= Self.second - self.nanosecondsEach else { return false }
-            if times.count >= self.keysMax, times[key] == nil {
+            // In place if it is there: the common case is one look-up.
+            if let index = times.index(forKey: key) {
+                let usedUntil = max(times.values[index], now)
+                guard usedUntil - now <= Self.second - self.nanosecondsEach else { return false }
+                times.values[index] = usedUntil + self.nanosecondsEach
+                return true
+            }
+            if times.count >= self.keysMax {
                 times = times.filter { $0.value > now }
                 guard times.count < self.keysMax else { return true }
             }
-            times[key] = usedUntil + self.nanosecondsEach
+            times[key] = now + self.nanosecondsEach
             return true
         }
     }
