@@ -45,7 +45,7 @@ struct AddressVerification {
     private let key: SymmetricKey
     private let all: RateLimiter<Bool>
     private let each: RateLimiter<AddressKey>
-    private var proven = RecentValues<SocketAddress, NIODeadline>(halfMax: Self.provenMax)
+    private var proven = RecentValues<Endpoint, NIODeadline>(halfMax: Self.provenMax)
 
     /// Prepares for endpoints; the key makes our Echo values ours, and should be random.
     init(limits: Limits, key: SymmetricKey = SymmetricKey(size: .bits256)) {
@@ -56,13 +56,13 @@ struct AddressVerification {
     }
 
     /// An endpoint has repeated what only it can have received.
-    mutating func proved(_ peer: SocketAddress, now: NIODeadline) {
+    mutating func proved(_ peer: Endpoint, now: NIODeadline) {
         guard self.limits.mode != .off else { return }
         self.proven.set(now + Self.proofLifetime, for: peer)
     }
 
     /// Looks at an Echo option of a request.
-    mutating func received(_ echo: CoAPOption, from peer: SocketAddress, now: NIODeadline) {
+    mutating func received(_ echo: CoAPOption, from peer: Endpoint, now: NIODeadline) {
         guard self.limits.mode != .off, self.isFresh(echo, from: peer, now: now) else { return }
         self.proved(peer, now: now)
     }
@@ -75,11 +75,11 @@ struct AddressVerification {
     ///   - peer: Where it goes.
     ///   - now: The time.
     /// - Returns: Whether it goes; if not, ask for the Echo option.
-    func admits(_ bytes: Int, requestBytes: Int, to peer: SocketAddress, now: NIODeadline) -> Bool {
+    func admits(_ bytes: Int, requestBytes: Int, to peer: Endpoint, now: NIODeadline) -> Bool {
         guard self.limits.mode != .off, bytes > max(Self.harmlessBytesMax, Self.amplificationMax * requestBytes)
         else { return true }
         if self.limits.mode == .underPressure {
-            let address = AddressKey(peer)
+            let address = peer.address
             if address.isLoopback { return true }
             if self.isProven(peer, now: now) { return true }
             return self.each.admit(address, at: now) && self.all.admit(true, at: now)
@@ -87,7 +87,7 @@ struct AddressVerification {
         return self.isProven(peer, now: now)
     }
 
-    private func isProven(_ peer: SocketAddress, now: NIODeadline) -> Bool {
+    private func isProven(_ peer: Endpoint, now: NIODeadline) -> Bool {
         self.proven.peek(peer).map { now < $0 } ?? false
     }
 
@@ -96,14 +96,14 @@ struct AddressVerification {
     /// A value for an endpoint to repeat: when it was given, and a tag that only we can make.
     ///
     /// Nothing is kept of it: values for forged addresses cost no memory.
-    func echo(for peer: SocketAddress, now: NIODeadline) -> CoAPOption {
+    func echo(for peer: Endpoint, now: NIODeadline) -> CoAPOption {
         let time = Self.seconds(now)
         var value = ByteBuffer(integer: time)
         value.writeInteger(self.tag(time, peer))
         return CoAPOption(.echo, value)
     }
 
-    private func isFresh(_ echo: CoAPOption, from peer: SocketAddress, now: NIODeadline) -> Bool {
+    private func isFresh(_ echo: CoAPOption, from peer: Endpoint, now: NIODeadline) -> Bool {
         var value = echo.value
         guard let (time, tag) = value.readMultipleIntegers(as: (UInt32, UInt64).self), value.readableBytes == 0,
             Self.seconds(now) &- time <= UInt32(Self.echoLifetime.nanoseconds / 1_000_000_000)
@@ -117,14 +117,9 @@ struct AddressVerification {
     }
 
     /// The first eight bytes of an HMAC of time, address and port.
-    private func tag(_ time: UInt32, _ peer: SocketAddress) -> UInt64 {
+    private func tag(_ time: UInt32, _ peer: Endpoint) -> UInt64 {
         var input = ByteBuffer(integer: time)
-        switch peer {
-        case .v4(let address): withUnsafeBytes(of: address.address.sin_addr) { _ = input.writeBytes($0) }
-        case .v6(let address): withUnsafeBytes(of: address.address.sin6_addr) { _ = input.writeBytes($0) }
-        case .unixDomainSocket: break
-        }
-        input.writeInteger(UInt16(truncatingIfNeeded: peer.port ?? 0))
+        peer.write(into: &input)
         var code = HMAC<SHA256>(key: self.key)
         code.update(data: Array(input.readableBytesView))
         return code.finalize().withUnsafeBytes { $0.loadUnaligned(as: UInt64.self).bigEndian }

@@ -21,7 +21,7 @@ struct BodyAssemblies {
     /// What the blocks of one body have in common: endpoint, resource and all options but those of the transfer itself
     /// (RFC 7959 §2.5, RFC 9175 §3.3).
     struct Key: Hashable, Sendable {
-        var peer: SocketAddress
+        var peer: Endpoint
         var device: UUID
         var path: [String]
         var query: [CoAPRequest.Argument] = []

@@ -12,7 +12,7 @@ extension CoAPHandler {
         _ request: CoAPRequest,
         _ block: Block,
         of device: Originator,
-        from peer: SocketAddress
+        from peer: Endpoint
     ) -> BodyAssemblies.Result {
         defer { self.updateTimer() }
         return self.assemblies.add(
@@ -40,7 +40,7 @@ extension CoAPHandler {
         _ request: CoAPRequest,
         _ resource: Observers.Resource,
         of device: Originator,
-        from peer: SocketAddress
+        from peer: Endpoint
     ) -> Observers.ID? {
         let registration = self.observers.register(
             Observers.Key(peer: peer, token: request.token),
@@ -77,13 +77,13 @@ extension CoAPHandler {
     func endObserver(_ id: Observers.ID) { self.end(self.observers.remove(id)) }
 
     /// Ends the observation of a peer with a token, if there is one.
-    func endObservation(from peer: SocketAddress, _ token: CoAPMessage.Token) {
+    func endObservation(from peer: Endpoint, _ token: CoAPMessage.Token) {
         self.end(self.observers.remove(Observers.Key(peer: peer, token: token)))
     }
 
     /// A body that a peer has got the first block of.
     func retainedBody(
-        for peer: SocketAddress,
+        for peer: Endpoint,
         _ device: UUID,
         _ subject: RetainedBodies.Subject
     ) -> ByteBuffer? {
@@ -94,7 +94,7 @@ extension CoAPHandler {
     func retain(
         _ body: ByteBuffer?,
         exponent: UInt8?,
-        for peer: SocketAddress,
+        for peer: Endpoint,
         _ device: UUID,
         _ subject: RetainedBodies.Subject
     ) {

@@ -115,12 +115,12 @@ final class CoAPHandler: ChannelInboundHandler {
         let datagram = self.unwrapInboundIn(data)
         self.metrics.receivedBytes.add(datagram.data.readableBytes)
         // Nothing can be sent to port 0; to try would close the socket.
-        guard let port = datagram.remoteAddress.port, port != 0, !self.isDraining else { return }
+        guard let peer = Endpoint(datagram.remoteAddress), peer.port != 0, !self.isDraining else { return }
         do {
             let message = try CoAPMessage(reading: datagram.data)
-            self.received(message, from: datagram.remoteAddress, bytes: datagram.data.readableBytes)
+            self.received(message, from: peer, bytes: datagram.data.readableBytes)
         } catch .malformed(.confirmable, let messageID) {
-            self.reset(messageID, datagram.remoteAddress)
+            self.reset(messageID, peer)
         } catch {
             // RFC 7252 §3, §4.3: anything else that makes no sense is ignored.
         }
@@ -138,10 +138,11 @@ final class CoAPHandler: ChannelInboundHandler {
     /// Sends a datagram, with others of the same turn of the event loop if more answers are to come.
     ///
     /// If the socket takes no more, the datagram is lost, as it may be anywhere on its way: peers repeat what matters.
-    private func write(_ bytes: ByteBuffer, to peer: SocketAddress) {
+    private func write(_ bytes: ByteBuffer, to peer: Endpoint) {
         guard let context = self.context, context.channel.isWritable else { return }
         self.metrics.sentBytes.add(bytes.readableBytes)
-        context.write(self.wrapOutboundOut(AddressedEnvelope(remoteAddress: peer, data: bytes)), promise: nil)
+        let envelope = AddressedEnvelope(remoteAddress: peer.socketAddress, data: bytes)
+        context.write(self.wrapOutboundOut(envelope), promise: nil)
         guard !self.isFlushScheduled else { return }
         if self.exchanges.activeCount == 0 {
             context.flush()
@@ -154,7 +155,7 @@ final class CoAPHandler: ChannelInboundHandler {
         }
     }
 
-    private func reset(_ messageID: UInt16, _ peer: SocketAddress) {
+    private func reset(_ messageID: UInt16, _ peer: Endpoint) {
         self.write(CoAPMessage(.reset, .empty, messageID: messageID).datagram, to: peer)
     }
 
@@ -164,7 +165,7 @@ final class CoAPHandler: ChannelInboundHandler {
 
     // MARK: Messages
 
-    private func received(_ message: CoAPMessage, from peer: SocketAddress, bytes: Int) {
+    private func received(_ message: CoAPMessage, from peer: Endpoint, bytes: Int) {
         let key = Exchanges.Key(peer: peer, messageID: message.messageID)
         switch message.kind {
         case .acknowledgement:
@@ -332,7 +333,7 @@ final class CoAPHandler: ChannelInboundHandler {
     @discardableResult
     func confirm(
         _ response: CoAPResponse,
-        to peer: SocketAddress,
+        to peer: Endpoint,
         _ token: CoAPMessage.Token,
         owner: Owner,
         isAnswer: Bool = false
@@ -381,7 +382,7 @@ final class CoAPHandler: ChannelInboundHandler {
     }
 
     /// Asks a peer to show that it receives what we send to its address.
-    func challenge(_ peer: SocketAddress) -> CoAPResponse {
+    func challenge(_ peer: Endpoint) -> CoAPResponse {
         var response = CoAPResponse(.unauthorized)
         // The option is no part of a cache's key, so a cached answer would be given to the request that repeats it.
         response.add(CoAPOption(.maxAge, uint: 0))

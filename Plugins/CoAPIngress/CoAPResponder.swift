@@ -19,7 +19,7 @@ struct CoAPResponder: Sendable {
         var asked: CoAPHandler.Asked
         var handler: NIOLoopBound<CoAPHandler>
 
-        var peer: SocketAddress { self.asked.id.key.peer }
+        var peer: Endpoint { self.asked.id.key.peer }
     }
 
     /// Answers a request.

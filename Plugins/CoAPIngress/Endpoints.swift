@@ -39,48 +39,6 @@ struct RecentValues<Key: Hashable, Value> {
     }
 }
 
-/// Where a datagram came from without its port, for what is counted by address.
-///
-/// Of IPv6 the network counts: who has one address of it has all 2^64.
-struct AddressKey: Hashable, Sendable {
-    private var network: UInt64
-    /// Whether it is this machine's own: such an address cannot be forged from outside (RFC 1122 §3.2.1.3, RFC 4291
-    /// §2.5.3).
-    let isLoopback: Bool
-
-    init(_ peer: SocketAddress) {
-        switch peer {
-        case .v4(let address):
-            self.init(v4: withUnsafeBytes(of: address.address.sin_addr) { $0.loadUnaligned(as: UInt32.self).bigEndian })
-        case .v6(let address):
-            let (network, rest) = withUnsafeBytes(of: address.address.sin6_addr) {
-                (
-                    $0.loadUnaligned(as: UInt64.self).bigEndian,
-                    $0.loadUnaligned(fromByteOffset: 8, as: UInt64.self).bigEndian
-                )
-            }
-            // RFC 4291 §2.5.5.2: an IPv4 address, as a socket for both kinds shows it.
-            if network == 0, rest >> 32 == 0xFFFF {
-                self.init(v4: UInt32(truncatingIfNeeded: rest))
-            } else {
-                self.init(network: network, isLoopback: network == 0 && rest == 1)
-            }
-        case .unixDomainSocket:
-            self.init(network: 0, isLoopback: true)
-        }
-    }
-
-    /// No network of IPv6 that is in use begins with 0xFFFFFFFF.
-    private init(v4 address: UInt32) {
-        self.init(network: 0xFFFF_FFFF << 32 | UInt64(address), isLoopback: address >> 24 == 127)
-    }
-
-    private init(network: UInt64, isLoopback: Bool) {
-        self.network = network
-        self.isLoopback = isLoopback
-    }
-}
-
 /// What is known of the endpoints that requests come from, bounded whatever comes from however many ports.
 ///
 /// Only who has shown the access token of a device gets in among the known ones, so a flood without one cannot push them
@@ -93,7 +51,7 @@ struct Endpoints {
     /// How long an address is refused once too many of its requests had a token that is nobody's.
     static let refusal = TimeAmount.seconds(1)
 
-    private var known = RecentValues<SocketAddress, Void>(halfMax: Self.knownMax)
+    private var known = RecentValues<Endpoint, Void>(halfMax: Self.knownMax)
     private var refused = RecentValues<AddressKey, NIODeadline>(halfMax: Self.refusedMax)
     private let failures: RateLimiter<AddressKey>
 
@@ -107,21 +65,21 @@ struct Endpoints {
     var knownCount: Int { self.known.count }
 
     /// A request of an endpoint had the access token of a device.
-    mutating func authenticated(_ peer: SocketAddress) { self.known.set((), for: peer) }
+    mutating func authenticated(_ peer: Endpoint) { self.known.set((), for: peer) }
 
     /// Whether an endpoint has lately shown the access token of a device.
-    func isKnown(_ peer: SocketAddress) -> Bool { self.known.peek(peer) != nil }
+    func isKnown(_ peer: Endpoint) -> Bool { self.known.peek(peer) != nil }
 
     /// A request had an access token that is nobody's.
-    mutating func failed(_ peer: SocketAddress, now: NIODeadline) {
-        let address = AddressKey(peer)
+    mutating func failed(_ peer: Endpoint, now: NIODeadline) {
+        let address = peer.address
         guard !self.failures.admit(address, at: now) else { return }
         self.refused.set(now + Self.refusal, for: address)
     }
 
     /// Whether requests of an endpoint are to be refused unread.
-    func isRefused(_ peer: SocketAddress, now: NIODeadline) -> Bool {
-        guard !self.refused.isEmpty, let end = self.refused.peek(AddressKey(peer)), now < end else { return false }
+    func isRefused(_ peer: Endpoint, now: NIODeadline) -> Bool {
+        guard !self.refused.isEmpty, let end = self.refused.peek(peer.address), now < end else { return false }
         return !self.isKnown(peer)
     }
 }

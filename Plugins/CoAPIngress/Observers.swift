@@ -46,7 +46,7 @@ struct Observers {
 
     /// What identifies an observation (RFC 7641 §4.1).
     struct Key: Hashable, Sendable {
-        var peer: SocketAddress
+        var peer: Endpoint
         var token: CoAPMessage.Token
     }
 

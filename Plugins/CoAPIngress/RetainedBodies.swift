@@ -16,7 +16,7 @@ struct RetainedBodies {
 
     /// Whose body it is.
     struct Key: Hashable, Sendable {
-        var peer: SocketAddress
+        var peer: Endpoint
         var device: UUID
         var subject: Subject
     }

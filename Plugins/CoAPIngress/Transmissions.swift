@@ -33,7 +33,7 @@ struct Transmissions<Owner: Sendable> {
     /// What is to be done about a message.
     enum Due {
         /// Send it again.
-        case resend(ByteBuffer, to: SocketAddress)
+        case resend(ByteBuffer, to: Endpoint)
         /// It has been sent often enough, or waited for one that has; the peer is not there.
         case gaveUp(Owner)
     }
@@ -51,7 +51,7 @@ struct Transmissions<Owner: Sendable> {
     private let random: @Sendable () -> Double
     private var entries: [Exchanges.Key: Entry] = [:]
     /// Message IDs of what each peer did not ask for; the first is under way, the others are not sent yet.
-    private var lanes: [SocketAddress: CircularBuffer<UInt16>] = [:]
+    private var lanes: [Endpoint: CircularBuffer<UInt16>] = [:]
     private var deadlines = DeadlineQueue<(key: Exchanges.Key, serial: UInt64)>()
     private var lastSerial: UInt64 = 0
 
@@ -170,7 +170,7 @@ struct Transmissions<Owner: Sendable> {
 /// The peers used least recently are forgotten; one that comes back starts anew.
 struct MessageIDs {
     private let random: @Sendable () -> UInt16
-    private var last: RecentValues<SocketAddress, UInt16>
+    private var last: RecentValues<Endpoint, UInt16>
 
     /// Prepares for peers.
     ///
@@ -183,7 +183,7 @@ struct MessageIDs {
     }
 
     /// The message ID for the next message to a peer.
-    mutating func next(for peer: SocketAddress) -> UInt16 {
+    mutating func next(for peer: Endpoint) -> UInt16 {
         let next = self.last.peek(peer).map { $0 &+ 1 } ?? self.random()
         self.last.set(next, for: peer)
         return next

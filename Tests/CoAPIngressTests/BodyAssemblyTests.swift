@@ -6,7 +6,7 @@ import Testing
 
 private let start = NIODeadline.uptimeNanoseconds(1_000_000_000_000)
 
-private func peer(_ port: Int = 1) throws -> SocketAddress { try SocketAddress(ipAddress: "127.0.0.1", port: port) }
+private func peer(_ port: Int = 1) throws -> Endpoint { try Endpoint("127.0.0.1", port) }
 
 @Suite("Bodies in blocks")
 struct BodyAssemblyTests {

@@ -7,7 +7,7 @@ import Testing
 
 private let start = NIODeadline.uptimeNanoseconds(1_000_000_000_000)
 
-private func peer(_ port: Int = 1) throws -> SocketAddress { try SocketAddress(ipAddress: "127.0.0.1", port: port) }
+private func peer(_ port: Int = 1) throws -> Endpoint { try Endpoint("127.0.0.1", port) }
 
 private func key(_ messageID: UInt16, port: Int = 1) throws -> Exchanges.Key {
     Exchanges.Key(peer: try peer(port), messageID: messageID)

@@ -14,7 +14,7 @@ struct ObserverTests {
 
     private func key(_ port: Int = 1, token: UInt64 = 1) throws -> Observers.Key {
         Observers.Key(
-            peer: try SocketAddress(ipAddress: "127.0.0.1", port: port),
+            peer: try Endpoint("127.0.0.1", port),
             token: CoAPMessage.Token(value: token, length: 1)
         )
     }

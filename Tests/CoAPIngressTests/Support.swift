@@ -22,6 +22,13 @@ struct SplitMix: RandomNumberGenerator {
     }
 }
 
+extension Endpoint {
+    /// An endpoint with its address as text.
+    init(_ address: String, _ port: Int) throws {
+        self = try #require(Endpoint(SocketAddress(ipAddress: address, port: port)))
+    }
+}
+
 extension ByteBuffer {
     init(hex: String) {
         var digits = hex[...]

@@ -9,9 +9,7 @@ import Testing
 
 private let start = NIODeadline.uptimeNanoseconds(1_000_000_000_000)
 
-private func address(_ text: String, _ port: Int = 1) throws -> SocketAddress {
-    try SocketAddress(ipAddress: text, port: port)
-}
+private func address(_ text: String, _ port: Int = 1) throws -> Endpoint { try Endpoint(text, port) }
 
 @Suite("Forged addresses")
 struct VerificationTests {
