@@ -372,8 +372,7 @@ final class CoAPHandler: ChannelInboundHandler {
     /// Whether the answer to a GET may go where the request seems to come from.
     private func mayAnswer(_ response: CoAPResponse, _ asked: Asked) -> Bool {
         guard asked.method == .get, response.code == .content else { return true }
-        let bytes = response.message(.acknowledgement, messageID: 0, token: asked.token).sizeEstimate
-        return self.mayAnswer(bytes: bytes, asked)
+        return self.mayAnswer(bytes: response.sizeEstimate(asked.token), asked)
     }
 
     /// Whether an answer of so many bytes may go where the request seems to come from.

@@ -121,24 +121,35 @@ extension CoAPMessage {
 
     /// Appends the message as it goes into a datagram.
     func write(into bytes: inout ByteBuffer) {
-        bytes.reserveCapacity(minimumWritableBytes: self.sizeEstimate)
-        bytes.writeInteger(Self.version << 6 | self.kind.rawValue << 4 | Self.nibble(self.token.length))
-        bytes.writeInteger(self.code.rawValue)
-        bytes.writeInteger(self.messageID)
-        bytes.writeExtension(self.token.length)
-        self.token.write(into: &bytes)
+        // Into the memory itself: to append field by field costs more than all the rest.
+        let room = self.sizeEstimate + Token.shortLengthMax
+        bytes.writeWithUnsafeMutableBytes(minimumWritableBytes: room) { memory in
+            var writer = Writer(memory: memory)
+            self.write(to: &writer)
+            return writer.count
+        }
+    }
+
+    private func write(to writer: inout Writer) {
+        writer.write(Self.version << 6 | self.kind.rawValue << 4 | Self.nibble(self.token.length))
+        writer.write(self.code.rawValue)
+        writer.write(self.messageID)
+        writer.writeExtension(self.token.length)
+        self.token.write(to: &writer)
         var number: UInt16 = 0
-        for option in self.options {
-            let delta = Int(option.number.rawValue - number)
-            bytes.writeInteger(Self.nibble(delta) << 4 | Self.nibble(option.length))
-            bytes.writeExtension(delta)
-            bytes.writeExtension(option.length)
-            option.writeValue(into: &bytes)
-            number = option.number.rawValue
+        for index in self.options.indices {
+            let next = self.options[index].number.rawValue
+            let length = self.options[index].length
+            let delta = Int(next - number)
+            writer.write(Self.nibble(delta) << 4 | Self.nibble(length))
+            writer.writeExtension(delta)
+            writer.writeExtension(length)
+            self.options[index].writeValue(to: &writer)
+            number = next
         }
         if self.payload.readableBytes > 0 {
-            bytes.writeInteger(Self.payloadMarker)
-            bytes.writeImmutableBuffer(self.payload)
+            writer.write(Self.payloadMarker)
+            writer.write(self.payload)
         }
     }
 
@@ -150,9 +161,12 @@ extension CoAPMessage {
     }
 
     /// At least as many bytes as writing the message needs: an option's value may need more room than it takes up.
-    var sizeEstimate: Int {
-        var size = Self.headerLength + 2 + self.token.length + 1 + self.payload.readableBytes
-        for option in self.options { size += 5 + max(option.length, 8) }
+    var sizeEstimate: Int { Self.sizeEstimate(self.token, self.options, self.payload) }
+
+    /// At least as many bytes as writing a message with these parts needs.
+    static func sizeEstimate(_ token: Token, _ options: [CoAPOption], _ payload: ByteBuffer) -> Int {
+        var size = Self.headerLength + 2 + token.length + 1 + payload.readableBytes
+        for index in options.indices { size += 5 + max(options[index].length, CoAPOption.inlineLengthMax) }
         return size
     }
 

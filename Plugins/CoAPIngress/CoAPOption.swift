@@ -45,7 +45,7 @@ struct CoAPOption: Hashable, Sendable {
     }
 
     /// The longest value that stands in the option itself, in bytes.
-    private static let inlineLengthMax = 8
+    static let inlineLengthMax = 8
 
     var number: Number
     /// How many bytes the value has.
@@ -95,18 +95,17 @@ struct CoAPOption: Hashable, Sendable {
     /// The value.
     var value: ByteBuffer {
         if let long = self.long { return long }
-        var bytes = ByteBuffer()
-        self.writeValue(into: &bytes)
+        var bytes = ByteBuffer(integer: self.leftAligned)
+        bytes.moveWriterIndex(to: self.length)
         return bytes
     }
 
-    /// Appends the value.
-    func writeValue(into bytes: inout ByteBuffer) {
-        if let long = self.long {
-            bytes.writeImmutableBuffer(long)
-        } else {
-            bytes.writeInteger(self.leftAligned)
-            bytes.moveWriterIndex(to: bytes.writerIndex - (Self.inlineLengthMax - self.length))
+    /// Appends the value; needs room for ``inlineLengthMax`` bytes, or for all of a longer one.
+    func writeValue(to writer: inout CoAPMessage.Writer) {
+        if self.length <= Self.inlineLengthMax {
+            writer.write(self.inline, length: self.length)
+        } else if let long = self.long {
+            writer.write(long)
         }
     }
 

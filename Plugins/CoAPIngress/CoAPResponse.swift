@@ -216,6 +216,11 @@ struct CoAPResponse: Hashable, Sendable {
         self.add(CoAPOption(.maxAge, uint: maxAge))
     }
 
+    /// At least as many bytes as the message that carries the answer has.
+    func sizeEstimate(_ token: CoAPMessage.Token) -> Int {
+        CoAPMessage.sizeEstimate(token, self.options, self.payload)
+    }
+
     /// The message that carries the answer.
     func message(_ kind: CoAPMessage.Kind, messageID: UInt16, token: CoAPMessage.Token) -> CoAPMessage {
         CoAPMessage(

@@ -35,11 +35,12 @@ extension CoAPMessage {
             }
         }
 
-        /// Appends the bytes.
-        func write(into bytes: inout ByteBuffer) {
-            if let long = self.long { return _ = bytes.writeImmutableBuffer(long) }
-            for index in (0..<self.length).reversed() {
-                bytes.writeInteger(UInt8(truncatingIfNeeded: self.value >> (8 * UInt64(index))))
+        /// Appends the bytes; needs room for ``shortLengthMax`` bytes, or for all of a longer token.
+        func write(to writer: inout CoAPMessage.Writer) {
+            if self.length <= Self.shortLengthMax {
+                writer.write(self.value, length: self.length)
+            } else if let long = self.long {
+                writer.write(long)
             }
         }
     }
@@ -55,17 +56,6 @@ extension ByteBuffer {
         case 13: self.readInteger(as: UInt8.self).map { Int($0) + 13 }
         case 14: self.readInteger(as: UInt16.self).map { Int($0) + 269 }
         default: nil
-        }
-    }
-
-    /// Writes what follows the half byte of a delta or length, if anything does.
-    ///
-    /// A value beyond what 16 bits can extend to does not fit a datagram, so it cannot come here.
-    mutating func writeExtension(_ value: Int) {
-        if value >= 269 {
-            self.writeInteger(UInt16(value - 269))
-        } else if value >= 13 {
-            self.writeInteger(UInt8(value - 13))
         }
     }
 }

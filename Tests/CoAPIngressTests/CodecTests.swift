@@ -184,7 +184,11 @@ struct RequestTests {
         let option = CoAPOption(.requestTag, value)
         #expect(option.value == value && option.length == length)
         var bytes = ByteBuffer(string: "x")
-        option.writeValue(into: &bytes)
+        bytes.writeWithUnsafeMutableBytes(minimumWritableBytes: max(length, 8)) { memory in
+            var writer = CoAPMessage.Writer(memory: memory)
+            option.writeValue(to: &writer)
+            return writer.count
+        }
         #expect(bytes == ByteBuffer(bytes: Array("x".utf8) + Array(value.readableBytesView)))
         let text = String("Ünïcödé text of many bytes".utf8.prefix(length)) ?? "Ü"
         #expect(CoAPOption(.uriPath, text: text).text == text)
