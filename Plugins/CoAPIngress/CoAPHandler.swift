@@ -43,6 +43,14 @@ final class CoAPHandler: ChannelInboundHandler {
         }
     }
 
+    /// A request that is to be carried out.
+    struct Work: Sendable {
+        var request: CoAPRequest
+        /// What it is about; `nil` if it is for an identity.
+        var resource: CoAPResource?
+        var asked: Asked
+    }
+
     /// How long requests under way may take once the node is to stop.
     static let drainMax = TimeAmount.seconds(3)
 
@@ -69,7 +77,11 @@ final class CoAPHandler: ChannelInboundHandler {
     /// How many requests are remembered.
     var rememberedCount: Int { self.exchanges.count }
     private var timer: (task: Scheduled<Void>, deadline: NIODeadline)?
-    private var isFlushScheduled = false
+    /// Requests that came and that no task has taken yet; the exchange layer bounds their number.
+    private var work = CircularBuffer<Work>()
+    /// When the datagrams that are being read began to come; `nil` when none are.
+    private var readTime: NIODeadline?
+    private var willFlush = false
     private var isDraining = false
     private var hasWarnedOfBusy = false
 
@@ -100,7 +112,8 @@ final class CoAPHandler: ChannelInboundHandler {
         self.observers = Observers(limits: settings.observers)
     }
 
-    var now: NIODeadline { self.eventLoop.now }
+    /// The time; the same for all that is read at once.
+    var now: NIODeadline { self.readTime ?? self.eventLoop.now }
 
     // MARK: The socket
 
@@ -113,6 +126,7 @@ final class CoAPHandler: ChannelInboundHandler {
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         let datagram = self.unwrapInboundIn(data)
+        if self.readTime == nil { self.readTime = self.eventLoop.now }
         self.metrics.receivedBytes.add(datagram.data.readableBytes)
         // Nothing can be sent to port 0; to try would close the socket.
         guard let peer = Endpoint(datagram.remoteAddress), peer.port != 0, !self.isDraining else { return }
@@ -127,6 +141,9 @@ final class CoAPHandler: ChannelInboundHandler {
     }
 
     func channelReadComplete(context: ChannelHandlerContext) {
+        self.carryOut()
+        self.readTime = nil
+        if self.willFlush { self.flush() }
         self.updateTimer()
         context.fireChannelReadComplete()
     }
@@ -143,16 +160,20 @@ final class CoAPHandler: ChannelInboundHandler {
         self.metrics.sentBytes.add(bytes.readableBytes)
         let envelope = AddressedEnvelope(remoteAddress: peer.socketAddress, data: bytes)
         context.write(self.wrapOutboundOut(envelope), promise: nil)
-        guard !self.isFlushScheduled else { return }
+        guard !self.willFlush else { return }
+        self.willFlush = true
+        // What is read at once is answered at once, as far as that needs no wait.
+        guard self.readTime == nil else { return }
         if self.exchanges.activeCount == 0 {
-            context.flush()
+            self.flush()
         } else {
-            self.isFlushScheduled = true
-            self.eventLoop.assumeIsolated().execute {
-                self.isFlushScheduled = false
-                self.context?.flush()
-            }
+            self.eventLoop.assumeIsolated().execute { self.flush() }
         }
+    }
+
+    private func flush() {
+        self.willFlush = false
+        self.context?.flush()
     }
 
     private func reset(_ messageID: UInt16, _ peer: Endpoint) {
@@ -266,19 +287,28 @@ final class CoAPHandler: ChannelInboundHandler {
         case .discovery:
             self.respond(self.responder.discovery(request), to: asked, isRefusal: true)
         case .provision:
-            let handler = NIOLoopBound(self, eventLoop: self.eventLoop)
-            let responder = self.responder
-            // As below.
-            Task(executorPreference: self.taskExecutor) {
-                await responder.provision(request, asked, handler: handler)
-            }
+            self.work.append(Work(request: request, resource: nil, asked: asked))
         case .resource(let resource):
-            let handler = NIOLoopBound(self, eventLoop: self.eventLoop)
-            let responder = self.responder
-            // A task of its own for each request: the exchange layer bounds their number, each ends with its answer, and
-            // the node waits for them when it stops.
-            Task(executorPreference: self.taskExecutor) {
-                await responder.respond(to: request, resource, asked, handler: handler)
+            self.work.append(Work(request: request, resource: resource, asked: asked))
+        }
+    }
+
+    /// Has the requests that were read carried out.
+    ///
+    /// A task carries out one after the other as long as none has to wait, and begins at once, on this event loop. When one
+    /// waits, the next task goes on with the others, so none waits for another. The exchange layer bounds the number of
+    /// tasks, each ends with its last answer, and the node waits for them when it stops.
+    private func carryOut() {
+        let handler = NIOLoopBound(self, eventLoop: self.eventLoop)
+        while !self.work.isEmpty {
+            Task.immediate(executorPreference: self.taskExecutor) { [responder] in
+                while let work = handler.value.work.popFirst() {
+                    if let resource = work.resource {
+                        await responder.respond(to: work.request, resource, work.asked, handler: handler)
+                    } else {
+                        await responder.provision(work.request, work.asked, handler: handler)
+                    }
+                }
             }
         }
     }
@@ -391,7 +421,8 @@ final class CoAPHandler: ChannelInboundHandler {
 
     /// After each answer: the timer may have to be earlier, and a node that stops may be done.
     private func settle() {
-        self.updateTimer()
+        // Once for all that is read.
+        if self.readTime == nil { self.updateTimer() }
         if self.isDraining, self.exchanges.activeCount == 0 { self.context?.close(promise: nil) }
     }
 

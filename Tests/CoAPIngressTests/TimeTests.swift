@@ -56,6 +56,19 @@ private struct StillTime: Sendable {
         }
     }
 
+    /// Sends messages that the handler reads at once.
+    func send(_ messages: [CoAPMessage]) async throws {
+        let peer = try Self.peer()
+        let channel = self.channel
+        try await channel.testingEventLoop.executeInContext {
+            for message in messages {
+                channel.pipeline.fireChannelRead(AddressedEnvelope(remoteAddress: peer, data: message.datagram))
+            }
+            channel.pipeline.fireChannelReadComplete()
+        }
+        await channel.testingEventLoop.run()
+    }
+
     func ask(_ message: CoAPMessage) async throws -> CoAPMessage {
         try await self.send(message)
         return try await self.receive()
@@ -92,6 +105,27 @@ struct TimeTests {
             #expect(try await time.sent() == answer)
         }
         await time.pass(.hours(1))
+        #expect(try await time.sent() == nil)
+    }
+
+    @Test("of requests that are read at once, those that wait hold up none of the others")
+    func readAtOnce() async throws {
+        let gate = Gate()
+        let time = try await StillTime(answer: { message in
+            if message.originator == TestAuthenticator.first { await gate.pass() }
+            return .completed(nil)
+        })
+        try await time.send(
+            (1...6).map { .request(.post, "/api/v1/T\($0 % 2 + 1)/telemetry", "{}", messageID: $0) }
+        )
+        await gate.arrived(3)
+        var answered: Set<UInt16> = []
+        for _ in 0..<3 { answered.insert(try await time.receive().messageID) }
+        #expect(answered == [1, 3, 5])
+        #expect(try await time.sent() == nil)
+        gate.open()
+        for _ in 0..<3 { answered.insert(try await time.receive().messageID) }
+        #expect(answered == [1, 2, 3, 4, 5, 6])
         #expect(try await time.sent() == nil)
     }
 
