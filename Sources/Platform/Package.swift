@@ -65,6 +65,7 @@ let package = Package(
             knows: [
                 "NodeKit", "OTA", "CSystemShims", nio, nioPosix, logging, crypto,
                 .product(name: "GRDB", package: "GRDB.swift"),
+                .product(name: "GRDBSQLite", package: "GRDB.swift"),
             ]
         ),
         room(

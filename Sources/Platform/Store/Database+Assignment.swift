@@ -97,12 +97,7 @@ extension Database {
             arguments + [now.rawValue, devices.argument]
         )
         try self.run(
-            """
-            INSERT INTO latest_state (key, device, ts, kind, value)
-            SELECT ?, device.no, ?, 3, 'QUEUED' FROM device WHERE \(condition)
-            ON CONFLICT (key, device) DO UPDATE SET ts = excluded.ts, kind = excluded.kind, value = excluded.value
-            WHERE excluded.ts >= latest_state.ts
-            """,
+            LatestState.inserting("SELECT ?, device.no, ?, 3, 'QUEUED' FROM device WHERE \(condition)"),
             ["\(prefix)_state", now.rawValue, devices.argument]
         )
     }

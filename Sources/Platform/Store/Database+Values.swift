@@ -39,15 +39,28 @@ extension Database {
 }
 
 extension JSON {
-    /// How a value is stored: its kind and what is in the column; `nil` for `null`, which is not stored.
-    var columns: (kind: Int, value: DatabaseValue)? {
+    /// The kind of a value that is stored; `nil` for `null`, which is not.
+    var kind: Int64? {
         switch self {
         case .null: nil
-        case .bool(let value): (0, (value ? 1 : 0).databaseValue)
-        case .integer(let value): (1, value.databaseValue)
-        case .double(let value): (2, value.databaseValue)
-        case .string(let value): (3, value.databaseValue)
-        case .array, .object: (4, self.description.databaseValue)
+        case .bool: 0
+        case .integer: 1
+        case .double: 2
+        case .string: 3
+        case .array, .object: 4
+        }
+    }
+
+    /// How a value is stored: its kind and what is in the column; `nil` for `null`, which is not stored.
+    var columns: (kind: Int64, value: DatabaseValue)? {
+        guard let kind = self.kind else { return nil }
+        return switch self {
+        case .null: nil
+        case .bool(let value): (kind, (value ? 1 : 0).databaseValue)
+        case .integer(let value): (kind, value.databaseValue)
+        case .double(let value): (kind, value.databaseValue)
+        case .string(let value): (kind, value.databaseValue)
+        case .array, .object: (kind, self.description.databaseValue)
         }
     }
 

@@ -7,9 +7,6 @@ import OTA
 /// Devices are `d`; each value that matters for which devices are found, and in what order, is a table `k0`, `k1`, …, joined
 /// once; each value that is answered is a table `v0`, `v1`, …, joined to the devices of the page alone.
 struct EntityStatement {
-    /// The series whose newest values have a table of their own.
-    static let latestStates: Set<String> = ["fw_state", "sw_state"]
-
     /// How one value is written: what is `NULL` if it is not there, but for `kind` of members of the device.
     struct Operand {
         var kind: String
@@ -99,7 +96,7 @@ struct EntityStatement {
     private mutating func addSource() {
         guard !self.query.isAnyFilterEnough || self.query.keyFilters.count == 1,
             let state = self.query.keyFilters.first(where: { filter in
-                filter.key.kind == .timeSeries && Self.latestStates.contains(filter.key.name)
+                filter.key.kind == .timeSeries && LatestState.keys.contains(filter.key.name)
                     && filter.predicate.needsValue
             })
         else { return }
@@ -164,7 +161,7 @@ struct EntityStatement {
         let operand = Operand(kind: "\(alias).kind", value: "\(alias).value", time: "\(alias).ts")
         switch key.kind {
         case .entityField: return Operand(kind: key.field?.kind ?? "3", value: key.field?.value ?? "''", time: "NULL")
-        case .timeSeries where Self.latestStates.contains(key.name):
+        case .timeSeries where LatestState.keys.contains(key.name):
             joins +=
                 " LEFT JOIN latest_state \(alias) ON \(alias).key = \(self.bind(key.name)) AND \(alias).device = d.no"
             return operand

@@ -48,10 +48,10 @@ extension SQLiteStore: AttributesService {
         let values = values.withoutNulls
         guard !values.isEmpty else { return .nothing }
         try Self.checkKeys(values)
-        return self.writer.begin { [numbers] db, effects in
+        return self.writer.begin { [numbers, statements] db, effects in
             let number = try numbers.number(of: device, db)
             for (key, value) in values.members {
-                try db.insertAttribute(number, scope, key, value, at: time)
+                try statements.insertAttribute(number, scope, key, value, at: time, db)
             }
             if scope == .shared { effects.notifications = [(device, .attributesUpdated(values))] }
         }
@@ -109,24 +109,28 @@ extension SQLiteStore: AttributesService {
     }
 }
 
-extension Database {
+extension DeviceStatements {
     /// Adds or replaces one attribute; `null` is left out.
     func insertAttribute(
         _ device: Int64,
         _ scope: AttributeScope,
         _ key: String,
         _ value: JSON,
-        at time: Timestamp
+        at time: Timestamp,
+        _ db: Database
     ) throws {
-        guard let columns = value.columns else { return }
-        try self.run(
-            """
-            INSERT OR REPLACE INTO attribute (device, scope, key, kind, value, last_update) VALUES (?, ?, ?, ?, ?, ?)
-            """,
-            [device, scope.rawValue, key, columns.kind, columns.value, time.rawValue]
-        )
+        guard value.kind != nil else { return }
+        try self.attribute.run(db) { arguments in
+            try arguments.add(device)
+            try arguments.add(scope.rawValue)
+            try arguments.add(key)
+            try arguments.add(kindAndValueOf: value)
+            try arguments.add(time.rawValue)
+        }
     }
+}
 
+extension Database {
     /// Removes attributes and returns the names of those that there were.
     func deleteAttributes(_ device: Int64, _ scope: AttributeScope, _ keys: [String]) throws -> [String] {
         let deleted = try String.fetchSet(

@@ -64,20 +64,3 @@ extension EntityRow {
         self.init(id: row.id("id"), values: values)
     }
 }
-
-extension Database {
-    /// Notes the newest value of a series that tells a state, which is found by its value.
-    func noteState(_ device: Int64, _ key: String, _ time: Timestamp, _ columns: (kind: Int, value: DatabaseValue))
-        throws
-    {
-        guard EntityStatement.latestStates.contains(key) else { return }
-        try self.run(
-            """
-            INSERT INTO latest_state (key, device, ts, kind, value) VALUES (?, ?, ?, ?, ?)
-            ON CONFLICT (key, device) DO UPDATE SET ts = excluded.ts, kind = excluded.kind, value = excluded.value
-            WHERE excluded.ts >= latest_state.ts
-            """,
-            [key, device, time.rawValue, columns.kind, columns.value]
-        )
-    }
-}

@@ -12,16 +12,16 @@ extension SQLiteStore: DeviceProvisioningService {
         guard try await self.read({ db in try Self.profile(for: request, db) }) != nil else { return .notFound }
         let now = self.now()
         do {
-            return try await self.write { db, effects in
+            return try await self.write { [statements] db, effects in
                 guard let profile = try Self.profile(for: request, db) else { return .notFound }
                 let known = try Self.device(named: request.deviceName, of: profile.tenantId, db)
                 guard profile.provisioning.kind == .allowCreateNewDevices else {
-                    return try Self.handOut(known, of: profile, at: now, db)
+                    return try Self.handOut(known, of: profile, at: now, statements, db)
                 }
                 if let known {
                     return .refused("a device with this name exists already", known.device.originator(known.type))
                 }
-                return try Self.create(request, in: profile, at: now, db, &effects)
+                return try Self.create(request, in: profile, at: now, statements, db, &effects)
             }
         } catch let error as NodeError where error.code == .badRequest {
             // A rule of names or credentials; the write was undone.
@@ -57,6 +57,7 @@ extension SQLiteStore: DeviceProvisioningService {
         _ request: ProvisionRequest,
         in profile: DeviceProfile,
         at now: Timestamp,
+        _ statements: DeviceStatements,
         _ db: Database,
         _ effects: inout Effects
     ) throws -> ProvisionResult {
@@ -70,7 +71,7 @@ extension SQLiteStore: DeviceProvisioningService {
         try Self.check(device)
         let credentials = try Self.completed(request.credentials(of: device.id, at: now))
         let saved = try Self.save(device, credentials: credentials, at: now, db, &effects)
-        try Self.markProvisioned(try db.number(of: saved.id), at: now, db)
+        try statements.markProvisioned(try db.number(of: saved.id), at: now, db)
         return .provisioned(saved.originator(profile.name), credentials)
     }
 
@@ -79,6 +80,7 @@ extension SQLiteStore: DeviceProvisioningService {
         _ known: (number: Int64, device: Device, type: String)?,
         of profile: DeviceProfile,
         at now: Timestamp,
+        _ statements: DeviceStatements,
         _ db: Database
     ) throws -> ProvisionResult {
         guard let known, known.device.deviceProfileId == profile.id,
@@ -92,18 +94,8 @@ extension SQLiteStore: DeviceProvisioningService {
         guard state != AttributeEntry.provisionedState else {
             return .refused("the device has its credentials already", device)
         }
-        try Self.markProvisioned(known.number, at: now, db)
+        try statements.markProvisioned(known.number, at: now, db)
         return .provisioned(device, credentials)
-    }
-
-    private static func markProvisioned(_ number: Int64, at now: Timestamp, _ db: Database) throws {
-        try db.insertAttribute(
-            number,
-            .server,
-            AttributeEntry.provisionStateKey,
-            AttributeEntry.provisionedState,
-            at: now
-        )
     }
 
     /// What a profile that is saved says about provisioning: key and secret stay what they were, or are made, if its kind needs
@@ -128,6 +120,19 @@ extension SQLiteStore: DeviceProvisioningService {
             }
         }
         return completed
+    }
+}
+
+extension DeviceStatements {
+    fileprivate func markProvisioned(_ number: Int64, at now: Timestamp, _ db: Database) throws {
+        try self.insertAttribute(
+            number,
+            .server,
+            AttributeEntry.provisionStateKey,
+            AttributeEntry.provisionedState,
+            at: now,
+            db
+        )
     }
 }
 

@@ -16,11 +16,11 @@ extension SQLiteStore: TimeseriesService {
     ) throws -> PendingWrite {
         for point in points { try Self.checkKeys(point.values) }
         guard points.contains(where: { !$0.values.withoutNulls.isEmpty }) else { return .nothing }
-        return self.writer.begin { [numbers] db, _ in
+        return self.writer.begin { [numbers, statements] db, _ in
             let number = try numbers.number(of: device, db)
             for point in points {
                 for (key, value) in point.values.members {
-                    try db.insertPoint(number, key, point.timestamp ?? time, value)
+                    try statements.insertPoint(number, key, point.timestamp ?? time, value, db)
                 }
             }
         }
@@ -96,14 +96,23 @@ extension TimeseriesEntry {
     }
 }
 
-extension Database {
+extension DeviceStatements {
     /// Adds or replaces one value of a time series; `null` is left out.
-    func insertPoint(_ device: Int64, _ key: String, _ time: Timestamp, _ value: JSON) throws {
-        guard let columns = value.columns else { return }
-        try self.run(
-            "INSERT OR REPLACE INTO ts (device, key, ts, kind, value) VALUES (?, ?, ?, ?, ?)",
-            [device, key, time.rawValue, columns.kind, columns.value]
-        )
-        try self.noteState(device, key, time, columns)
+    func insertPoint(_ device: Int64, _ key: String, _ time: Timestamp, _ value: JSON, _ db: Database) throws {
+        guard value.kind != nil else { return }
+        func bind(_ arguments: inout DirectStatement.Arguments) throws {
+            try arguments.add(device)
+            try arguments.add(key)
+            try arguments.add(time.rawValue)
+            try arguments.add(kindAndValueOf: value)
+        }
+        if try self.newPoint.run(db, bind) == 0 { try self.replacingPoint.run(db, bind) }
+        guard LatestState.keys.contains(key) else { return }
+        try self.latestState.run(db) { arguments in
+            try arguments.add(key)
+            try arguments.add(device)
+            try arguments.add(time.rawValue)
+            try arguments.add(kindAndValueOf: value)
+        }
     }
 }

@@ -258,13 +258,12 @@ extension Database {
             ["\(type.prefix)_state", now.rawValue, type.rawValue, list]
         )
         try self.run(
-            """
-            INSERT INTO latest_state (key, device, ts, kind, value)
-            SELECT ?, device, ?, 3, state FROM update_record
-            WHERE type = ? AND device IN (SELECT value FROM json_each(?))
-            ON CONFLICT (key, device) DO UPDATE SET ts = excluded.ts, kind = excluded.kind, value = excluded.value
-            WHERE excluded.ts >= latest_state.ts
-            """,
+            LatestState.inserting(
+                """
+                SELECT ?, device, ?, 3, state FROM update_record
+                WHERE type = ? AND device IN (SELECT value FROM json_each(?))
+                """
+            ),
             ["\(type.prefix)_state", now.rawValue, type.rawValue, list]
         )
     }

@@ -45,48 +45,27 @@ extension SQLiteStore: UpdateService {
     /// Records what a device told.
     public func record(_ report: StateReport, of device: DeviceId) async throws -> StateReportResult {
         let now = self.now()
-        return try await self.write(repeatable: true) { [progress, numbers] db, effects in
+        return try await self.write(repeatable: true) { [progress, numbers, statements] db, effects in
             let number = try numbers.number(of: device, db)
-            let row = try db.presentState(number, report.type)
+            let present = try statements.presentUpdate(number, report.type, db)
             let error = report.error.map { String($0.prefix(Self.errorLengthMax)) }
             let told = report.progress.map { min(max($0, 0), 100) }
             guard let text = report.state else {
-                guard let row else { return .flagged }
-                return try db.complete(row, number, report.type, progress: told, error: error, now: now)
+                guard let present else { return .flagged }
+                return try statements.complete(present, number, report.type, progress: told, error: error, now: now, db)
             }
-            guard let row else {
-                try db.appendHistory(number, report, text, title: "", version: "", accepted: false, error)
+            let next = OtaUpdateState(rawValue: text)
+            guard let present, let next, present.state.takes(next, failedFor: present.cause) else {
+                try statements.appendHistory(number, report, text, of: present, accepted: false, error, db)
                 return .flagged
             }
-            let present: OtaUpdateState = try row.choice("state")
-            let cause = (row["failure_cause"] as String?).flatMap(UpdateCause.init(rawValue:))
-            guard let next = OtaUpdateState(rawValue: text), present.takes(next, failedFor: cause) else {
-                try db.appendHistory(
-                    number,
-                    report,
-                    text,
-                    title: row["title"],
-                    version: row["version"],
-                    accepted: false,
-                    error
-                )
-                return .flagged
-            }
-            guard next != present else {
-                return try db.complete(row, number, report.type, progress: told, error: error, now: now)
+            guard next != present.state else {
+                return try statements.complete(present, number, report.type, progress: told, error: error, now: now, db)
             }
             if next == .downloading { progress.forget(device, report.type) }
-            try db.enter(next, number, report.type, at: report.timestamp, now: now, progress: told, error: error)
+            try statements.enter(next, number, report.type, at: report.timestamp, now: now, progress: told, error, db)
             effects.updateEvents = true
-            try db.appendHistory(
-                number,
-                report,
-                text,
-                title: row["title"],
-                version: row["version"],
-                accepted: true,
-                error
-            )
+            try statements.appendHistory(number, report, text, of: present, accepted: true, error, db)
             return .recorded(next)
         }
     }
@@ -114,7 +93,7 @@ extension SQLiteStore: UpdateService {
     ) async throws -> Bool {
         try Self.checkKeys(attributes)
         let now = self.now()
-        return try await self.write(repeatable: true) { db, effects in
+        return try await self.write(repeatable: true) { [statements] db, effects in
             let found = try db.row(
                 """
                 SELECT d.no, coalesce(d.\(type.ownColumn), p.\(type.ownColumn)) AS package
@@ -124,11 +103,11 @@ extension SQLiteStore: UpdateService {
             )
             guard let found, found.idIfPresent("package") == packageId else { return false }
             let number: Int64 = found["no"]
-            guard try db.initiate(number, type, at: now) else { return false }
+            guard try statements.initiate(number, type, at: now, db) else { return false }
             effects.updateEvents = true
             let deleted = try db.deleteAttributes(number, .shared, obsolete)
             for (key, value) in attributes.members {
-                try db.insertAttribute(number, .shared, key, value, at: time)
+                try statements.insertAttribute(number, .shared, key, value, at: time, db)
             }
             if !deleted.isEmpty { effects.notifications.append((device, .attributesDeleted(deleted))) }
             effects.notifications.append((device, .attributesUpdated(attributes)))
@@ -156,114 +135,6 @@ extension Database {
         try self.row("SELECT * FROM update_record WHERE device = ? AND type = ?", [device, type.rawValue])
     }
 
-    /// The columns of an update record that decide what becomes of it: few, as each report needs them.
-    fileprivate func presentState(_ device: Int64, _ type: OtaPackageType) throws -> Row? {
-        try self.row(
-            """
-            SELECT state, title, version, progress, error, failure_cause, queued_time FROM update_record
-            WHERE device = ? AND type = ?
-            """,
-            [device, type.rawValue]
-        )
-    }
-
-    /// Puts a record into its next state.
-    fileprivate func enter(
-        _ state: OtaUpdateState,
-        _ device: Int64,
-        _ type: OtaPackageType,
-        at time: Timestamp,
-        now: Timestamp,
-        progress: Int?,
-        error: String?
-    ) throws {
-        try self.run(
-            state.entering,
-            [
-                state.rawValue, time.rawValue, now.rawValue, state == .updated ? 100 : progress,
-                state == .failed ? error : nil,
-                device,
-                type.rawValue,
-            ]
-        )
-    }
-
-    /// Makes a QUEUED update INITIATED, with its history and time series; any other stays in its state.
-    ///
-    /// Until a session takes the push that follows, it counts as missed.
-    ///
-    /// - Returns: Whether the device is to be told; not of an update that the server ended.
-    fileprivate func initiate(_ device: Int64, _ type: OtaPackageType, at now: Timestamp) throws -> Bool {
-        guard let row = try self.presentState(device, type) else { return true }
-        guard row["failure_cause"] as String? == nil else { return false }
-        guard try row.choice("state") == OtaUpdateState.queued else {
-            try self.run(
-                "UPDATE update_record SET push_missed = 1 WHERE device = ? AND type = ?",
-                [device, type.rawValue]
-            )
-            return true
-        }
-        // Later than QUEUED by all means: the series `fw_state` has one value for each millisecond, and both are to be seen.
-        let queued: Int64? = row["queued_time"]
-        let time = Timestamp(milliseconds: max(now.rawValue, (queued ?? now.rawValue - 1) + 1))
-        let state = OtaUpdateState.initiated.rawValue
-        try self.enter(.initiated, device, type, at: time, now: now, progress: nil, error: nil)
-        try self.appendHistory(
-            device,
-            StateReport(type: type, state: state, timestamp: time),
-            state,
-            title: row["title"],
-            version: row["version"],
-            accepted: true,
-            nil
-        )
-        try self.insertPoint(device, "\(type.prefix)_state", time, .string(state))
-        return true
-    }
-
-    /// Takes over what a report adds to a record that is in the reported state already.
-    fileprivate func complete(
-        _ row: Row,
-        _ device: Int64,
-        _ type: OtaPackageType,
-        progress: Int?,
-        error: String?,
-        now: Timestamp
-    ) throws -> StateReportResult {
-        let state: OtaUpdateState = try row.choice("state")
-        let known: Int? = row["progress"]
-        let knownError: String? = row["error"]
-        let newProgress = state.isFinal ? known : progress ?? known
-        let newError = state == .failed ? error ?? knownError : knownError
-        guard newProgress != known || newError != knownError else { return .duplicate(state) }
-        try self.run(
-            "UPDATE update_record SET progress = ?, error = ?, active_time = ? WHERE device = ? AND type = ?",
-            [newProgress, newError, now.rawValue, device, type.rawValue]
-        )
-        return .recorded(state)
-    }
-
-    fileprivate func appendHistory(
-        _ device: Int64,
-        _ report: StateReport,
-        _ state: String,
-        title: String,
-        version: String,
-        accepted: Bool,
-        _ error: String?
-    ) throws {
-        try self.run(
-            """
-            INSERT INTO update_history (device, type, title, version, state, timestamp, accepted, error)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-            """,
-            [
-                device, report.type.rawValue, title, version, String(state.prefix(SQLiteStore.stateLengthMax)),
-                report.timestamp.rawValue, accepted, error,
-            ]
-        )
-    }
-
     /// Stores counted progress; it never lowers what is known, and what is over stays as it is.
     fileprivate func store(_ counts: [ProgressCounter.Count], at now: Timestamp) throws {
         for count in counts {
@@ -279,6 +150,131 @@ extension Database {
     }
 }
 
+/// What of an update record decides what becomes of it.
+private struct PresentUpdate {
+    var state: OtaUpdateState
+    var title: String
+    var version: String
+    var progress: Int64?
+    var error: String?
+    var cause: UpdateCause?
+    var queuedTime: Int64?
+}
+
+extension DeviceStatements {
+    fileprivate func presentUpdate(_ device: Int64, _ type: OtaPackageType, _ db: Database) throws -> PresentUpdate? {
+        try self.presentUpdate.row(db) { arguments in
+            try arguments.add(device)
+            try arguments.add(type.rawValue)
+        } read: { columns in
+            guard let state = columns.text(0).flatMap(OtaUpdateState.init(rawValue:)) else {
+                throw NodeError(.internalError, "the database holds an unknown 'state'; check the store")
+            }
+            return PresentUpdate(
+                state: state,
+                title: columns.text(1) ?? "",
+                version: columns.text(2) ?? "",
+                progress: columns.integerIfPresent(3),
+                error: columns.text(4),
+                cause: columns.text(5).flatMap(UpdateCause.init(rawValue:)),
+                queuedTime: columns.integerIfPresent(6)
+            )
+        }
+    }
+
+    /// Puts a record into its next state.
+    fileprivate func enter(
+        _ state: OtaUpdateState,
+        _ device: Int64,
+        _ type: OtaPackageType,
+        at time: Timestamp,
+        now: Timestamp,
+        progress: Int?,
+        _ error: String?,
+        _ db: Database
+    ) throws {
+        try self.entering(state).run(db) { arguments in
+            try arguments.add(state.rawValue)
+            try arguments.add(time.rawValue)
+            try arguments.add(now.rawValue)
+            try arguments.add(state == .updated ? 100 : progress.map(Int64.init))
+            try arguments.add(state == .failed ? error : nil)
+            try arguments.add(device)
+            try arguments.add(type.rawValue)
+        }
+    }
+
+    /// Makes a QUEUED update INITIATED, with its history and time series; any other stays in its state.
+    ///
+    /// Until a session takes the push that follows, it counts as missed.
+    ///
+    /// - Returns: Whether the device is to be told; not of an update that the server ended.
+    fileprivate func initiate(_ device: Int64, _ type: OtaPackageType, at now: Timestamp, _ db: Database) throws -> Bool
+    {
+        guard let present = try self.presentUpdate(device, type, db) else { return true }
+        guard present.cause == nil else { return false }
+        guard present.state == .queued else {
+            try db.run(
+                "UPDATE update_record SET push_missed = 1 WHERE device = ? AND type = ?",
+                [device, type.rawValue]
+            )
+            return true
+        }
+        // Later than QUEUED by all means: the series `fw_state` has one value for each millisecond, and both are to be seen.
+        let time = Timestamp(milliseconds: max(now.rawValue, (present.queuedTime ?? now.rawValue - 1) + 1))
+        let state = OtaUpdateState.initiated.rawValue
+        try self.enter(.initiated, device, type, at: time, now: now, progress: nil, nil, db)
+        let report = StateReport(type: type, state: state, timestamp: time)
+        try self.appendHistory(device, report, state, of: present, accepted: true, nil, db)
+        try self.insertPoint(device, "\(type.prefix)_state", time, .string(state), db)
+        return true
+    }
+
+    /// Takes over what a report adds to a record that is in the reported state already.
+    fileprivate func complete(
+        _ present: PresentUpdate,
+        _ device: Int64,
+        _ type: OtaPackageType,
+        progress: Int?,
+        error: String?,
+        now: Timestamp,
+        _ db: Database
+    ) throws -> StateReportResult {
+        let newProgress = present.state.isFinal ? present.progress : progress.map(Int64.init) ?? present.progress
+        let newError = present.state == .failed ? error ?? present.error : present.error
+        guard newProgress != present.progress || newError != present.error else { return .duplicate(present.state) }
+        try self.completion.run(db) { arguments in
+            try arguments.add(newProgress)
+            try arguments.add(newError)
+            try arguments.add(now.rawValue)
+            try arguments.add(device)
+            try arguments.add(type.rawValue)
+        }
+        return .recorded(present.state)
+    }
+
+    fileprivate func appendHistory(
+        _ device: Int64,
+        _ report: StateReport,
+        _ state: String,
+        of present: PresentUpdate?,
+        accepted: Bool,
+        _ error: String?,
+        _ db: Database
+    ) throws {
+        try self.historyEntry.run(db) { arguments in
+            try arguments.add(device)
+            try arguments.add(report.type.rawValue)
+            try arguments.add(present?.title ?? "")
+            try arguments.add(present?.version ?? "")
+            try arguments.add(String(state.prefix(SQLiteStore.stateLengthMax)))
+            try arguments.add(report.timestamp.rawValue)
+            try arguments.add(accepted)
+            try arguments.add(error)
+        }
+    }
+}
+
 extension OtaUpdateState {
     /// The column of the time when a state was last entered.
     fileprivate var timeColumn: String { "\(self.rawValue.lowercased())_time" }
@@ -286,25 +282,18 @@ extension OtaUpdateState {
     /// The statement that enters this state.
     ///
     /// With DOWNLOADING progress begins anew; after a failure it is a new attempt. One that the server queued is counted then.
-    fileprivate var entering: String { Self.enteringStatements[self] ?? "" }
-
     /// Until a session takes the push that follows INITIATED, it counts as missed; whoever reports anything else knows.
-    ///
-    /// Made once, as it is used for every report.
-    private static let enteringStatements: [OtaUpdateState: String] = Dictionary(
-        uniqueKeysWithValues: Self.allCases.map { state in
-            let isAttempt = state == .downloading
-            let statement = """
-                UPDATE update_record SET state = ?, \(state.timeColumn) = ?, active_time = ?,
-                    progress = \(isAttempt ? "?" : "coalesce(?, progress)"),
-                    attempts = \(isAttempt ? "CASE state WHEN 'FAILED' THEN attempts + 1 ELSE max(attempts, 1) END" : "attempts"),
-                    error = ?, error_class = NULL, failure_cause = NULL, retry_time = NULL,
-                    push_missed = \(state == .initiated ? 1 : 0)
-                WHERE device = ? AND type = ?
-                """
-            return (state, statement)
-        }
-    )
+    var entering: String {
+        let isAttempt = self == .downloading
+        return """
+            UPDATE update_record SET state = ?, \(self.timeColumn) = ?, active_time = ?,
+                progress = \(isAttempt ? "?" : "coalesce(?, progress)"),
+                attempts = \(isAttempt ? "CASE state WHEN 'FAILED' THEN attempts + 1 ELSE max(attempts, 1) END" : "attempts"),
+                error = ?, error_class = NULL, failure_cause = NULL, retry_time = NULL,
+                push_missed = \(self == .initiated ? 1 : 0)
+            WHERE device = ? AND type = ?
+            """
+    }
 }
 
 extension UpdateRecord {

@@ -14,6 +14,7 @@ public final class SQLiteStore: Sendable {
     let caches: StoreCaches
     let hotPages = HotPages()
     let numbers = DeviceNumbers()
+    let statements = DeviceStatements()
     let sessions: DeviceSessions
     let progress = ProgressCounter()
     let tableCounts = TableCounts()
@@ -185,7 +186,10 @@ public final class SQLiteStore: Sendable {
         // An error means that something still reads; the connections then close with the last reader.
         try? await offEventLoop {
             // Leaves all in one file, for whoever copies it: the log would stay beside it otherwise.
-            _ = try? self.pool.writeWithoutTransaction { db in try db.checkpoint(.truncate) }
+            _ = try? self.pool.writeWithoutTransaction { db in
+                self.statements.forget()
+                try db.checkpoint(.truncate)
+            }
             try self.pool.close()
         }
         // The folder is somebody else's from here on.

@@ -1,0 +1,19 @@
+/// The newest values of the series that tell a state, which have a table of their own so that devices are found by them.
+enum LatestState {
+    /// The series.
+    static let keys: Set<String> = ["fw_state", "sw_state"]
+
+    /// The statement that notes values which were added to the series, unless a newer one is known.
+    ///
+    /// - Parameter source: What gives the rows: of the key, the row number of the device, the time, the kind and the value. A
+    ///   query needs a `WHERE`, or the `ON` would be one of a join (sqlite.org/lang_upsert.html, "Parsing Ambiguity").
+    /// - Returns: The statement, with the places of the source for its arguments.
+    static func inserting(_ source: String) -> String {
+        """
+        INSERT INTO latest_state (key, device, ts, kind, value)
+        \(source)
+        ON CONFLICT (key, device) DO UPDATE SET ts = excluded.ts, kind = excluded.kind, value = excluded.value
+        WHERE excluded.ts >= latest_state.ts
+        """
+    }
+}
