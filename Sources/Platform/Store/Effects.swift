@@ -27,6 +27,28 @@ struct Effects {
     /// What connected devices are to be told.
     var notifications: [(device: DeviceId, notification: DeviceNotification)] = []
 
+    /// Whether there is nothing to do.
+    var isEmpty: Bool {
+        !self.updateEvents && !self.assignments && self.notifications.isEmpty && self.devices.isEmpty
+            && self.credentials.isEmpty && self.packages.isEmpty && self.files.isEmpty && !self.allCredentials
+            && !self.allDevices && !self.allTransports && !self.allHolders
+    }
+
+    /// Adds those of a write that came later.
+    mutating func add(_ later: Effects) {
+        self.credentials += later.credentials
+        self.allCredentials = self.allCredentials || later.allCredentials
+        self.devices += later.devices
+        self.allDevices = self.allDevices || later.allDevices
+        self.allTransports = self.allTransports || later.allTransports
+        self.allHolders = self.allHolders || later.allHolders
+        self.packages += later.packages
+        self.files += later.files
+        self.assignments = self.assignments || later.assignments
+        self.updateEvents = self.updateEvents || later.updateEvents
+        self.notifications += later.notifications
+    }
+
     /// What is still to be done if the write was undone.
     var ofFailure: Effects {
         var effects = Effects()

@@ -1,5 +1,6 @@
 import Dispatch
 import GRDB
+import GRDBSQLite
 import NodeKit
 import OTA
 import Synchronization
@@ -23,14 +24,14 @@ final class GroupCommitWriter: Sendable {
     static let waitingMax = 100_000
 
     private struct State {
-        var waiting: [any QueuedWrite] = []
+        var waiting: [QueuedWrite] = []
         var isDraining = false
         var isClosed = false
         /// How many writes the thread that drains the queue waits for, if it does.
         var wantedCount: Int?
 
         /// Takes the writes that come next and may share a transaction; `nil` if there are none, and then the draining ends.
-        mutating func takeBatch() -> [any QueuedWrite]? {
+        mutating func takeBatch() -> [QueuedWrite]? {
             guard let first = self.waiting.first else {
                 self.isDraining = false
                 return nil
@@ -77,20 +78,21 @@ final class GroupCommitWriter: Sendable {
         repeatable: Bool = false,
         _ body: @escaping @Sendable (Database, inout Effects) throws -> Value
     ) async throws -> Value {
-        try await withCheckedThrowingContinuation { continuation in
-            self.enqueue(
-                Write(isRepeatable: repeatable, body: body) { result in
-                    continuation.resume(with: result.mapError { $0 })
-                }
-            )
+        let returned = Returned<Value>()
+        let write = QueuedWrite(isRepeatable: repeatable) { db, effects in returned.value = try body(db, &effects) }
+        self.enqueue(write)
+        try await write.stored()
+        guard let value = returned.value else {
+            throw NodeError(.internalError, "a write ended without a result")
         }
+        return value
     }
 
     /// Puts a repeatable `body` in line and returns at once; what comes of it is in the write that is returned.
     func begin(_ body: @escaping @Sendable (Database, inout Effects) throws -> Void) -> PendingWrite {
-        let end = OneShot<Result<Void, NodeError>>()
-        self.enqueue(Write(isRepeatable: true, body: body) { end.finish($0) })
-        return PendingWrite { try await end.value().get() }
+        let write = QueuedWrite(isRepeatable: true, body: body)
+        self.enqueue(write)
+        return PendingWrite { try await write.stored() }
     }
 
     /// Runs `body` in some transaction later; nobody waits for it.
@@ -98,7 +100,7 @@ final class GroupCommitWriter: Sendable {
         repeatable: Bool = false,
         _ body: @escaping @Sendable (Database, inout Effects) throws -> Void
     ) {
-        self.enqueue(Write(isRepeatable: repeatable, body: body) { _ in })
+        self.enqueue(QueuedWrite(isRepeatable: repeatable, body: body))
     }
 
     /// How many writes wait for their turn.
@@ -121,7 +123,7 @@ final class GroupCommitWriter: Sendable {
         }
     }
 
-    private func enqueue(_ write: any QueuedWrite) {
+    private func enqueue(_ write: QueuedWrite) {
         enum Decision { case drain, wait, begin, refuse(String) }
         let decision: Decision = self.state.withLock { state in
             if state.isClosed { return .refuse("the store is closed; the host is shutting down") }
@@ -143,7 +145,7 @@ final class GroupCommitWriter: Sendable {
         case .wait: break
         case .begin: self.gathered.signal()
         case .drain: self.queue.async { self.drain() }
-        case .refuse(let reason): write.resume(failure: NodeError(.unavailable, reason))
+        case .refuse(let reason): write.finish(NodeError(.unavailable, reason))
         }
     }
 
@@ -171,7 +173,7 @@ final class GroupCommitWriter: Sendable {
         if cameLate { self.gathered.wait() }
     }
 
-    private func commit(_ batch: [any QueuedWrite]) {
+    private func commit(_ batch: [QueuedWrite]) {
         self.pool.writeWithoutTransaction { db in
             let start = DispatchTime.now()
             var failure: (any Error)?
@@ -185,29 +187,30 @@ final class GroupCommitWriter: Sendable {
             self.counters.ended(since: start, writes: batch.count, isCommitted: failure == nil)
             // Devices that were made in it never were.
             if failure != nil { self.applier.numbers.forgetAll() }
-            for write in batch {
-                for push in self.applier.apply(write.effects(committed: failure == nil), db) {
-                    // Until then it counts as missed: a device is rather told twice than not at all.
-                    self.writeLater(repeatable: true) { db, _ in try push.store(db) }
-                }
+            var effects = Effects()
+            for write in batch { write.addEffects(to: &effects, isCommitted: failure == nil) }
+            for push in self.applier.apply(effects, db) {
+                // Until then it counts as missed: a device is rather told twice than not at all.
+                self.writeLater(repeatable: true) { db, _ in try push.store(db) }
             }
-            for write in batch { write.resume(failure: failure.map(NodeError.init(storing:))) }
+            let error = failure.map(NodeError.init(storing:))
+            for write in batch { write.finish(error) }
         }
     }
 
     /// Commits repeatable writes without a savepoint around each.
     ///
     /// - Returns: `false` if one of them failed half, in which case nothing at all was changed.
-    private func commitTogether(_ batch: [any QueuedWrite], _ db: Database) throws -> Bool {
+    private func commitTogether(_ batch: [QueuedWrite], _ db: Database) throws -> Bool {
         try db.run("BEGIN IMMEDIATE")
         for write in batch {
-            let changesCount = db.totalChangesCount
+            let changesCount = sqlite3_total_changes(db.sqliteConnection)
             guard !write.run(db) else { continue }
             // A full disk or a failing one may have ended the whole transaction already (sqlite.org/lang_transaction.html,
             // "Response To Errors Within A Transaction").
             guard db.isInsideTransaction else { throw write.error ?? Self.endedEarly }
             // Most of those that fail look before they change anything, such as for a device that is gone.
-            guard db.totalChangesCount == changesCount else {
+            guard sqlite3_total_changes(db.sqliteConnection) == changesCount else {
                 try db.run("ROLLBACK")
                 self.applier.numbers.forgetAll()
                 return false
@@ -218,7 +221,7 @@ final class GroupCommitWriter: Sendable {
     }
 
     /// Commits writes of which each is undone by itself if it fails.
-    private func commitApart(_ batch: [any QueuedWrite], _ db: Database) throws {
+    private func commitApart(_ batch: [QueuedWrite], _ db: Database) throws {
         try db.run("BEGIN IMMEDIATE")
         for write in batch {
             try db.run("SAVEPOINT write")
@@ -239,67 +242,5 @@ extension Duration {
     fileprivate var dispatched: DispatchTimeInterval {
         let (seconds, attoseconds) = self.components
         return .nanoseconds(Int(seconds) * 1_000_000_000 + Int(attoseconds / 1_000_000_000))
-    }
-}
-
-/// A write that waits for its turn, whatever it returns.
-private protocol QueuedWrite: AnyObject, Sendable {
-    /// Whether it may be run twice.
-    var isRepeatable: Bool { get }
-    /// What the last run threw.
-    var error: NodeError? { get }
-    /// Runs it and tells whether its changes are to be kept.
-    func run(_ db: Database) -> Bool
-    /// What is to be done beside the database now that the transaction has ended.
-    func effects(committed: Bool) -> Effects
-    /// Lets the caller go on: with `failure`, else with what ``run(_:)`` came to.
-    func resume(failure: NodeError?)
-}
-
-/// `@unchecked`: `result` and `effects` are touched only by the thread that drains the queue, one at a time.
-private final class Write<Value: Sendable>: QueuedWrite, @unchecked Sendable {
-    let isRepeatable: Bool
-    private let body: @Sendable (Database, inout Effects) throws -> Value
-    private let end: @Sendable (Result<Value, NodeError>) -> Void
-    private var result: Result<Value, NodeError>?
-    private var effects = Effects()
-
-    init(
-        isRepeatable: Bool,
-        body: @escaping @Sendable (Database, inout Effects) throws -> Value,
-        end: @escaping @Sendable (Result<Value, NodeError>) -> Void
-    ) {
-        self.isRepeatable = isRepeatable
-        self.body = body
-        self.end = end
-    }
-
-    var error: NodeError? {
-        guard case .failure(let error) = self.result else { return nil }
-        return error
-    }
-
-    func run(_ db: Database) -> Bool {
-        self.effects = Effects()
-        do {
-            self.result = .success(try self.body(db, &self.effects))
-            return true
-        } catch {
-            self.result = .failure(NodeError(storing: error))
-            return false
-        }
-    }
-
-    func effects(committed: Bool) -> Effects {
-        if committed, case .success = self.result { return self.effects }
-        return self.effects.ofFailure
-    }
-
-    func resume(failure: NodeError?) {
-        if let failure {
-            self.end(.failure(failure))
-        } else {
-            self.end(self.result ?? .failure(NodeError(.internalError, "a write ended without a result")))
-        }
     }
 }
