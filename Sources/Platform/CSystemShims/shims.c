@@ -7,6 +7,7 @@
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
+#include <sqlite3.h>
 #include <sys/uio.h>
 
 ssize_t windlass_pread_cached(int fd, void *bytes, size_t count, int64_t offset) {
@@ -25,4 +26,8 @@ void windlass_return_large_memory(void) {
     mallopt(M_MMAP_THRESHOLD, 4 << 20);
     mallopt(M_TRIM_THRESHOLD, 4 << 20);
 #endif
+}
+
+void windlass_sqlite_without_memory_counts(void) {
+    sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
 }

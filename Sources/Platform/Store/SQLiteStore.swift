@@ -1,3 +1,4 @@
+import CSystemShims
 import FoundationEssentials
 import GRDB
 public import NodeKit
@@ -251,7 +252,11 @@ extension SQLiteStore {
         }
     }
 
+    /// Settings of SQLite itself, made once.
+    private static let library: Void = windlass_sqlite_without_memory_counts()
+
     private static func openDatabase(_ path: String) throws -> DatabasePool {
+        _ = Self.library
         do {
             var configuration = GRDB.Configuration()
             configuration.label = "windlass"

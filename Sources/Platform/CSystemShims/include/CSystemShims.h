@@ -16,4 +16,8 @@ ssize_t windlass_pread_cached(int fd, void *bytes, size_t count, int64_t offset)
 /// allocator has no such setting.
 void windlass_return_large_memory(void);
 
+/// Lets SQLite not count the memory that it has, for which each allocation takes a lock (sqlite.org/malloc.html, "Memory
+/// Allocation Statistics"); does nothing once the process has opened a database.
+void windlass_sqlite_without_memory_counts(void);
+
 #endif
