@@ -12,6 +12,7 @@ import campaigns
 import chain
 import durability
 import fleet
+import functions
 import ingest
 import management
 import serving
@@ -75,6 +76,7 @@ PARTS = {
     "durability": durability.durability,
     "campaign": serving.campaign,
     "chain": lambda bench: chain.chain(bench, BUILT / "plugins"),
+    "functions": functions.functions,
     "fleet": lambda bench: campaigns.run(bench, bench.fleets),
     "management": management.management,
     "connections": connections,
