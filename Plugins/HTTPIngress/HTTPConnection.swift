@@ -31,8 +31,7 @@ final class HTTPConnection: ChannelInboundHandler {
     private var head: RequestHead?
     private var body = IncomingBody(limit: 0)
 
-    private var encoder = ResponseEncoder()
-    private var headBytes = ByteBuffer()
+    private let encoder: LoopEncoder
     private var isWritable = true
     private var writableWaiter: CheckedContinuation<Void, Never>?
     private var poll: LongPoll?
@@ -46,6 +45,7 @@ final class HTTPConnection: ChannelInboundHandler {
         self.eventLoop = eventLoop
         self.isSecure = isSecure
         self.executor = RequestExecutor(eventLoop)
+        self.encoder = shared.encoders.encoder(of: eventLoop)
         self.decoder = RequestDecoder(bytesMax: shared.limits.headerBytes, fieldsMax: shared.limits.headerFields)
     }
 
@@ -239,15 +239,13 @@ final class HTTPConnection: ChannelInboundHandler {
     }
 
     private func complete() {
-        guard let head = self.head else { return }
         guard self.reserve() else { return self.refuse(.noRoom) }
         self.phase = .responding
         self.deadline = .distantFuture
-        switch head.route {
-        case .failure(let rejection):
-            self.send(.rejection(rejection, at: self.shared.now()))
-        case .success(let route):
-            self.answer(self.request(route, head.conditions, self.body.take()))
+        switch self.head?.route {
+        case .failure(let rejection): self.send(.rejection(rejection, at: self.shared.now()))
+        case .success(let route): self.answer(self.request(route, self.head?.conditions, self.body.take()))
+        case nil: break
         }
     }
 
@@ -308,12 +306,10 @@ final class HTTPConnection: ChannelInboundHandler {
         }
         guard self.phase == .responding, let context = self.context else { return }
         let closes = self.isLast(response)
-        self.encode(response, closes: closes)
         guard bytes.readableBytes > HTTPLimits.joinedBytes else {
-            self.headBytes.writeImmutableBuffer(bytes)
-            return self.finish(writing: self.headBytes, closes: closes)
+            return self.finish(writing: self.encode(response, closes: closes, with: bytes), closes: closes)
         }
-        context.write(self.wrapOutboundOut(self.headBytes), promise: nil)
+        context.write(self.wrapOutboundOut(self.encode(response, closes: closes)), promise: nil)
         self.finish(writing: bytes, closes: closes)
     }
 
@@ -334,8 +330,7 @@ final class HTTPConnection: ChannelInboundHandler {
             guard self.phase == .responding, let context = self.context else { return }
             if !hasBegun {
                 hasBegun = true
-                self.encode(response, closes: closes)
-                context.write(self.wrapOutboundOut(self.headBytes), promise: nil)
+                context.write(self.wrapOutboundOut(self.encode(response, closes: closes)), promise: nil)
             }
             if let before = piece.before { context.write(self.wrapOutboundOut(before), promise: nil) }
             if let after = piece.after {
@@ -382,24 +377,20 @@ final class HTTPConnection: ChannelInboundHandler {
     private func send(_ response: Response, lingers: Bool = false) {
         guard self.phase == .responding else { return }
         let closes = self.isLast(response)
-        self.encode(response, closes: closes)
-        self.finish(writing: self.headBytes, closes: closes, lingers: lingers)
+        self.finish(writing: self.encode(response, closes: closes), closes: closes, lingers: lingers)
     }
 
-    private func encode(_ response: Response, closes: Bool) {
+    private func encode(_ response: Response, closes: Bool, with content: ByteBuffer? = nil) -> ByteBuffer {
         let metrics = self.shared.metrics
         if response.status >= 400 { metrics.refusedRequests.add() }
         if self.head?.isHead != true { metrics.sentBytes.add(Int(response.bodyLength)) }
         let keepsOld = self.head?.isOldVersion == true
-        // Used again for the next answer, unless a large one would be kept for as long as the connection lives.
-        if self.headBytes.storageCapacity > HTTPLimits.keptBytes { self.headBytes = ByteBuffer() }
-        self.headBytes.clear(minimumCapacity: 512)
-        self.encoder.write(
+        return self.encoder.bytes(
             response,
             isHead: self.head?.isHead == true,
             connection: closes ? "Connection: close\r\n" : keepsOld ? "Connection: keep-alive\r\n" : nil,
             at: self.shared.now(),
-            into: &self.headBytes
+            with: content
         )
     }
 

@@ -17,7 +17,7 @@ struct HTTPLimits: Sendable {
     static let readBytes = 16 * 1024
     /// Up to how many bytes are copied behind the head of an answer, which costs less than to write them apart.
     static let joinedBytes = 2048
-    /// How many bytes a connection keeps for its next answer.
+    /// How many bytes an event loop keeps for its next answer.
     static let keptBytes = 4096
     /// How many connections may wait to be accepted.
     static let backlog: Int32 = 4096

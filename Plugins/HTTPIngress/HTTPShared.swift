@@ -9,6 +9,7 @@ struct HTTPShared: Sendable {
     var connections: Connections
     var quota: LongPollQuota
     var sessions: DeviceSessions
+    var encoders = LoopEncoders()
     var metrics = TransportMetrics()
     var now: @Sendable () -> Timestamp
 }

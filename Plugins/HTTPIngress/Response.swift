@@ -12,9 +12,11 @@ struct Response: Sendable {
         /// A sentence.
         case text(StaticString)
         /// Bytes of a package, as zero-based offsets within its content.
-        case content(ContentReply, Range<Int64>)
+        ///
+        /// In a box, as all that a reply says is large to copy.
+        indirect case content(ContentReply, Range<Int64>)
         /// Several ranges of a package.
-        case parts(ContentReply, Multipart)
+        indirect case parts(ContentReply, Multipart)
     }
 
     /// The status code.
