@@ -91,4 +91,19 @@ import Testing
             #expect(try await store.transport(of: originator) == .any)
         }
     }
+
+    @Test("whoever has shown who it is, is known to connect as its profile says, without another look")
+    func transportAlong() async throws {
+        try await StoreFixture.with { fixture in
+            let store = fixture.store
+            let profile = try await store.saveDeviceProfile(
+                DeviceProfile(name: "other", settings: ["transportType": "COAP"])
+            )
+            let device = try await fixture.device(in: profile.id)
+            let token = "token of \(device.name)"
+            #expect(store.caches.transport(of: device.id.uuid) == nil)
+            #expect(try await store.device(clientId: "c", userName: token, password: nil)?.id == device.id.uuid)
+            #expect(store.caches.transport(of: device.id.uuid) == ProfileTransport(kind: .coap))
+        }
+    }
 }

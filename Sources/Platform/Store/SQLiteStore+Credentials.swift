@@ -36,7 +36,7 @@ extension SQLiteStore: DeviceAuthenticator {
 
     /// The device with this access token.
     public func device(accessToken: String) async throws -> Originator? {
-        guard let known = try await self.credentials(accessToken), known.kind == .accessToken else { return nil }
+        guard let known = try await self.credentials([accessToken])[0], known.kind == .accessToken else { return nil }
         return known.device
     }
 
@@ -44,15 +44,16 @@ extension SQLiteStore: DeviceAuthenticator {
     public func device(clientId: String, userName: String?, password: String?) async throws -> Originator? {
         guard let userName, !userName.isEmpty else {
             let id = MQTTBasicCredentials.lookup(clientId: clientId, userName: nil)
-            guard let known = try await self.credentials(id) else { return nil }
+            guard let known = try await self.credentials([id])[0] else { return nil }
             return known.accepts(clientId: clientId, userName: nil, password: password) ? known.device : nil
         }
         let both = MQTTBasicCredentials.lookup(clientId: clientId, userName: userName)
-        if let known = try await self.credentials(both), known.kind == .mqttBasic {
+        let found = try await self.credentials([both, userName])
+        if let known = found[0], known.kind == .mqttBasic {
             // A wrong password ends it: the user name must not then count as a token.
             return known.accepts(clientId: clientId, userName: userName, password: password) ? known.device : nil
         }
-        guard let known = try await self.credentials(userName) else { return nil }
+        guard let known = found[1] else { return nil }
         if known.kind == .accessToken { return known.device }
         return known.accepts(clientId: clientId, userName: userName, password: password) ? known.device : nil
     }
@@ -60,7 +61,7 @@ extension SQLiteStore: DeviceAuthenticator {
     /// The device with this certificate.
     public func device(certificate: [UInt8]) async throws -> Originator? {
         let id = Self.lookup(certificate: Data(certificate).base64EncodedString())
-        guard let known = try await self.credentials(id), known.kind == .x509Certificate else { return nil }
+        guard let known = try await self.credentials([id])[0], known.kind == .x509Certificate else { return nil }
         return known.device
     }
 
@@ -92,29 +93,43 @@ extension SQLiteStore: DeviceAuthenticator {
         return transport
     }
 
-    private func credentials(_ id: String) async throws -> KnownCredentials? {
-        guard !id.isEmpty else { return nil }
-        if let known = self.caches.credentials(id) { return known }
+    /// What is known by these identifiers of credentials, in their order, with one visit to the database at most.
+    ///
+    /// Whoever has shown who it is, is asked next how it may connect, so that is read along.
+    private func credentials(_ ids: [String]) async throws -> [KnownCredentials?] {
+        var found = ids.map { $0.isEmpty ? nil : self.caches.credentials($0) }
+        let missing = ids.indices.filter { found[$0] == nil && !ids[$0].isEmpty }
+        guard !missing.isEmpty else { return found }
         let version = self.caches.version
-        let known = try await self.read { db -> KnownCredentials? in
-            let row = try db.row(
-                """
-                SELECT c.kind, c.credentials_value, d.id, d.name, p.name AS type
-                FROM device_credentials c JOIN device d ON d.no = c.device JOIN device_profile p ON p.id = d.device_profile_id
-                WHERE c.credentials_id = ?
-                """,
-                [id]
-            )
-            guard let row else { return nil }
-            let kind: DeviceCredentials.Kind = try row.choice("kind")
-            return KnownCredentials(
-                device: Originator(row: row),
-                kind: kind,
-                basic: kind == .mqttBasic ? MQTTBasicCredentials(text: row["credentials_value"]) : nil
-            )
+        let read = try await self.read { db in
+            try missing.map { index in try Self.credentials(ids[index], db) }
         }
-        if let known { self.caches.keep(known, as: id, readAt: version) }
-        return known
+        for (index, row) in zip(missing, read) {
+            guard let (known, transport) = row else { continue }
+            found[index] = known
+            self.caches.keep(known, as: ids[index], readAt: version)
+            self.caches.keep(transport, for: known.device.id, readAt: version)
+        }
+        return found
+    }
+
+    private static func credentials(_ id: String, _ db: Database) throws -> (KnownCredentials, ProfileTransport)? {
+        let row = try db.row(
+            """
+            SELECT c.kind, c.credentials_value, d.id, d.name, p.name AS type, p.settings
+            FROM device_credentials c JOIN device d ON d.no = c.device JOIN device_profile p ON p.id = d.device_profile_id
+            WHERE c.credentials_id = ?
+            """,
+            [id]
+        )
+        guard let row else { return nil }
+        let kind: DeviceCredentials.Kind = try row.choice("kind")
+        let known = KnownCredentials(
+            device: Originator(row: row),
+            kind: kind,
+            basic: kind == .mqttBasic ? MQTTBasicCredentials(text: row["credentials_value"]) : nil
+        )
+        return (known, ProfileTransport(settings: try JSON(stored: row["settings"])))
     }
 
     /// Adds the credentials of a device that has none.
