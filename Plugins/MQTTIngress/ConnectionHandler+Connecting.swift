@@ -32,7 +32,7 @@ extension ConnectionHandler {
             if let fault = transport.fault(for: .mqtt) {
                 return self.session.refused(.serverUnavailable, explanation: fault)
             }
-            return await self.accept(device, connect, ProfileTopics(transport))
+            return await self.accept(device, connect, self.services.profileTopics.topics(transport))
         } catch {
             let explanation = "the credentials could not be checked: \(NodeError(wrapping: error))"
             return self.session.refused(.serverUnavailable, explanation: explanation, isTold: false)

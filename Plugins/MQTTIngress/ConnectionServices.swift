@@ -15,6 +15,7 @@ final class ConnectionServices: Sendable {
     let deviceSessions: DeviceSessions
     let connections: Connections
     let kept: KeptSessions
+    let profileTopics = ProfileTopicsTable()
     /// By device.
     let deviceLimiter: RateLimiter<UUID>
     /// By address.

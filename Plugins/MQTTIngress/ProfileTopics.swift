@@ -1,7 +1,8 @@
 import OTA
+import Synchronization
 
 /// The topics of a device whose profile has its own.
-struct ProfileTopics: Hashable, Sendable {
+final class ProfileTopics: Sendable {
     private let telemetry: TopicFilter?
     private let attributes: TopicFilter?
     /// Where the device is told of shared attributes, before the usual topics; `nil` if only there.
@@ -10,11 +11,10 @@ struct ProfileTopics: Hashable, Sendable {
     /// Whether a payload that makes no sense is acknowledged in MQTT 3.1.1.
     let acknowledgesBadPayloads: Bool
 
-    /// Takes what a profile says, if it says anything that differs from the usual.
+    /// Takes what a profile says.
     ///
     /// A filter that is not valid counts as none: the device goes on with the usual topics.
-    init?(_ transport: ProfileTransport) {
-        guard let mqtt = transport.mqtt, mqtt != ProfileTransport.MQTT() else { return nil }
+    fileprivate init(_ mqtt: ProfileTransport.MQTT) {
         self.telemetry = mqtt.telemetryFilter.flatMap { TopicFilter($0) }
         self.attributes = mqtt.attributesFilter.flatMap { TopicFilter($0) }
         self.updates = mqtt.updatesTopic.flatMap { TopicFilter.isTopicName($0) ? $0 : nil }
@@ -41,5 +41,25 @@ struct ProfileTopics: Hashable, Sendable {
 
     private func matches(_ topic: String, _ filter: TopicFilter?, usual: String) -> Bool {
         filter?.matches(topic) ?? (topic == usual)
+    }
+}
+
+/// The topics that profiles have of their own, one object for all sessions of the same.
+final class ProfileTopicsTable: Sendable {
+    /// How many are shared.
+    private static let countMax = 1024
+    private let known = Mutex<[ProfileTransport.MQTT: ProfileTopics]>([:])
+
+    /// What a profile says, if it says anything that differs from the usual.
+    func topics(_ transport: ProfileTransport) -> ProfileTopics? {
+        guard let mqtt = transport.mqtt, mqtt != ProfileTransport.MQTT() else { return nil }
+        return self.known.withLock { known in
+            if let topics = known[mqtt] { return topics }
+            // Profiles that were changed leave some behind; sessions keep their own.
+            if known.count >= Self.countMax { known = [:] }
+            let topics = ProfileTopics(mqtt)
+            known[mqtt] = topics
+            return topics
+        }
     }
 }
