@@ -36,8 +36,10 @@ public struct CoAPIngressNode: IngressNode {
         variables: MessageKey.variables
     )
 
-    /// Datagrams that one system call may read.
-    static let datagramsPerRead = 16
+    /// Datagrams that one system call may read; for what is left, the socket is there again at once.
+    ///
+    /// Reading stops after one call: a second one would mostly find nothing, and costs as much as to receive a datagram.
+    static let datagramsPerRead = 64
     /// Size of the socket's receive buffer that we ask for, in bytes; the system may allow less.
     static let receiveBufferBytes: ChannelOptions.Types.SocketOption.Value = 4 << 20
     /// Bytes that may wait to be sent; beyond them datagrams are dropped.
@@ -142,6 +144,7 @@ public struct CoAPIngressNode: IngressNode {
         // One byte more than allowed, to tell a datagram that is too long from one that just fits.
         let datagramBytes = self.settings.datagramBytesMax + 1
         let bootstrap = DatagramBootstrap(group: eventLoop)
+            .channelOption(.maxMessagesPerRead, value: 1)
             .channelOption(.datagramVectorReadMessageCount, value: Self.datagramsPerRead)
             .channelOption(
                 .recvAllocator,
