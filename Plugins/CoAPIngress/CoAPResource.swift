@@ -29,6 +29,16 @@ struct CoAPResource: Hashable, Sendable {
             }
         }
 
+        /// What every message about it has in its metadata.
+        fileprivate var metadata: Metadata {
+            switch self {
+            case .packageInfo(let type), .package(let type):
+                [MessageKey.transport: "coap", MessageKey.packageType: .string(type.rawValue)]
+            case .attributes, .telemetry, .rpc, .rpcAnswer, .claim:
+                [MessageKey.transport: "coap"]
+            }
+        }
+
         /// What a GET answers that it does not have: of ThingsBoard's features 4.00, as ThingsBoard does.
         fileprivate var unreadable: CoAPCode {
             switch self {
@@ -134,7 +144,7 @@ extension CoAPRequest {
         var message = Message(
             originator: device,
             type: .postTelemetryRequest,
-            metadata: [MessageKey.transport: "coap"],
+            metadata: kind.metadata,
             timestamp: now
         )
         switch (kind, self.method) {
@@ -173,12 +183,12 @@ extension CoAPRequest {
             let claim = self.payload.readableBytes == 0 ? [:] : try self.json()
             guard claim.object != nil else { throw NodeError(.badRequest, "a claim must be a JSON object") }
             message.data = .json(claim)
-        case (.packageInfo(let type), _):
+        case (.packageInfo, _):
             message.type = .packageInfoRequest
-            message.metadata[MessageKey.packageType] = .string(type.rawValue)
-        case (.package(let type), _):
+        case (.package, _):
             message.type = .packageChunkRequest
-            message.metadata[MessageKey.packageType] = .string(type.rawValue)
+            // Blocks are mostly asked for without a query.
+            guard !self.query.isEmpty else { break }
             message.metadata[MessageKey.title] = self.argument(MessageKey.title).map(JSON.string)
             message.metadata[MessageKey.version] = self.argument(MessageKey.version).map(JSON.string)
             message.metadata[MessageKey.size] = try self.number(MessageKey.size).map(JSON.integer)

@@ -108,7 +108,7 @@ struct CoAPResponder: Sendable {
         _ source: Source
     ) async throws -> CoAPResponse {
         let message = try request.message(to: kind, from: source.device, at: self.now())
-        switch await self.outlet.send(message) {
+        switch await self.outlet.send(message, by: .success) {
         case .failed(let error), .completed(.refused(let error)):
             return CoAPResponse(error)
         case .completed(nil):

@@ -242,9 +242,25 @@ enum EntityTag {
     /// The tag for what a chain calls a body: the first eight bytes of a checksum in hexadecimal, or a hash of another
     /// text.
     static func of(_ name: String) -> UInt64 {
-        let utf8 = name.utf8
-        if utf8.count >= 16, let prefix = UInt64(name.prefix(16), radix: 16) { return prefix }
-        return Self.hash(utf8)
+        Self.hexadecimal(name) ?? Self.hash(name.utf8)
+    }
+
+    /// The number that the first 16 digits of a text are; `nil` if it has fewer.
+    private static func hexadecimal(_ text: String) -> UInt64? {
+        var number: UInt64 = 0
+        var count = 0
+        for character in text.utf8.prefix(16) {
+            let digit: UInt8
+            switch character {
+            case UInt8(ascii: "0")...UInt8(ascii: "9"): digit = character - UInt8(ascii: "0")
+            case UInt8(ascii: "a")...UInt8(ascii: "f"): digit = character - UInt8(ascii: "a") + 10
+            case UInt8(ascii: "A")...UInt8(ascii: "F"): digit = character - UInt8(ascii: "A") + 10
+            default: return nil
+            }
+            number = number << 4 | UInt64(digit)
+            count += 1
+        }
+        return count == 16 ? number : nil
     }
 
     /// FNV-1a: well spread and always the same, which `Hasher` is not.
