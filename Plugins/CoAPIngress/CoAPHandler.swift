@@ -340,8 +340,9 @@ final class CoAPHandler: ChannelInboundHandler {
         }
         switch form {
         case .piggybacked:
-            let bytes = response.message(.acknowledgement, messageID: asked.id.key.messageID, token: asked.token)
-                .datagram
+            var bytes = self.exchanges.buffer()
+            response.message(.acknowledgement, messageID: asked.id.key.messageID, token: asked.token)
+                .write(into: &bytes)
             if !isRefusal { self.exchanges.keep(bytes, for: asked.id, now: self.now) }
             self.write(bytes, to: peer)
         case .separate:

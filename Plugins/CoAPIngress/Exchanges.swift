@@ -32,6 +32,11 @@ struct Exchanges {
         var strangersActiveMax: Int { self.activeMax - self.activeMax / 4 }
     }
 
+    /// How much memory of answers that are forgotten waits for the next ones, in datagrams.
+    private static let sparesMax = 64
+    /// How long an answer is at least whose memory is worth to be used again, in bytes.
+    private static let spareBytesMin = 512
+
     /// What identifies a message of a peer.
     struct Key: Hashable, Sendable {
         var peer: Endpoint
@@ -125,6 +130,8 @@ struct Exchanges {
     private var shares: [Share]
     /// Requests that may still be answered in the acknowledgement, in the order in which that ends.
     private var windows = CircularBuffer<(end: NIODeadline, id: ID)>()
+    /// Memory for answers: in a download an old one is forgotten for each that is kept, and is as long.
+    private var spares: [ByteBuffer] = []
     /// How many requests are being carried out.
     private(set) var activeCount = 0
 
@@ -160,7 +167,8 @@ struct Exchanges {
         isStranger: Bool = false,
         now: NIODeadline
     ) -> Arrival {
-        if let place = self.entries.place(of: key), let entry = self.entries[place] {
+        let hash = key.hashValue
+        if let place = self.entries.place(of: key, hash: hash), let entry = self.entries[place] {
             if entry.expires > now || entry.state.isActive { return Self.repetition(of: entry) }
             self.forget(place, entry)
         }
@@ -173,7 +181,7 @@ struct Exchanges {
             state: .active,
             expires: now + (isConfirmable ? Self.exchangeLifetime : Self.nonLifetime)
         )
-        let id = ID(key: key, place: self.entries.insert(entry, for: key))
+        let id = ID(key: key, place: self.entries.insert(entry, for: key, hash: hash))
         self.activeCount += 1
         if isConfirmable { self.windows.append((now + self.limits.piggybackWindow, id)) }
         self.shrink(isIdempotent ? 1 : 0, now: now)
@@ -212,6 +220,13 @@ struct Exchanges {
             self.shares[entry.share].order.append(id.place)
         }
         return form
+    }
+
+    /// An empty buffer for an answer, with the memory of one that is forgotten if there is such.
+    mutating func buffer() -> ByteBuffer {
+        guard var buffer = self.spares.popLast() else { return ByteBuffer() }
+        buffer.clear()
+        return buffer
     }
 
     /// Keeps the bytes of an answer that went out in the acknowledgement.
@@ -256,5 +271,10 @@ struct Exchanges {
     private mutating func forget(_ place: Place, _ entry: Entry) {
         self.entries.remove(at: place)
         self.shares[entry.share].bytes -= entry.bytes
+        if case .answered(let bytes?) = entry.state, bytes.readableBytes >= Self.spareBytesMin,
+            self.spares.count < Self.sparesMax
+        {
+            self.spares.append(bytes)
+        }
     }
 }

@@ -30,9 +30,13 @@ struct PlaceTable<Key: Hashable, Value> {
     /// How many values there are.
     private(set) var count = 0
 
-    /// Where the value of a key stands; `nil` if it has none.
-    func place(of key: Key) -> Place? {
-        let hash = key.hashValue
+    /// Looks for the value of a key.
+    ///
+    /// - Parameters:
+    ///   - key: The key.
+    ///   - hash: Its hash value, so that who looks for it and then adds it computes that once.
+    /// - Returns: Where the value stands; `nil` if there is none.
+    func place(of key: Key, hash: Int) -> Place? {
         var index = self.chains[hash & (self.chains.count - 1)]
         while index != Self.end {
             if self.items[Int(index)].hash == hash, self.items[Int(index)].key == key {
@@ -44,11 +48,16 @@ struct PlaceTable<Key: Hashable, Value> {
     }
 
     /// Adds the value of a key that has none.
-    mutating func insert(_ value: Value, for key: Key) -> Place {
+    ///
+    /// - Parameters:
+    ///   - value: The value.
+    ///   - key: Its key.
+    ///   - hash: The hash value of the key.
+    /// - Returns: Where the value stands.
+    mutating func insert(_ value: Value, for key: Key, hash: Int) -> Place {
         if self.count >= self.chains.count { self.grow() }
         self.count += 1
         self.lastSerial += 1
-        let hash = key.hashValue
         let chain = hash & (self.chains.count - 1)
         let item = Item(key: key, value: value, hash: hash, serial: self.lastSerial, next: self.chains[chain])
         let index: Int32

@@ -12,11 +12,11 @@ struct PlaceTableTests {
         for _ in 0..<10_000 {
             let key = Int.random(in: 0..<400, using: &random)
             let known = expected[key]
-            #expect(table.place(of: key) == known?.place)
+            #expect(table.place(of: key, hash: key.hashValue) == known?.place)
             switch known {
             case nil:
                 let value = random.next()
-                expected[key] = (value, table.insert(value, for: key))
+                expected[key] = (value, table.insert(value, for: key, hash: key.hashValue))
             case let (value, place)? where value % 3 == 0:
                 table[place]? += 1
                 expected[key]?.value += 1
@@ -29,16 +29,16 @@ struct PlaceTableTests {
             #expect(table.count == expected.count)
         }
         for (key, (value, place)) in expected {
-            #expect(table.place(of: key) == place && table[place] == value)
+            #expect(table.place(of: key, hash: key.hashValue) == place && table[place] == value)
         }
     }
 
     @Test("a place is never another value's")
     func places() {
         var table = PlaceTable<String, Int>()
-        let first = table.insert(1, for: "a")
+        let first = table.insert(1, for: "a", hash: 7)
         table.remove(at: first)
-        let second = table.insert(2, for: "a")
+        let second = table.insert(2, for: "a", hash: 7)
         #expect(second != first)
         #expect(table[first] == nil)
         table[first]? = 3
