@@ -424,7 +424,7 @@ final class CoAPHandler: ChannelInboundHandler {
     private func settle() {
         // Once for all that is read.
         if self.readTime == nil { self.updateTimer() }
-        if self.isDraining, self.exchanges.activeCount == 0 { self.context?.close(promise: nil) }
+        if self.isDraining, self.exchanges.activeCount == 0 { self.close() }
     }
 
     // MARK: Time
@@ -471,10 +471,16 @@ final class CoAPHandler: ChannelInboundHandler {
     func drain() {
         self.isDraining = true
         if self.exchanges.activeCount == 0 {
-            self.context?.close(promise: nil)
+            self.close()
         } else {
-            self.eventLoop.assumeIsolated().scheduleTask(in: Self.drainMax) { self.context?.close(promise: nil) }
+            self.eventLoop.assumeIsolated().scheduleTask(in: Self.drainMax) { self.close() }
         }
+    }
+
+    private func close() {
+        // The last answers may wait for others of this turn of the event loop.
+        self.flush()
+        self.context?.close(promise: nil)
     }
 
     /// Lets go of all that would outlive the node.
