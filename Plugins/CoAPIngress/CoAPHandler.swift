@@ -341,8 +341,7 @@ final class CoAPHandler: ChannelInboundHandler {
         switch form {
         case .piggybacked:
             var bytes = self.exchanges.buffer()
-            response.message(.acknowledgement, messageID: asked.id.key.messageID, token: asked.token)
-                .write(into: &bytes)
+            response.write(.acknowledgement, messageID: asked.id.key.messageID, token: asked.token, into: &bytes)
             if !isRefusal { self.exchanges.keep(bytes, for: asked.id, now: self.now) }
             self.write(bytes, to: peer)
         case .separate:

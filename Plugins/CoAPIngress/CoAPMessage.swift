@@ -83,9 +83,10 @@ extension CoAPMessage {
 
     /// Reads a message that takes up all readable bytes.
     init(reading bytes: ByteBuffer) throws(ReadError) {
-        var bytes = bytes
-        guard let (first, code, messageID) = bytes.readMultipleIntegers(as: (UInt8, UInt8, UInt16).self),
-            first >> 6 == Self.version, let kind = Kind(rawValue: first >> 4 & 3)
+        var reader = Reader(bytes)
+        guard let first = reader.read(UInt8.self), let code = reader.read(UInt8.self),
+            let messageID = reader.read(UInt16.self), first >> 6 == Self.version,
+            let kind = Kind(rawValue: first >> 4 & 3)
         else { throw .unknown }
         let malformed = ReadError.malformed(kind, messageID: messageID)
         self.kind = kind
@@ -93,26 +94,26 @@ extension CoAPMessage {
         self.messageID = messageID
         // RFC 7252 §4.1: an empty message is its header and nothing else.
         if self.code == .empty {
-            guard first & 0xF == 0, bytes.readableBytes == 0 else { throw malformed }
+            guard first & 0xF == 0, reader.count == 0 else { throw malformed }
         }
-        guard let tokenLength = bytes.readExtended(first & 0xF), let token = bytes.readSlice(length: tokenLength)
+        guard let tokenLength = reader.readExtended(first & 0xF), let token = reader.readToken(tokenLength)
         else { throw malformed }
-        self.token = Token(token)
+        self.token = token
         self.options = []
         self.payload = ByteBuffer()
-        guard bytes.readableBytes > 0 else { return }
+        guard reader.count > 0 else { return }
         self.options.reserveCapacity(8)
         var number = 0
-        while let header = bytes.readInteger(as: UInt8.self) {
+        while let header = reader.read(UInt8.self) {
             if header == Self.payloadMarker {
                 // RFC 7252 §3: a marker that nothing follows is a format error.
-                guard bytes.readableBytes > 0 else { throw malformed }
-                self.payload = bytes
+                guard let payload = reader.readSlice(reader.count), payload.readableBytes > 0 else { throw malformed }
+                self.payload = payload
                 return
             }
-            guard let delta = bytes.readExtended(header >> 4), let length = bytes.readExtended(header & 0xF),
+            guard let delta = reader.readExtended(header >> 4), let length = reader.readExtended(header & 0xF),
                 let number16 = UInt16(exactly: number + delta), self.options.count < Self.optionsMax,
-                let option = CoAPOption(.init(rawValue: number16), reading: &bytes, length: length)
+                let option = reader.readOption(.init(rawValue: number16), length)
             else { throw malformed }
             number += delta
             self.options.append(option)
@@ -121,35 +122,44 @@ extension CoAPMessage {
 
     /// Appends the message as it goes into a datagram.
     func write(into bytes: inout ByteBuffer) {
-        // Into the memory itself: to append field by field costs more than all the rest.
-        let room = self.sizeEstimate + Token.shortLengthMax
-        bytes.writeWithUnsafeMutableBytes(minimumWritableBytes: room) { memory in
-            var writer = Writer(memory: memory)
-            self.write(to: &writer)
-            return writer.count
-        }
+        Self.write(self.kind, self.code, self.messageID, self.token, self.options, self.payload, into: &bytes)
     }
 
-    private func write(to writer: inout Writer) {
-        writer.write(Self.version << 6 | self.kind.rawValue << 4 | Self.nibble(self.token.length))
-        writer.write(self.code.rawValue)
-        writer.write(self.messageID)
-        writer.writeExtension(self.token.length)
-        self.token.write(to: &writer)
-        var number: UInt16 = 0
-        for index in self.options.indices {
-            let next = self.options[index].number.rawValue
-            let length = self.options[index].length
-            let delta = Int(next - number)
-            writer.write(Self.nibble(delta) << 4 | Self.nibble(length))
-            writer.writeExtension(delta)
-            writer.writeExtension(length)
-            self.options[index].writeValue(to: &writer)
-            number = next
-        }
-        if self.payload.readableBytes > 0 {
-            writer.write(Self.payloadMarker)
-            writer.write(self.payload)
+    /// Appends a message of these parts, the options in the order of their numbers.
+    static func write(
+        _ kind: Kind,
+        _ code: CoAPCode,
+        _ messageID: UInt16,
+        _ token: Token,
+        _ options: [CoAPOption],
+        _ payload: ByteBuffer,
+        into bytes: inout ByteBuffer
+    ) {
+        let room = Self.sizeEstimate(token, options, payload) + Token.shortLengthMax
+        // Into the memory itself: to append field by field costs more than all the rest.
+        bytes.writeWithUnsafeMutableBytes(minimumWritableBytes: room) { memory in
+            var writer = Writer(memory: memory)
+            writer.write(Self.version << 6 | kind.rawValue << 4 | Self.nibble(token.length))
+            writer.write(code.rawValue)
+            writer.write(messageID)
+            writer.writeExtension(token.length)
+            token.write(to: &writer)
+            var number: UInt16 = 0
+            for index in options.indices {
+                let next = options[index].number.rawValue
+                let length = options[index].length
+                let delta = Int(next - number)
+                writer.write(Self.nibble(delta) << 4 | Self.nibble(length))
+                writer.writeExtension(delta)
+                writer.writeExtension(length)
+                options[index].writeValue(to: &writer)
+                number = next
+            }
+            if payload.readableBytes > 0 {
+                writer.write(Self.payloadMarker)
+                writer.write(payload)
+            }
+            return writer.count
         }
     }
 
@@ -160,10 +170,7 @@ extension CoAPMessage {
         return bytes
     }
 
-    /// At least as many bytes as writing the message needs: an option's value may need more room than it takes up.
-    var sizeEstimate: Int { Self.sizeEstimate(self.token, self.options, self.payload) }
-
-    /// At least as many bytes as writing a message with these parts needs.
+    /// At least as many bytes as a message of these parts has: an option's value may need more room than it takes up.
     static func sizeEstimate(_ token: Token, _ options: [CoAPOption], _ payload: ByteBuffer) -> Int {
         var size = Self.headerLength + 2 + token.length + 1 + payload.readableBytes
         for index in options.indices { size += 5 + max(options[index].length, CoAPOption.inlineLengthMax) }

@@ -68,28 +68,22 @@ struct CoAPOption: Hashable, Sendable {
         self.long = value
     }
 
-    /// Makes an option of the eight bytes of a number.
-    init(_ number: Number, opaque: UInt64) {
+    /// Makes an option of the lowest `length` bytes, 0…``inlineLengthMax``, of a number, which has no others.
+    init(_ number: Number, _ value: UInt64, length: Int) {
         self.number = number
-        self.length = 8
-        self.inline = opaque
+        self.length = length
+        self.inline = value
         self.long = nil
     }
+
+    /// Makes an option of the eight bytes of a number.
+    init(_ number: Number, opaque: UInt64) { self.init(number, opaque, length: 8) }
 
     init(_ number: Number, text: String) { self.init(number, ByteBuffer(string: text)) }
 
     /// Makes an option with a number in as few bytes as it needs, none for zero (RFC 7252 §3.2).
     init(_ number: Number, uint: UInt32) {
-        self.number = number
-        self.length = (UInt32.bitWidth - uint.leadingZeroBitCount + 7) / 8
-        self.inline = UInt64(uint)
-        self.long = nil
-    }
-
-    /// Takes the value off the front of the bytes; `nil` if there are fewer than that.
-    init?(_ number: Number, reading bytes: inout ByteBuffer, length: Int) {
-        guard let value = bytes.readSlice(length: length) else { return nil }
-        self.init(number, value)
+        self.init(number, UInt64(uint), length: (UInt32.bitWidth - uint.leadingZeroBitCount + 7) / 8)
     }
 
     /// The value.
@@ -121,7 +115,10 @@ struct CoAPOption: Hashable, Sendable {
     var text: String? {
         if let long = self.long { return try? long.getUTF8ValidatedString(at: long.readerIndex, length: self.length) }
         return withUnsafeBytes(of: self.leftAligned.bigEndian) {
-            String(validating: $0.prefix(self.length), as: UTF8.self)
+            let bytes = UnsafeRawBufferPointer(rebasing: $0.prefix(self.length))
+            // ASCII, as nearly all text is, need not be looked at again.
+            guard self.inline & 0x8080_8080_8080_8080 != 0 else { return String(decoding: bytes, as: UTF8.self) }
+            return String(validating: bytes, as: UTF8.self)
         }
     }
 

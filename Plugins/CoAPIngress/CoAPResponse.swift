@@ -221,6 +221,11 @@ struct CoAPResponse: Hashable, Sendable {
         CoAPMessage.sizeEstimate(token, self.options, self.payload)
     }
 
+    /// Appends the message that carries the answer.
+    func write(_ kind: CoAPMessage.Kind, messageID: UInt16, token: CoAPMessage.Token, into bytes: inout ByteBuffer) {
+        CoAPMessage.write(kind, self.code, messageID, token, self.options, self.payload, into: &bytes)
+    }
+
     /// The message that carries the answer.
     func message(_ kind: CoAPMessage.Kind, messageID: UInt16, token: CoAPMessage.Token) -> CoAPMessage {
         CoAPMessage(

@@ -45,17 +45,3 @@ extension CoAPMessage {
         }
     }
 }
-
-extension ByteBuffer {
-    /// Reads what follows the half byte of a delta or length (RFC 7252 §3.1), or of a token's length (RFC 8974 §2.1).
-    ///
-    /// - Returns: The number; `nil` for the reserved 15 or if bytes are missing.
-    mutating func readExtended(_ nibble: UInt8) -> Int? {
-        switch nibble {
-        case 0..<13: Int(nibble)
-        case 13: self.readInteger(as: UInt8.self).map { Int($0) + 13 }
-        case 14: self.readInteger(as: UInt16.self).map { Int($0) + 269 }
-        default: nil
-        }
-    }
-}
