@@ -1,20 +1,25 @@
-import NodeKit
 import OTA
 
-/// The statements of what devices tell, ready to run on the writer's connection.
+/// The statements that every device causes again and again, ready to run on the writer's connection.
 final class DeviceStatements: Sendable {
-    /// Adds a value of a time series, unless there is one of that time.
-    ///
-    /// What replaces keeps what it needs to undo the statement, although there hardly ever is anything to replace: that takes half
-    /// as long again.
-    let newPoint = DirectStatement("INSERT OR IGNORE INTO ts (device, key, ts, kind, value) VALUES (?, ?, ?, ?, ?)")
-    let replacingPoint = DirectStatement(
-        "INSERT OR REPLACE INTO ts (device, key, ts, kind, value) VALUES (?, ?, ?, ?, ?)"
+    // What it replaces is changed in place: to delete it first, SQLite would keep what it needs to undo the statement, also when
+    // there is nothing to replace.
+    let point = DirectStatement(
+        """
+        INSERT INTO ts (device, key, ts, kind, value) VALUES (?, ?, ?, ?, ?)
+        ON CONFLICT (device, key, ts) DO UPDATE SET kind = excluded.kind, value = excluded.value
+        """
     )
     let latestState = DirectStatement(LatestState.inserting("VALUES (?, ?, ?, ?, ?)"))
     let attribute = DirectStatement(
-        "INSERT OR REPLACE INTO attribute (device, scope, key, kind, value, last_update) VALUES (?, ?, ?, ?, ?, ?)"
+        """
+        INSERT INTO attribute (device, scope, key, kind, value, last_update) VALUES (?, ?, ?, ?, ?, ?)
+        ON CONFLICT (device, scope, key)
+        DO UPDATE SET kind = excluded.kind, value = excluded.value, last_update = excluded.last_update
+        """
     )
+    let attributeRemoval = DirectStatement("DELETE FROM attribute WHERE device = ? AND scope = ? AND key = ?")
+
     /// The columns of an update record that decide what becomes of it: few, as each report needs them.
     let presentUpdate = DirectStatement(
         """
@@ -31,22 +36,42 @@ final class DeviceStatements: Sendable {
     let completion = DirectStatement(
         "UPDATE update_record SET progress = ?, error = ?, active_time = ? WHERE device = ? AND type = ?"
     )
+    let errorClass = DirectStatement(
+        "UPDATE update_record SET error_class = ? WHERE device = ? AND type = ? AND state = 'FAILED'"
+    )
+    /// Counted progress never lowers what is known, and what is over stays as it is.
+    let countedProgress = DirectStatement(
+        """
+        UPDATE update_record SET progress = ?1, active_time = ?2
+        WHERE device = (SELECT no FROM device WHERE id = ?3) AND type = ?4 AND package_id = ?5
+            AND state NOT IN ('UPDATED', 'FAILED') AND (progress IS NULL OR progress < ?1)
+        """
+    )
     private let entering = Dictionary(
         uniqueKeysWithValues: OtaUpdateState.allCases.map { ($0, DirectStatement($0.entering)) }
     )
+
+    private let effectiveFirmware = DirectStatement(DeviceStatements.effectivePackage(.firmware))
+    private let effectiveSoftware = DirectStatement(DeviceStatements.effectivePackage(.software))
+    let missedPush = DirectStatement("UPDATE update_record SET push_missed = 1 WHERE device = ? AND type = ?")
+    let settlement = DirectStatement("DELETE FROM assignment WHERE id = ?")
+    let queueEntry = DirectStatement("INSERT INTO message_queue (queue, message) VALUES (?, ?)")
+    let queueRemoval = DirectStatement("DELETE FROM message_queue WHERE id = ? AND queue = ?")
 
     /// The statement that puts a record into a state.
     func entering(_ state: OtaUpdateState) -> DirectStatement {
         self.entering[state, default: DirectStatement(state.entering)]
     }
 
-    /// Lets go of what is prepared, as the connection is about to close.
-    func forget() {
-        for statement in [
-            self.newPoint, self.replacingPoint, self.latestState, self.attribute, self.presentUpdate, self.historyEntry,
-            self.completion,
-        ] + self.entering.values {
-            statement.forget()
-        }
+    /// The row number of a device, and the package that it should have.
+    func effectivePackage(_ type: OtaPackageType) -> DirectStatement {
+        type == .firmware ? self.effectiveFirmware : self.effectiveSoftware
+    }
+
+    private static func effectivePackage(_ type: OtaPackageType) -> String {
+        """
+        SELECT d.no, coalesce(d.\(type.ownColumn), p.\(type.ownColumn)) FROM device d
+        JOIN device_profile p ON p.id = d.device_profile_id WHERE d.id = ?
+        """
     }
 }

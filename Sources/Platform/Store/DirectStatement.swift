@@ -1,30 +1,28 @@
+import FoundationEssentials
 import GRDB
 import GRDBSQLite
 import NodeKit
 
 /// A statement that devices cause all the time, run through SQLite's own interface.
 ///
-/// GRDB looks for a statement by its text, puts each argument into a box, and finds each column of a row by its name, which together
-/// takes longer than what SQLite does with the statement. What is prepared is GRDB's still, and finalized with it.
+/// GRDB looks for a statement by its text, puts each argument into a box, and finds each column of a row by its name, which
+/// together takes longer than what SQLite does with the statement. What is prepared is GRDB's still: it keeps it as long as the
+/// connection is open.
 ///
 /// `@unchecked`: it is for writes, of which one is under way at a time, on one connection; that it is no other is checked.
 final class DirectStatement: @unchecked Sendable {
     private let sql: String
-    private var prepared: Statement?
+    private weak var prepared: Statement?
     private var connection: OpaquePointer?
 
     /// A statement that is prepared when it is first run.
     init(_ sql: String) { self.sql = sql }
 
     /// Runs the statement, which has no rows.
-    ///
-    /// - Returns: How many rows it changed.
-    @discardableResult
-    func run(_ db: Database, _ bind: (inout Arguments) throws -> Void) throws -> Int32 {
+    func run(_ db: Database, _ bind: (inout Arguments) throws -> Void) throws {
         let handle = try self.bound(db, bind)
         defer { Self.reset(handle) }
         guard sqlite3_step(handle) == SQLITE_DONE else { throw Self.error(of: db) }
-        return sqlite3_changes(db.sqliteConnection)
     }
 
     /// Runs a query and reads its first row; `nil` if there is none.
@@ -40,12 +38,6 @@ final class DirectStatement: @unchecked Sendable {
         case SQLITE_DONE: return nil
         default: throw Self.error(of: db)
         }
-    }
-
-    /// Lets go of what is prepared, as the connection is about to close.
-    func forget() {
-        self.prepared = nil
-        self.connection = nil
     }
 
     private func bound(_ db: Database, _ bind: (inout Arguments) throws -> Void) throws -> OpaquePointer {
@@ -111,6 +103,14 @@ final class DirectStatement: @unchecked Sendable {
             try self.check(sqlite3_bind_text(self.statement, self.place, value, -1, Self.copied))
         }
 
+        mutating func add(_ value: UUID) throws {
+            self.place += 1
+            let code = withUnsafeBytes(of: value.uuid) { bytes in
+                sqlite3_bind_blob(self.statement, self.place, bytes.baseAddress, Int32(bytes.count), Self.copied)
+            }
+            try self.check(code)
+        }
+
         /// The columns `kind` and `value`; see ``Schema``.
         mutating func add(kindAndValueOf value: JSON) throws {
             try self.add(value.kind)
@@ -124,7 +124,7 @@ final class DirectStatement: @unchecked Sendable {
             }
         }
 
-        /// Tells SQLite to copy a text before the call returns (sqlite.org/c3ref/c_static.html).
+        /// Tells SQLite to copy a text or bytes before the call returns (sqlite.org/c3ref/c_static.html).
         private static let copied = unsafeBitCast(-1, to: sqlite3_destructor_type.self)
 
         private func check(_ code: Int32) throws {
@@ -141,6 +141,14 @@ final class DirectStatement: @unchecked Sendable {
 
         func integerIfPresent(_ index: Int32) -> Int64? {
             sqlite3_column_type(self.statement, index) == SQLITE_NULL ? nil : self.integer(index)
+        }
+
+        /// An identifier; `nil` if the column is `NULL`.
+        func identifier(_ index: Int32) -> UUID? {
+            guard let bytes = sqlite3_column_blob(self.statement, index),
+                sqlite3_column_bytes(self.statement, index) == MemoryLayout<uuid_t>.size
+            else { return nil }
+            return UUID(uuid: bytes.loadUnaligned(as: uuid_t.self))
         }
 
         /// A text; `nil` if the column is `NULL`.

@@ -29,8 +29,8 @@ extension SQLiteStore {
     /// Removes assignments whose devices were told.
     public func settle(_ assignments: [Int64]) async throws {
         guard !assignments.isEmpty else { return }
-        try await self.write(repeatable: true) { db, _ in
-            for id in assignments { try db.run("DELETE FROM assignment WHERE id = ?", [id]) }
+        try await self.write(repeatable: true) { [statements] db, _ in
+            for id in assignments { try statements.settlement.run(db) { arguments in try arguments.add(id) } }
         }
     }
 

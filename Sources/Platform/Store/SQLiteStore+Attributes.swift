@@ -65,8 +65,8 @@ extension SQLiteStore: AttributesService {
         keys: [String]
     ) async throws -> [String] {
         guard !keys.isEmpty else { return [] }
-        return try await self.write(repeatable: true) { db, effects in
-            let deleted = try db.deleteAttributes(db.number(of: device), scope, keys)
+        return try await self.write(repeatable: true) { [numbers, statements] db, effects in
+            let deleted = try statements.deleteAttributes(numbers.number(of: device, db), scope, keys, db)
             if scope == .shared, !deleted.isEmpty {
                 effects.notifications = [(device, .attributesDeleted(deleted))]
             }
@@ -128,20 +128,21 @@ extension DeviceStatements {
             try arguments.add(time.rawValue)
         }
     }
-}
 
-extension Database {
     /// Removes attributes and returns the names of those that there were.
-    func deleteAttributes(_ device: Int64, _ scope: AttributeScope, _ keys: [String]) throws -> [String] {
-        let deleted = try String.fetchSet(
-            self.cachedStatement(
-                sql: """
-                    DELETE FROM attribute WHERE device = ? AND scope = ? AND key IN (SELECT value FROM json_each(?))
-                    RETURNING key
-                    """
-            ),
-            arguments: [device, scope.rawValue, JSON.array(keys.map(JSON.string)).description]
-        )
-        return keys.filter(deleted.contains)
+    func deleteAttributes(
+        _ device: Int64,
+        _ scope: AttributeScope,
+        _ keys: [String],
+        _ db: Database
+    ) throws -> [String] {
+        try keys.filter { key in
+            try self.attributeRemoval.run(db) { arguments in
+                try arguments.add(device)
+                try arguments.add(scope.rawValue)
+                try arguments.add(key)
+            }
+            return db.changesCount > 0
+        }
     }
 }

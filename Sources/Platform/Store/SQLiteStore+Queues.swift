@@ -15,8 +15,11 @@ private struct StoredMessageQueue: MessageQueue {
 
     func append(_ message: Message) async throws {
         let text = message.stored.description
-        try await self.store.write(repeatable: true) { [name] db, _ in
-            try db.run("INSERT INTO message_queue (queue, message) VALUES (?, ?)", [name, text])
+        try await self.store.write(repeatable: true) { [name, statements = self.store.statements] db, _ in
+            try statements.queueEntry.run(db) { arguments in
+                try arguments.add(name)
+                try arguments.add(text)
+            }
         }
     }
 
@@ -32,8 +35,13 @@ private struct StoredMessageQueue: MessageQueue {
 
     func remove(_ ids: [Int64]) async throws {
         guard !ids.isEmpty else { return }
-        try await self.store.write(repeatable: true) { [name] db, _ in
-            for id in ids { try db.run("DELETE FROM message_queue WHERE id = ? AND queue = ?", [id, name]) }
+        try await self.store.write(repeatable: true) { [name, statements = self.store.statements] db, _ in
+            for id in ids {
+                try statements.queueRemoval.run(db) { arguments in
+                    try arguments.add(id)
+                    try arguments.add(name)
+                }
+            }
         }
     }
 

@@ -100,13 +100,12 @@ extension DeviceStatements {
     /// Adds or replaces one value of a time series; `null` is left out.
     func insertPoint(_ device: Int64, _ key: String, _ time: Timestamp, _ value: JSON, _ db: Database) throws {
         guard value.kind != nil else { return }
-        func bind(_ arguments: inout DirectStatement.Arguments) throws {
+        try self.point.run(db) { arguments in
             try arguments.add(device)
             try arguments.add(key)
             try arguments.add(time.rawValue)
             try arguments.add(kindAndValueOf: value)
         }
-        if try self.newPoint.run(db, bind) == 0 { try self.replacingPoint.run(db, bind) }
         guard LatestState.keys.contains(key) else { return }
         try self.latestState.run(db) { arguments in
             try arguments.add(key)

@@ -72,12 +72,13 @@ extension SQLiteStore: UpdateService {
 
     /// Stores why a failed update failed.
     public func classify(_ errorClass: OtaErrorClass?, of device: DeviceId, type: OtaPackageType) async throws {
-        try await self.write(repeatable: true) { db, _ in
-            let number = try db.number(of: device)
-            try db.run(
-                "UPDATE update_record SET error_class = ? WHERE device = ? AND type = ? AND state = 'FAILED'",
-                [errorClass?.rawValue, number, type.rawValue]
-            )
+        try await self.write(repeatable: true) { [numbers, statements] db, _ in
+            let number = try numbers.number(of: device, db)
+            try statements.errorClass.run(db) { arguments in
+                try arguments.add(errorClass?.rawValue)
+                try arguments.add(number)
+                try arguments.add(type.rawValue)
+            }
         }
     }
 
@@ -94,18 +95,16 @@ extension SQLiteStore: UpdateService {
         try Self.checkKeys(attributes)
         let now = self.now()
         return try await self.write(repeatable: true) { [statements] db, effects in
-            let found = try db.row(
-                """
-                SELECT d.no, coalesce(d.\(type.ownColumn), p.\(type.ownColumn)) AS package
-                FROM device d JOIN device_profile p ON p.id = d.device_profile_id WHERE d.id = ?
-                """,
-                [device.uuid]
-            )
-            guard let found, found.idIfPresent("package") == packageId else { return false }
-            let number: Int64 = found["no"]
+            let found = try statements.effectivePackage(type).row(db) { arguments in
+                try arguments.add(device.uuid)
+            } read: { columns in
+                (number: columns.integer(0), package: columns.identifier(1))
+            }
+            guard let found, found.package == packageId.uuid else { return false }
+            let number = found.number
             guard try statements.initiate(number, type, at: now, db) else { return false }
             effects.updateEvents = true
-            let deleted = try db.deleteAttributes(number, .shared, obsolete)
+            let deleted = try statements.deleteAttributes(number, .shared, obsolete, db)
             for (key, value) in attributes.members {
                 try statements.insertAttribute(number, .shared, key, value, at: time, db)
             }
@@ -118,14 +117,18 @@ extension SQLiteStore: UpdateService {
     /// Counts bytes served to a device, for its progress.
     public func served(_ range: Range<Int64>, of package: OtaPackage, to device: DeviceId) {
         guard self.progress.served(range, of: package, to: device) else { return }
-        self.writer.writeLater { [progress, now] db, _ in try db.store(progress.drain(), at: now()) }
+        self.writer.writeLater { [progress, statements, now] db, _ in
+            try statements.store(progress.drain(), at: now(), db)
+        }
     }
 
     /// Stores what was counted since the last time.
     func storeProgress() async throws {
         guard self.progress.beginInterval() else { return }
         // Taken away by the writer's thread, so that a count never comes after the report that begins anew.
-        try await self.write { [progress, now] db, _ in try db.store(progress.drain(), at: now()) }
+        try await self.write { [progress, statements, now] db, _ in
+            try statements.store(progress.drain(), at: now(), db)
+        }
     }
 }
 
@@ -133,20 +136,6 @@ extension Database {
     /// The row of an update record.
     fileprivate func record(_ device: Int64, _ type: OtaPackageType) throws -> Row? {
         try self.row("SELECT * FROM update_record WHERE device = ? AND type = ?", [device, type.rawValue])
-    }
-
-    /// Stores counted progress; it never lowers what is known, and what is over stays as it is.
-    fileprivate func store(_ counts: [ProgressCounter.Count], at now: Timestamp) throws {
-        for count in counts {
-            try self.run(
-                """
-                UPDATE update_record SET progress = ?1, active_time = ?5
-                WHERE device = (SELECT no FROM device WHERE id = ?2) AND type = ?3 AND package_id = ?4
-                    AND state NOT IN ('UPDATED', 'FAILED') AND (progress IS NULL OR progress < ?1)
-                """,
-                [count.percent, count.device.uuid, count.type.rawValue, count.package.uuid, now.rawValue]
-            )
-        }
     }
 }
 
@@ -214,10 +203,10 @@ extension DeviceStatements {
         guard let present = try self.presentUpdate(device, type, db) else { return true }
         guard present.cause == nil else { return false }
         guard present.state == .queued else {
-            try db.run(
-                "UPDATE update_record SET push_missed = 1 WHERE device = ? AND type = ?",
-                [device, type.rawValue]
-            )
+            try self.missedPush.run(db) { arguments in
+                try arguments.add(device)
+                try arguments.add(type.rawValue)
+            }
             return true
         }
         // Later than QUEUED by all means: the series `fw_state` has one value for each millisecond, and both are to be seen.
@@ -251,6 +240,19 @@ extension DeviceStatements {
             try arguments.add(type.rawValue)
         }
         return .recorded(present.state)
+    }
+
+    /// Stores counted progress.
+    fileprivate func store(_ counts: [ProgressCounter.Count], at now: Timestamp, _ db: Database) throws {
+        for count in counts {
+            try self.countedProgress.run(db) { arguments in
+                try arguments.add(Int64(count.percent))
+                try arguments.add(now.rawValue)
+                try arguments.add(count.device.uuid)
+                try arguments.add(count.type.rawValue)
+                try arguments.add(count.package.uuid)
+            }
+        }
     }
 
     fileprivate func appendHistory(

@@ -187,10 +187,7 @@ public final class SQLiteStore: Sendable {
         // An error means that something still reads; the connections then close with the last reader.
         try? await offEventLoop {
             // Leaves all in one file, for whoever copies it: the log would stay beside it otherwise.
-            _ = try? self.pool.writeWithoutTransaction { db in
-                self.statements.forget()
-                try db.checkpoint(.truncate)
-            }
+            _ = try? self.pool.writeWithoutTransaction { db in try db.checkpoint(.truncate) }
             try self.pool.close()
         }
         // The folder is somebody else's from here on.
