@@ -45,9 +45,12 @@ def http_push(host, device):
     reply = client.session.get(f"{client.base}/attributes/updates", params={"timeout": 20_000}, timeout=TIMEOUT)
     assert reply.status_code == 200
     assert client.attributes().json()["shared"] == reply.json()
-    # Once told, the device waits for what comes.
-    reply_after = client.session.get(f"{client.base}/attributes/updates", params={"timeout": 200}, timeout=TIMEOUT)
-    assert reply_after.status_code == 408
+
+    def status_after():
+        return client.session.get(f"{client.base}/attributes/updates", params={"timeout": 200}, timeout=TIMEOUT).status_code
+
+    # Once told, the device waits for what comes; that it was told is stored after the answer, and until then it is told again.
+    wait_until(lambda: status_after() == 408, "the push to count as taken")
     client.close()
     return reply.json()
 
