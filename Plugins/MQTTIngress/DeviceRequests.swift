@@ -111,7 +111,7 @@ final class DeviceRequests {
             case .rpcRequest(let id, let family):
                 return try await self.call(request.payload, id: id, topic: family.rpcResponse(id))
             case .chunkRequest(let type, let id, let chunk):
-                return try await self.chunk(type, id: id, chunk: chunk, payload: request.payload)
+                return await self.chunk(type, id: id, chunk: chunk, payload: request.payload)
             case .claim: return try await self.claim(request.payload)
             case .protobuf: throw NodeError(.badRequest, "protobuf is not spoken here; use the topic of the JSON form")
             case .gateway: return .ignored(.notAuthorized, "the device is no gateway")
@@ -153,7 +153,11 @@ final class DeviceRequests {
 
     /// Sends a message to the chain and gives back its reply.
     private func send(_ message: Message) async throws(NodeError) -> Reply? {
-        switch await self.services.outlet.send(message) {
+        try Self.reply(await self.services.outlet.send(message))
+    }
+
+    private static func reply(_ outcome: Outcome) throws(NodeError) -> Reply? {
+        switch outcome {
         case .completed(.refused(let error)), .failed(let error): throw error
         case .completed(let reply): return reply
         }
@@ -240,12 +244,8 @@ final class DeviceRequests {
     /// The code for a package whose bytes are not stored here.
     private static let elsewhere: NodeError.Code = "package-elsewhere"
 
-    private func chunk(
-        _ type: OtaPackageType,
-        id: String,
-        chunk: String,
-        payload: ByteBuffer
-    ) async throws(NodeError) -> Answer {
+    // In few functions that wait: each costs more than all that is compared here.
+    private func chunk(_ type: OtaPackageType, id: String, chunk: String, payload: ByteBuffer) async -> Answer {
         do throws(NodeError) {
             let request = try ChunkRequest(
                 type: type,
@@ -254,58 +254,66 @@ final class DeviceRequests {
                 payload: payload,
                 chunkBytesMax: self.services.limits.chunkBytesMax
             )
-            return try await self.chunk(request)
+            var download = self.downloads.use(Downloads.Key(type: type, id: request.id))
+            let isElsewhere = download.packageId == nil ? try await self.pin(&download) : false
+            if let size = request.size { download.size = size }
+            self.downloads.update(download)
+            let outcome = await self.services.outlet.send(self.message(request, of: download), by: .success)
+            let reply = try Self.content(outcome, isElsewhere: isElsewhere)
+            let count = reply.range.upperBound - reply.range.lowerBound
+            let topic = "v2/\(type.prefix)/response/\(request.id)/chunk/\(request.chunk)"
+            // What fits one piece is read before anything is acknowledged, so that a failure can still be told.
+            guard count <= Int64(Limits.pieceBytes) else {
+                return Answer(outcome: .success, response: Answer.Response(topic: topic, body: .content(reply)))
+            }
+            do {
+                return .response(topic, count == 0 ? ByteBuffer() : try await reply.content.read(reply.range))
+            } catch {
+                throw NodeError(wrapping: error)
+            }
         } catch {
             return Self.chunkFailure(type, error)
         }
     }
 
-    private func chunk(_ request: ChunkRequest) async throws(NodeError) -> Answer {
-        var download = self.downloads.use(Downloads.Key(type: request.type, id: request.id))
-        let size = request.size ?? download.size
-        var isElsewhere = false
-        if download.packageId == nil {
-            let found: EffectivePackage?
-            do {
-                found = try await self.services.packages.effectivePackage(
-                    for: DeviceId(self.device.id),
-                    type: request.type
-                )
-            } catch {
-                throw NodeError(wrapping: error)
-            }
-            isElsewhere = found.map { $0.content == nil } ?? false
-            download.packageId = isElsewhere ? nil : found?.package.id
+    /// Finds the package that a download begins with.
+    ///
+    /// - Returns: Whether there is one whose bytes are not stored here.
+    private func pin(_ download: inout Downloads.Download) async throws(NodeError) -> Bool {
+        do {
+            let device = DeviceId(self.device.id)
+            let found = try await self.services.packages.effectivePackage(for: device, type: download.key.type)
+            guard let found else { return false }
+            guard found.content != nil else { return true }
+            download.packageId = found.package.id
+            return false
+        } catch {
+            throw NodeError(wrapping: error)
         }
-        download.size = size
-        self.downloads.update(download)
+    }
+
+    private func message(_ request: ChunkRequest, of download: Downloads.Download) -> Message {
         var metadata: Metadata = [
             MessageKey.transport: "mqtt",
             MessageKey.packageType: .string(request.type.rawValue),
             MessageKey.chunk: .integer(request.chunk),
-            MessageKey.size: .integer(size),
+            MessageKey.size: .integer(download.size),
         ]
         if let packageId = download.packageText { metadata[MessageKey.packageId] = .string(packageId) }
-        let answer: Reply?
+        return self.message(.packageChunkRequest, .none, metadata)
+    }
+
+    private static func content(_ outcome: Outcome, isElsewhere: Bool) throws(NodeError) -> ContentReply {
+        let reply: Reply?
         do throws(NodeError) {
-            answer = try await self.send(self.message(.packageChunkRequest, .none, metadata))
+            reply = try Self.reply(outcome)
         } catch {
             throw error.code == .notFound && isElsewhere ? NodeError(Self.elsewhere, error.message) : error
         }
-        guard case .content(let reply) = answer else {
+        guard case .content(let content) = reply else {
             throw NodeError(.notFound, "the chain has no package for this device")
         }
-        let count = reply.range.upperBound - reply.range.lowerBound
-        let topic = "v2/\(request.type.prefix)/response/\(request.id)/chunk/\(request.chunk)"
-        // What fits one piece is read before anything is acknowledged, so that a failure can still be told.
-        guard count <= Int64(Limits.pieceBytes) else {
-            return Answer(outcome: .success, response: Answer.Response(topic: topic, body: .content(reply)))
-        }
-        do {
-            return .response(topic, count == 0 ? ByteBuffer() : try await reply.content.read(reply.range))
-        } catch {
-            throw NodeError(wrapping: error)
-        }
+        return content
     }
 
     /// Tells on the error topic what is wrong with a chunk request; the session goes on, so that a device does not connect

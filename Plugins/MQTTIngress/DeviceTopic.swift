@@ -120,17 +120,27 @@ enum DeviceTopic: Hashable, Sendable {
         } else {
             return nil
         }
-        let rest = topic.utf8.dropFirst("v2/fw/request/".utf8.count)
-        guard let slash = rest.firstIndex(of: UInt8(ascii: "/")) else { return .unknown }
-        let middle = "/chunk/"
-        guard rest[slash...].starts(with: middle.utf8) else { return .unknown }
-        let chunk = rest[slash...].dropFirst(middle.utf8.count)
-        guard !chunk.contains(UInt8(ascii: "/")) else { return .unknown }
+        // Cut at offsets, which costs less than slices of slices.
+        let bytes = topic.utf8.span
+        var slash = "v2/fw/request/".utf8.count
+        let id = slash
+        while slash < bytes.count, bytes[slash] != UInt8(ascii: "/") { slash += 1 }
+        let chunk = slash + Self.chunkLevel.count
+        guard chunk <= bytes.count else { return .unknown }
+        for index in Self.chunkLevel.indices where bytes[slash + index] != Self.chunkLevel[index] { return .unknown }
+        for index in chunk..<bytes.count where bytes[index] == UInt8(ascii: "/") { return .unknown }
         return .chunkRequest(
             type: type,
-            id: String(Substring(rest[..<slash])),
-            chunk: String(Substring(chunk))
+            id: Self.text(topic, id..<slash),
+            chunk: Self.text(topic, chunk..<bytes.count)
         )
+    }
+
+    private static let chunkLevel = Array("/chunk/".utf8)
+
+    private static func text(_ topic: String, _ offsets: Range<Int>) -> String {
+        let start = topic.utf8.index(topic.startIndex, offsetBy: offsets.lowerBound)
+        return String(topic[start..<topic.utf8.index(start, offsetBy: offsets.count)])
     }
 
     private static func request(_ topic: String) -> DeviceTopic? {

@@ -24,8 +24,9 @@ struct Queue<Element> {
     }
 
     mutating func popFirst() -> Element? {
-        guard !self.isEmpty, let element = self.elements[self.head] else { return nil }
-        self.elements[self.head] = nil
+        guard !self.isEmpty else { return nil }
+        // Moved out: messages are dear to copy.
+        let element = self.elements[self.head].take()
         self.head += 1
         if self.isEmpty {
             self.removeAll()

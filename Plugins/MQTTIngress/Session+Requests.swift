@@ -10,10 +10,9 @@ extension Session {
         if publish.qos == .exactlyOnce, let packetId = publish.packetId {
             // MQTT 5 §4.3.3: until PUBREL, the same identifier is the same message; its answer is on the way or is repeated.
             guard self.state.unreleased.insert(packetId).inserted else {
-                let isUnderWay = ([self.current].compactMap(\.self) + self.requests.waiting).contains {
-                    $0.packetId == packetId && $0.qos == .exactlyOnce
-                }
-                return isUnderWay ? [] : [.send(.pubrec(AcknowledgementPacket(packetId: packetId)))]
+                let isWaiting = self.requests.waiting.contains { $0.packetId == packetId && $0.qos == .exactlyOnce }
+                return isWaiting || self.current == packetId
+                    ? [] : [.send(.pubrec(AcknowledgementPacket(packetId: packetId)))]
             }
         }
         if publish.qos != .atMostOnce {
@@ -86,7 +85,7 @@ extension Session {
                 self.forget(request)
                 continue
             }
-            self.current = request
+            self.current = request.qos == .exactlyOnce ? request.packetId : nil
             return request
         }
         self.isWorking = false

@@ -66,8 +66,8 @@ struct Session {
     var requests = Queue<Request>()
     /// Whether someone takes requests; at most one does.
     var isWorking = false
-    /// The request that was taken last and is not acknowledged yet.
-    var current: Request?
+    /// The identifier of the request that was taken last, while it is not acknowledged, if it has QoS 2.
+    var current: UInt16?
     /// Messages of QoS 1 and 2 that are not fully acknowledged to the client.
     var unacknowledged = 0
 
