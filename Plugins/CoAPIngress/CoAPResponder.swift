@@ -32,7 +32,10 @@ struct CoAPResponder: Sendable {
         var observer: Observers.ID?
         var response: CoAPResponse
         do {
-            guard let device = try await self.authenticator.device(accessToken: resource.accessToken) else {
+            let known = self.authenticator.known(accessToken: resource.accessToken)
+            var found = known?.device
+            if found == nil { found = try await self.authenticator.device(accessToken: resource.accessToken) }
+            guard let device = found else {
                 handler.value.failed(asked)
                 let refusal = CoAPResponse(.unauthorized, diagnostic: "no device has this access token")
                 return handler.value.respond(refusal, to: asked, isRefusal: true)
@@ -41,7 +44,9 @@ struct CoAPResponder: Sendable {
                 let refusal = CoAPResponse.later(.tooManyRequests, seconds: CoAPHandler.rateMaxAge)
                 return handler.value.respond(refusal, to: asked, isRefusal: true)
             }
-            if let fault = try await self.authenticator.transport(of: device).fault(for: .coap) {
+            var transport = known?.transport
+            if transport == nil { transport = try await self.authenticator.transport(of: device) }
+            if let fault = transport?.fault(for: .coap) {
                 let refusal = CoAPResponse(.internalServerError, diagnostic: fault)
                 return handler.value.respond(refusal, to: asked, isRefusal: true)
             }

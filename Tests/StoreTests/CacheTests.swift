@@ -106,4 +106,36 @@ import Testing
             #expect(store.caches.transport(of: device.id.uuid) == ProfileTransport(kind: .coap))
         }
     }
+
+    @Test("who has an access token is in memory once it was asked for, as it is now or not at all")
+    func known() async throws {
+        try await StoreFixture.with { fixture in
+            let store = fixture.store
+            var profile = try await fixture.profile()
+            var device = try await fixture.device("a", in: profile.id)
+            let token = "token of a"
+            func ask() async throws {
+                let originator = try #require(try await store.device(accessToken: token))
+                _ = try await store.transport(of: originator)
+                let known = try #require(store.known(accessToken: token))
+                #expect(known.device == originator)
+            }
+            #expect(store.known(accessToken: "") == nil)
+            try await ask()
+            #expect(store.known(accessToken: token)?.transport == .any)
+            device.name = "b"
+            device = try await store.saveDevice(device, accessToken: nil)
+            #expect(store.known(accessToken: token)?.device.name != "a")
+            try await ask()
+            profile.settings = ["transportType": "LWM2M"]
+            profile = try await store.saveDeviceProfile(profile)
+            #expect(store.known(accessToken: token)?.transport != .any)
+            try await ask()
+            #expect(store.known(accessToken: token)?.transport == ProfileTransport(kind: .lwm2m))
+            var credentials = try #require(try await store.findCredentials(of: device.id))
+            credentials.credentialsId = "another"
+            _ = try await store.saveCredentials(credentials)
+            #expect(store.known(accessToken: token) == nil)
+        }
+    }
 }

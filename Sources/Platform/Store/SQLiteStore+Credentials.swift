@@ -78,6 +78,11 @@ extension SQLiteStore: DeviceAuthenticator {
         }
     }
 
+    /// The device with this access token and how it may connect, if both are in memory.
+    public func known(accessToken: String) -> (device: Originator, transport: ProfileTransport)? {
+        self.caches.device(accessToken: accessToken)
+    }
+
     /// How the profile of a device lets it connect.
     public func transport(of device: Originator) async throws -> ProfileTransport {
         if let known = self.caches.transport(of: device.id) { return known }

@@ -93,6 +93,16 @@ final class StoreCaches: Sendable {
         }
     }
 
+    /// The device with this access token and how it may connect, if both are known.
+    func device(accessToken: String) -> (device: Originator, transport: ProfileTransport)? {
+        self.state.withLock { state in
+            guard let known = state.credentials.value(forKey: accessToken), known.kind == .accessToken,
+                let transport = state.transports.value(forKey: known.device.id)
+            else { return nil }
+            return (known.device, transport)
+        }
+    }
+
     /// How a device may connect.
     func transport(of device: UUID) -> ProfileTransport? {
         self.state.withLock { $0.transports.value(forKey: device) }
