@@ -42,6 +42,11 @@ public final class SQLiteStore: Sendable {
     static let progressInterval = Duration.seconds(2)
     /// The most connections for reading.
     static let readersMax = 4
+    /// After how many pages the write-ahead log is copied into the database and begins anew.
+    ///
+    /// Each copying syncs the disk twice, while a page that changes all the time is copied once. It is about as many as the first
+    /// block of the log's index holds, where pages are found quickest (sqlite.org/walformat.html, "The WAL-Index File Format").
+    static let logPagesMax = 4000
     /// The most bytes that the write-ahead log keeps on the disk when it is idle.
     static let logSizeMax = 64 * 1024 * 1024
 
@@ -266,6 +271,7 @@ extension SQLiteStore {
             try pool.writeWithoutTransaction { db in
                 // GRDB sets NORMAL, which may lose the last commits when the power fails (sqlite.org/pragma.html#pragma_synchronous).
                 try db.execute(sql: "PRAGMA synchronous = FULL")
+                try db.execute(sql: "PRAGMA wal_autocheckpoint = \(Self.logPagesMax)")
                 try db.execute(sql: "PRAGMA journal_size_limit = \(Self.logSizeMax)")
                 try db.execute(sql: "PRAGMA cache_size = -16384")
             }
