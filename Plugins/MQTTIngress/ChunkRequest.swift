@@ -106,13 +106,33 @@ struct Downloads: Sendable {
     struct Download: Sendable {
         var key: Key
         /// The package; `nil` while none was assigned.
-        var packageId: OtaPackageId? { didSet { self.packageText = self.packageId?.description } }
-        /// The package's identifier as messages carry it, written once and not for each chunk.
-        private(set) var packageText: String?
+        var packageId: OtaPackageId? {
+            didSet { self.metadata[MessageKey.packageId] = self.packageId.map { .string($0.description) } }
+        }
         /// Bytes of a chunk; 0 is the whole package.
-        var size: Int64 = 0
+        var size: Int64 = 0 {
+            didSet {
+                // Nearly always what it was; to set it would copy the metadata.
+                if self.size != oldValue { self.metadata[MessageKey.size] = .integer(self.size) }
+            }
+        }
+        /// What the message about each chunk says, put together once; the index of the chunk is not yet that of any.
+        private var metadata: Metadata
 
-        init(key: Key) { self.key = key }
+        init(key: Key) {
+            self.key = key
+            self.metadata = [
+                MessageKey.transport: "mqtt", MessageKey.packageType: .string(key.type.rawValue),
+                MessageKey.chunk: 0, MessageKey.size: 0,
+            ]
+        }
+
+        /// What the message about a chunk says.
+        func metadata(ofChunk index: Int64) -> Metadata {
+            var metadata = self.metadata
+            metadata[MessageKey.chunk] = .integer(index)
+            return metadata
+        }
     }
 
     /// How many downloads are remembered.

@@ -258,7 +258,9 @@ final class DeviceRequests {
             let isElsewhere = download.packageId == nil ? try await self.pin(&download) : false
             if let size = request.size { download.size = size }
             self.downloads.update(download)
-            let outcome = await self.services.outlet.send(self.message(request, of: download), by: .success)
+            let metadata = download.metadata(ofChunk: request.chunk)
+            let message = self.message(.packageChunkRequest, .none, metadata)
+            let outcome = await self.services.outlet.send(message, by: .success)
             let reply = try Self.content(outcome, isElsewhere: isElsewhere)
             let count = reply.range.upperBound - reply.range.lowerBound
             let topic = "v2/\(type.prefix)/response/\(request.id)/chunk/\(request.chunk)"
@@ -290,17 +292,6 @@ final class DeviceRequests {
         } catch {
             throw NodeError(wrapping: error)
         }
-    }
-
-    private func message(_ request: ChunkRequest, of download: Downloads.Download) -> Message {
-        var metadata: Metadata = [
-            MessageKey.transport: "mqtt",
-            MessageKey.packageType: .string(request.type.rawValue),
-            MessageKey.chunk: .integer(request.chunk),
-            MessageKey.size: .integer(download.size),
-        ]
-        if let packageId = download.packageText { metadata[MessageKey.packageId] = .string(packageId) }
-        return self.message(.packageChunkRequest, .none, metadata)
     }
 
     private static func content(_ outcome: Outcome, isElsewhere: Bool) throws(NodeError) -> ContentReply {
