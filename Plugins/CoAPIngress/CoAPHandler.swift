@@ -117,7 +117,12 @@ final class CoAPHandler: ChannelInboundHandler {
 
     // MARK: The socket
 
-    func handlerAdded(context: ChannelHandlerContext) { self.context = context }
+    func handlerAdded(context: ChannelHandlerContext) {
+        self.context = context
+        // A socket that breaks while it is read need not say that reading is over.
+        self.readTime = nil
+        self.willFlush = false
+    }
 
     func handlerRemoved(context: ChannelHandlerContext) {
         // The next socket may be there already.
