@@ -42,7 +42,7 @@ let plugins = ["OTANodes", "FlowNodes", "HTTPIngress", "MQTTIngress", "CoAPIngre
 
 let package = Package(
     name: "windlass",
-    platforms: [.macOS(.v15)],
+    platforms: [.macOS(.v26)],
     products: plugins.map { .library(name: "\($0)Plugin", type: .dynamic, targets: [$0]) },
     dependencies: [
         .package(path: "Sources/Platform"),

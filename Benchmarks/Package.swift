@@ -12,7 +12,7 @@ func plugin(_ name: String) -> Target.Dependency { .product(name: "\(name)Plugin
 
 let package = Package(
     name: "Benchmarks",
-    platforms: [.macOS(.v15)],
+    platforms: [.macOS(.v26)],
     dependencies: [
         .package(name: "windlass", path: ".."),
         .package(path: "../Sources/Platform"),

@@ -24,7 +24,7 @@ func fuzz(_ name: String, plugins: [String] = []) -> Target {
 
 let package = Package(
     name: "FuzzTesting",
-    platforms: [.macOS(.v15)],
+    platforms: [.macOS(.v26)],
     dependencies: [
         .package(name: "windlass", path: ".."),
         .package(path: "../Sources/Platform"),

@@ -5,7 +5,7 @@ let platform = Target.Dependency.product(name: "WindlassPlatform", package: "Pla
 
 let package = Package(
     name: "ShoutPlugin",
-    platforms: [.macOS(.v15)],
+    platforms: [.macOS(.v26)],
     products: [
         // The host looks for libShoutPlugin.so, and in it for the symbol windlass_plugin_Shout.
         .library(name: "ShoutPlugin", type: .dynamic, targets: ["Shout"])

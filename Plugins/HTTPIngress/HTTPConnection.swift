@@ -13,7 +13,7 @@ final class HTTPConnection: ChannelInboundHandler {
 
     private let shared: HTTPShared
     private let eventLoop: any EventLoop
-    private let executor: RequestExecutor
+    private let executor: EventLoopTaskExecutor
     private let isSecure: Bool
     private var context: ChannelHandlerContext?
 
@@ -44,7 +44,7 @@ final class HTTPConnection: ChannelInboundHandler {
         self.shared = shared
         self.eventLoop = eventLoop
         self.isSecure = isSecure
-        self.executor = RequestExecutor(eventLoop)
+        self.executor = EventLoopTaskExecutor(eventLoop)
         self.encoder = shared.encoders.encoder(of: eventLoop)
         self.decoder = RequestDecoder(bytesMax: shared.limits.headerBytes, fieldsMax: shared.limits.headerFields)
     }
@@ -191,7 +191,8 @@ final class HTTPConnection: ChannelInboundHandler {
         let request = self.request(route, head.conditions, ByteBuffer())
         let connection = NIOLoopBound(self, eventLoop: self.eventLoop)
         let api = self.shared.api
-        self.executor.start {
+        // Not a child of the node's task, which may not touch the channel. It ends with the authenticator's answer.
+        Task.immediate(executorPreference: self.executor) {
             let refusal = await api.refusal(of: request)
             connection.value.goOn(unless: refusal)
         }
@@ -252,7 +253,9 @@ final class HTTPConnection: ChannelInboundHandler {
     private func answer(_ request: DeviceRequest) {
         let connection = NIOLoopBound(self, eventLoop: self.eventLoop)
         let api = self.shared.api
-        self.executor.start {
+        // Begun at once, as most answers wait for nothing; not a child, as in admit(). It ends with the chain's answer, or for a
+        // long poll with its time-out, the channel, or the node.
+        Task.immediate(executorPreference: self.executor) {
             switch await api.answer(request) {
             case .respond(let response): await connection.value.carryOut(response)
             case .wait(let waitingFor): await connection.value.wait(waitingFor)

@@ -29,7 +29,7 @@ let signals = Target.Dependency.product(name: "UnixSignals", package: "swift-ser
 
 let package = Package(
     name: "Platform",
-    platforms: [.macOS(.v15)],
+    platforms: [.macOS(.v26)],
     products: [
         .library(
             name: "WindlassPlatform",
