@@ -138,6 +138,7 @@ final class DeviceAPI: Sendable {
 
     private func device(_ token: String, _ certificate: [UInt8]?) async throws -> Originator? {
         if let certificate { return try await self.authenticator.device(certificate: certificate) }
+        if let known = self.authenticator.known(accessToken: token) { return known.device }
         return try await self.authenticator.device(accessToken: token)
     }
 

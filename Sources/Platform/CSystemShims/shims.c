@@ -7,6 +7,7 @@
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
+#include <sched.h>
 #include <sqlite3.h>
 #include <sys/uio.h>
 
@@ -30,4 +31,13 @@ void windlass_return_large_memory(void) {
 
 void windlass_sqlite_without_memory_counts(void) {
     sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+}
+
+int windlass_processors(void) {
+#ifdef CPU_COUNT
+    cpu_set_t processors;
+    return sched_getaffinity(0, sizeof processors, &processors) == 0 ? CPU_COUNT(&processors) : 0;
+#else
+    return 0;
+#endif
 }

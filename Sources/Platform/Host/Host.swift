@@ -3,6 +3,7 @@ import Chains
 import Glibc
 public import Logging
 import Management
+import NIOCore
 import NIOPosix
 public import NodeKit
 import OTA
@@ -207,10 +208,16 @@ public struct Host: Sendable {
     ///
     /// A peer that went away is an error, not a signal; there may be as many connections as the system allows; and large
     /// memory, such as the 16 MiB that hashing a password takes, goes back to the system at once, which the allocator by
-    /// itself would keep for the next time (`man 3 mallopt`, M_MMAP_THRESHOLD).
+    /// itself would keep for the next time (`man 3 mallopt`, M_MMAP_THRESHOLD). There is an event loop for each processor that
+    /// the process may use; by itself NIO asks how many there are, of which a process that is bound to some has fewer.
     private static func prepareProcess() {
         signal(SIGPIPE, SIG_IGN)
         windlass_return_large_memory()
+        let processors = Int(windlass_processors())
+        if processors > 0, processors < System.coreCount {
+            // By the environment, where an operator's choice goes before; the value itself may be set but once.
+            setenv("NIO_SINGLETON_GROUP_LOOP_COUNT", "\(processors)", 0)
+        }
         var limit = rlimit()
         guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
         limit.rlim_cur = limit.rlim_max

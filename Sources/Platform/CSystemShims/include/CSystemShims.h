@@ -20,4 +20,7 @@ void windlass_return_large_memory(void);
 /// Allocation Statistics"); does nothing once the process has opened a database.
 void windlass_sqlite_without_memory_counts(void);
 
+/// How many processors this process may run on (man 2 sched_getaffinity); 0 where that cannot be found out.
+int windlass_processors(void);
+
 #endif
