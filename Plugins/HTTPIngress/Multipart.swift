@@ -27,7 +27,9 @@ struct Multipart: Sendable {
     ///   - reply: Whose bytes they are.
     ///   - random: What the boundary is made of. Whoever made the package must not know it beforehand.
     init(_ ranges: [Range<Int64>], of reply: ContentReply, random: UInt64 = .random(in: .min ... .max)) {
-        let boundary = "windlass-\(String(random, radix: 36))"
+        // As long as any other, so that the length of a body is the same whenever it is asked for.
+        let digits = String(random, radix: 36)
+        let boundary = "windlass-" + String(repeating: "0", count: 13 - digits.utf8.count) + digits
         let base = reply.range.lowerBound
         let type = ResponseEncoder.mediaType(reply)
         self.boundary = boundary
