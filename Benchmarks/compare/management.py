@@ -1,4 +1,5 @@
 """What an administrator of a large fleet waits for: to assign a package, to look at pages of devices, to ask for those in a state."""
+import shutil
 import statistics
 import time
 
@@ -78,3 +79,4 @@ def management(bench):
             if total is not None and told != total:
                 raise SystemExit(f"{name}: {told} instead of {total}")
             bench.table.row(name, "windlass", statistics.median(taken), max(taken), host.memory("VmHWM"))
+    shutil.rmtree(data)
