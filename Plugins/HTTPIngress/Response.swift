@@ -3,7 +3,7 @@ import NodeKit
 
 /// What goes back to the client, before it is bytes.
 struct Response: Sendable {
-    /// The part after the conditions.
+    /// The part after the head.
     enum Body: Sendable {
         /// Nothing.
         case none
@@ -21,7 +21,7 @@ struct Response: Sendable {
 
     /// The status code.
     var status: Int
-    /// The part after the conditions.
+    /// The part after the head.
     var body: Body = .none
     /// `Allow`, for 405.
     var allow: String?
