@@ -91,14 +91,3 @@ struct BodyPieces {
         return piece
     }
 }
-
-extension Content {
-    /// Reads bytes, all of them.
-    func readAll(_ range: Range<Int64>) async throws -> ByteBuffer {
-        let bytes = try await self.read(range)
-        guard bytes.readableBytes == range.count else {
-            throw NodeError(.internalError, "the content ended \(range.count - bytes.readableBytes) bytes early")
-        }
-        return bytes
-    }
-}

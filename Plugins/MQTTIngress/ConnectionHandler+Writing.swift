@@ -104,12 +104,8 @@ extension ConnectionHandler {
     /// A message that has begun cannot be taken back, so a failure ends the connection.
     private func read(_ range: Range<Int64>, of content: any Content) async -> ByteBuffer? {
         do {
-            let piece = try await content.read(range)
-            if self.session.isClosed { return nil }
-            guard piece.readableBytes == range.count else {
-                throw NodeError(.internalError, "\(piece.readableBytes) bytes came in place of \(range.count)")
-            }
-            return piece
+            let piece = try await content.readAll(range)
+            return self.session.isClosed ? nil : piece
         } catch {
             self.end(.unspecifiedError, "a package could not be read to its end: \(NodeError(wrapping: error))")
             return nil

@@ -269,7 +269,7 @@ final class DeviceRequests {
                 return Answer(outcome: .success, response: Answer.Response(topic: topic, body: .content(reply)))
             }
             do {
-                return .response(topic, count == 0 ? ByteBuffer() : try await reply.content.read(reply.range))
+                return .response(topic, count == 0 ? ByteBuffer() : try await reply.content.readAll(reply.range))
             } catch {
                 throw NodeError(wrapping: error)
             }

@@ -65,6 +65,21 @@ public protocol Content: Sendable {
     func read(_ range: Range<Int64>) async throws -> ByteBuffer
 }
 
+extension Content {
+    /// Reads bytes and makes sure that they are all there: a peer that was promised so many must not get fewer.
+    ///
+    /// - Parameter range: As for ``read(_:)``.
+    /// - Returns: Exactly these bytes.
+    /// - Throws: ``NodeError`` if the bytes cannot be read, or others came.
+    public func readAll(_ range: Range<Int64>) async throws -> ByteBuffer {
+        let bytes = try await self.read(range)
+        guard bytes.readableBytes == range.count else {
+            throw NodeError(.internalError, "\(bytes.readableBytes) bytes of a content came in place of \(range.count)")
+        }
+        return bytes
+    }
+}
+
 /// How a message's way through the chain ended.
 public enum Outcome: Sendable {
     /// All branches ended well; what they stored is stored. The reply is the first one that a node set.

@@ -138,7 +138,7 @@ final class PagedContent: Content {
         case .absent: return try await self.content.read(range)
         case .wanted:
             // Bytes that nobody asked for may be damaged; that is no reason not to read those that somebody did.
-            guard let bytes = try? await self.content.read(start..<end), bytes.readableBytes == Int(end - start) else {
+            guard let bytes = try? await self.content.readAll(start..<end) else {
                 self.pages.giveUp(key)
                 return try await self.content.read(range)
             }
