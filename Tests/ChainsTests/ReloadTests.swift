@@ -3,7 +3,7 @@ import NodeKit
 import Synchronization
 import Testing
 
-@Suite struct ReloadTests {
+@Suite(.timeLimit(.minutes(5))) struct ReloadTests {
     private static let chain = #"<t:source id="in" port="1" to="a"/><t:work id="a" to="b"/><t:work id="b"/>"#
 
     @Test("A reload keeps nodes that did not change, and makes those anew that did")
@@ -189,7 +189,7 @@ import Testing
     }
 }
 
-@Suite struct RestartTests {
+@Suite(.timeLimit(.minutes(5))) struct RestartTests {
     private static let chain = #"<t:source id="in" to="a"/><t:source id="other" to="a"/><t:work id="a"/>"#
 
     @Test("An ingress node that fails is started again after a pause, which grows, while the others go on")

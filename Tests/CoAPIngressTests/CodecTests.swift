@@ -1,6 +1,7 @@
 import FoundationEssentials
 import NIOCore
 import NodeKit
+import NodeTesting
 import Testing
 
 @testable import CoAPIngress

@@ -1,6 +1,7 @@
 import NIOCore
 import NodeKit
 import OTA
+import NodeTesting
 import Testing
 
 @testable import CoAPIngress

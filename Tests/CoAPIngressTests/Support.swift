@@ -9,19 +9,6 @@ import Testing
 
 @testable import CoAPIngress
 
-/// A small generator of numbers, the same for the same seed.
-struct SplitMix: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        self.state &+= 0x9E37_79B9_7F4A_7C15
-        var z = self.state
-        z = (z ^ z >> 30) &* 0xBF58_476D_1CE4_E5B9
-        z = (z ^ z >> 27) &* 0x94D0_49BB_1331_11EB
-        return z ^ z >> 31
-    }
-}
-
 extension Endpoint {
     /// An endpoint with its address as text.
     init(_ address: String, _ port: Int) throws {

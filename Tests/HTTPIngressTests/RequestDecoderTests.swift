@@ -1,22 +1,10 @@
 import NIOCore
 import NIOEmbedded
 import NIOHTTP1
+import NodeTesting
 import Testing
 
 @testable import HTTPIngress
-
-/// A small generator of numbers, the same for the same seed.
-private struct SplitMix: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        self.state &+= 0x9E37_79B9_7F4A_7C15
-        var z = self.state
-        z = (z ^ z >> 30) &* 0xBF58_476D_1CE4_E5B9
-        z = (z ^ z >> 27) &* 0x94D0_49BB_1331_11EB
-        return z ^ z >> 31
-    }
-}
 
 @Suite(.timeLimit(.minutes(5))) struct RequestDecoderTests {
     /// What a decoder made of the bytes of a connection, up to the first request after which it ends.

@@ -10,7 +10,7 @@ import Testing
 
 @testable import Management
 
-@Suite struct ServerTests {
+@Suite(.timeLimit(.minutes(5))) struct ServerTests {
     @Test func healthNeedsNoLoginAndTellsWhatIsNotReady() async throws {
         try await TestServer.run { server in
             let well = try await server.send(.GET, "/health", [:], ByteBuffer(), token: nil)

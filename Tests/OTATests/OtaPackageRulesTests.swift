@@ -39,15 +39,14 @@ import Testing
     }
 
     @Test("texts at the limit pass, counted in characters")
-    func limits() throws {
-        try OtaPackageRules.check(
-            Self.changed {
-                $0.title = Self.texts
-                $0.version = String(repeating: "é", count: 255)
-                $0.url = Self.texts
-                $0.checksum = String(repeating: "0", count: 1020)
-            }
-        )
+    func limits() {
+        let longest = Self.changed {
+            $0.title = Self.texts
+            $0.version = String(repeating: "é", count: 255)
+            $0.url = Self.texts
+            $0.checksum = String(repeating: "0", count: 1020)
+        }
+        #expect(throws: Never.self) { try OtaPackageRules.check(longest) }
     }
 
     static let stored = changed {
