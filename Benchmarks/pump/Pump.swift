@@ -55,8 +55,10 @@ struct AnswerNode: ImmediateNode {
 
         var size: Int64 { Int64(self.bytes.readableBytes) }
 
-        func read(_ range: Range<Int64>) async throws -> ByteBuffer {
-            self.bytes.getSlice(at: Int(range.lowerBound), length: range.count) ?? ByteBuffer()
+        func read(_ range: Range<Int64>) async throws -> ByteBuffer { self.readAtOnce(range) ?? ByteBuffer() }
+
+        func readAtOnce(_ range: Range<Int64>) -> ByteBuffer? {
+            self.bytes.getSlice(at: Int(range.lowerBound), length: range.count)
         }
     }
 
@@ -139,7 +141,12 @@ struct PumpNode: IngressNode {
             for round in 0...self.rounds {
                 let start = Self.processNanoseconds
                 for _ in 0..<self.count {
-                    if case .failed(let error) = await outlet.send(self.message) { throw error }
+                    let outcome =
+                        switch outlet.begin(self.message, by: .success) {
+                        case .ended(let outcome): outcome
+                        case .waiting(let rest): await rest()
+                        }
+                    if case .failed(let error) = outcome { throw error }
                 }
                 let each = Double(Self.processNanoseconds - start) / Double(self.count)
                 if round > 0 { print("pump \(each)") }

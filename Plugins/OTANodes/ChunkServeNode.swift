@@ -112,4 +112,10 @@ private struct ServedContent: Content {
         self.updates.served(range, of: self.package.package, to: self.device)
         return bytes
     }
+
+    func readAtOnce(_ range: Range<Int64>) -> ByteBuffer? {
+        guard let bytes = self.content.readAtOnce(range) else { return nil }
+        self.updates.served(range, of: self.package.package, to: self.device)
+        return bytes
+    }
 }

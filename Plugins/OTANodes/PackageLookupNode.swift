@@ -12,7 +12,7 @@ import OTA
 /// | `NotFound` | No package is assigned. The reply is `not-found`.                                       |
 /// | `Mismatch` | The device asked for another title or version than it should have. The reply is `bad-request`. |
 /// | `Failure`  | The store could not answer, or the message does not say which kind of package.          |
-public struct PackageLookupNode: Node {
+public struct PackageLookupNode: PromptNode {
     /// Everything the host, the chain checker and the reference page need to know.
     public static let descriptor = NodeDescriptor(
         type: "package-lookup",
@@ -57,10 +57,34 @@ public struct PackageLookupNode: Node {
         self.packages = try services.require((any OtaPackageService).self)
     }
 
+    /// Attaches the package if it is in memory.
+    public func decideAtOnce(_ message: Message) throws -> Emission? {
+        let type = try self.packageType ?? message.packageType()
+        if let pinned = try message.packageId() {
+            return self.packages.known(pinned).map { Self.emission(of: message, with: $0, type: type) }
+        }
+        return self.packages.known(effectiveFor: message.device, type: type)
+            .map { Self.emission(of: message, with: $0, type: type) }
+    }
+
     /// Attaches the package.
     public func process(_ message: Message) async throws -> Emission {
         let type = try self.packageType ?? message.packageType()
-        guard let found = try await self.package(for: message, type: type) else {
+        let found =
+            if let pinned = try message.packageId() {
+                try await self.packages.package(pinned)
+            } else {
+                try await self.packages.effectivePackage(for: message.device, type: type)
+            }
+        return Self.emission(of: message, with: found, type: type)
+    }
+
+    /// - Parameters:
+    ///   - message: The request.
+    ///   - found: The package that the device should have, or that the request is pinned to, if there is one.
+    ///   - type: Which kind of package is asked for.
+    private static func emission(of message: Message, with found: EffectivePackage?, type: OtaPackageType) -> Emission {
+        guard let found, found.package.type == type else {
             let error = NodeError(.notFound, "no \(type.rawValue) package is assigned to '\(message.originator.name)'")
             return .route(message.replying(.refused(error)), to: "NotFound")
         }
@@ -78,13 +102,5 @@ public struct PackageLookupNode: Node {
     private static func mismatch(_ key: String, of message: Message) -> Emission {
         let error = NodeError(.badRequest, "the \(key) asked for is not that of the assigned package")
         return .route(message.replying(.refused(error)), to: "Mismatch")
-    }
-
-    private func package(for message: Message, type: OtaPackageType) async throws -> EffectivePackage? {
-        guard let pinned = try message.packageId() else {
-            return try await self.packages.effectivePackage(for: message.device, type: type)
-        }
-        let package = try await self.packages.package(pinned)
-        return package?.package.type == type ? package : nil
     }
 }

@@ -1,3 +1,4 @@
+import NIOCore
 import NodeKit
 
 /// A chain made ready to run: nodes in an array, links as indexes into it.
@@ -54,12 +55,14 @@ final class ChainPlan: Sendable {
         /// Nothing: messages only start here, and the checker lets no link lead here.
         case none
         case immediate(any ImmediateNode)
+        case prompt(any PromptNode)
         case waiting(any Node)
 
         init(_ node: (any Node)?) {
             self =
                 switch node {
                 case let node as any ImmediateNode: .immediate(node)
+                case let node as any PromptNode: .prompt(node)
                 case let node?: .waiting(node)
                 case nil: .none
                 }
@@ -88,63 +91,154 @@ final class ChainPlan: Sendable {
     /// Branches run one after another, each to its end, in the order of the links. What nodes began to store is waited for once,
     /// at the end, or before a node that must see it. Runs on the caller's executor.
     func send(_ message: Message, from index: Int, by relation: Relation) async -> Outcome {
-        let counters = self.steps[index].counters
-        counters.started.increment()
         var journey = Journey()
-        journey.leave(self.steps[index], message, relation)
-        var hops = 0
+        let wait = self.start(message, from: index, by: relation, &journey)
+        return await self.finish(&journey, after: wait, from: index)
+    }
+
+    /// Sends a message as ``send(_:from:by:)`` does, as far as nothing has to be waited for.
+    func begin(_ message: Message, from index: Int, by relation: Relation) -> Passage {
+        var journey = Journey()
+        guard let wait = self.start(message, from: index, by: relation, &journey) else {
+            return .ended(self.outcome(of: journey, from: index))
+        }
+        return .waiting { [journey] in
+            var journey = journey
+            return await self.finish(&journey, after: wait, from: index)
+        }
+    }
+
+    /// Why a message cannot go on at once.
+    private enum Wait {
+        /// The node has to wait; it was given the message at the time, if that is measured.
+        case node(Step, any Node, Message, since: NIODeadline?)
+        /// Where the node's message goes depends on whether what it began to store can be stored.
+        case write(Step, Message, Emission, PendingWrite, since: NIODeadline?)
+        /// All that was begun must be stored before a node is given a message, or at the end.
+        case writes(before: (step: Step, message: Message)?)
+    }
+
+    private func start(_ message: Message, from index: Int, by relation: Relation, _ journey: inout Journey) -> Wait? {
+        let step = self.steps[index]
+        step.counters.started.increment()
+        journey.leave(step, message, relation)
+        return self.advance(&journey)
+    }
+
+    /// Takes a message and its copies on until there is something to wait for, or all of them have ended.
+    private func advance(_ journey: inout Journey) -> Wait? {
         while let (target, message) = journey.next() {
             let step = self.steps[target]
-            hops += 1
-            guard hops <= self.hopsMax else {
-                counters.unhandled.increment()
-                return .failed(
+            guard journey.hops <= self.hopsMax else {
+                journey.stop(
                     NodeError(
                         "hop-limit",
                         "a message passed more than \(self.hopsMax) nodes of chain '\(self.chain)', the last of them "
                             + "'\(step.id)'; look for a cycle, or raise hops-max"
                     )
                 )
+                return nil
             }
-            if !step.overtakesWrites, journey.hasWrites, let failure = await journey.finishWrites() {
-                // The nodes from here on are not to be told what never was.
-                counters.unhandled.increment()
-                return .failed(failure)
-            }
-            let start = step.counters.begin()
-            do {
-                let emission =
-                    switch step.work {
-                    case .immediate(let node): try node.decide(message)
-                    case .waiting(let node): try await node.process(message)
-                    case .none: Emission.end
-                    }
-                if let write = emission.pendingWrite {
-                    if step.handlesFailure { try await write.stored() } else { journey.add(write, of: step) }
+            if !step.overtakesWrites, journey.hasWrites { return .writes(before: (step, message)) }
+            if let wait = self.give(message, to: step, &journey) { return wait }
+        }
+        return journey.hasWrites ? .writes(before: nil) : nil
+    }
+
+    /// Gives a message to a node.
+    private func give(_ message: Message, to step: Step, _ journey: inout Journey) -> Wait? {
+        let start = step.counters.begin()
+        do {
+            switch step.work {
+            case .immediate(let node):
+                return self.take(try node.decide(message), of: message, at: step, since: start, &journey)
+            case .prompt(let node):
+                guard let emission = try node.decideAtOnce(message) else {
+                    return .node(step, node, message, since: start)
                 }
-                step.counters.end(start)
-                journey.leave(step, emission)
-            } catch {
-                step.counters.end(start)
-                step.counters.failed.increment()
-                journey.fail(step, message, NodeError(wrapping: error))
+                return self.take(emission, of: message, at: step, since: start, &journey)
+            case .waiting(let node):
+                return .node(step, node, message, since: start)
+            case .none:
+                return self.take(.end, of: message, at: step, since: start, &journey)
             }
+        } catch {
+            step.counters.end(start)
+            journey.fail(step, message, error)
+            return nil
         }
-        if journey.hasWrites { _ = await journey.finishWrites() }
-        if let failure = journey.failure {
-            counters.unhandled.increment()
-            return .failed(failure)
+    }
+
+    /// Takes what a node made of a message.
+    private func take(
+        _ emission: Emission,
+        of message: Message,
+        at step: Step,
+        since start: NIODeadline?,
+        _ journey: inout Journey
+    ) -> Wait? {
+        if let write = emission.pendingWrite {
+            if step.handlesFailure { return .write(step, message, emission, write, since: start) }
+            journey.add(write, of: step)
         }
-        return .completed(journey.reply)
+        step.counters.end(start)
+        journey.leave(step, emission)
+        return nil
+    }
+
+    /// Takes a message and its copies on to their end.
+    private func finish(_ journey: inout Journey, after first: Wait?, from index: Int) async -> Outcome {
+        var next = first
+        while let wait = next {
+            next = nil
+            switch wait {
+            case .node(let step, let node, let message, let start):
+                do {
+                    next = self.take(try await node.process(message), of: message, at: step, since: start, &journey)
+                } catch {
+                    step.counters.end(start)
+                    journey.fail(step, message, error)
+                }
+            case .write(let step, let message, let emission, let write, let start):
+                do {
+                    try await write.stored()
+                    step.counters.end(start)
+                    journey.leave(step, emission)
+                } catch {
+                    step.counters.end(start)
+                    journey.fail(step, message, error)
+                }
+            case .writes(let before):
+                let failure = await journey.finishWrites()
+                if let before {
+                    if let failure {
+                        // The nodes from here on are not to be told what never was.
+                        journey.stop(failure)
+                    } else {
+                        next = self.give(before.message, to: before.step, &journey)
+                    }
+                }
+            }
+            if next == nil { next = self.advance(&journey) }
+        }
+        return self.outcome(of: journey, from: index)
+    }
+
+    private func outcome(of journey: Journey, from index: Int) -> Outcome {
+        guard let failure = journey.failure else { return .completed(journey.reply) }
+        self.steps[index].counters.unhandled.increment()
+        return .failed(failure)
     }
 }
 
 /// Where one message and its copies are, and what came of them so far.
-private struct Journey {
+private struct Journey: Sendable {
+    /// How many nodes it has come to.
+    private(set) var hops = 0
     /// The first answer that a node set.
-    var reply: Reply?
+    private(set) var reply: Reply?
     /// The first failure that nothing handled.
-    var failure: NodeError?
+    private(set) var failure: NodeError?
     /// Where the message goes as long as there is only one, without a list.
     private var upcoming: (target: Int, message: Message)?
     /// The branches that wait while another runs, the next one last.
@@ -176,7 +270,16 @@ private struct Journey {
 
     mutating func next() -> (target: Int, message: Message)? {
         // Moved out, as copying a message costs more than all else here.
-        self.upcoming.take() ?? self.waiting.popLast()
+        guard let next = self.upcoming.take() ?? self.waiting.popLast() else { return nil }
+        self.hops += 1
+        return next
+    }
+
+    /// Ends all branches with a failure.
+    mutating func stop(_ failure: NodeError) {
+        self.failure = failure
+        self.upcoming = nil
+        self.waiting = []
     }
 
     /// Takes a message along the links of a relation.
@@ -215,7 +318,9 @@ private struct Journey {
     }
 
     /// Lets a message leave by `Failure`, with what went wrong in its metadata.
-    mutating func fail(_ step: ChainPlan.Step, _ message: Message, _ error: NodeError) {
+    mutating func fail(_ step: ChainPlan.Step, _ message: Message, _ cause: any Error) {
+        step.counters.failed.increment()
+        let error = NodeError(wrapping: cause)
         guard step.exit(.failure) != nil else {
             if self.failure == nil { self.failure = error }
             return

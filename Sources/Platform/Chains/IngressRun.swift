@@ -46,11 +46,16 @@ final class IngressRun: Outlet {
     // MARK: What the node calls
 
     func send(_ message: Message, by relation: Relation) async -> Outcome {
-        guard let place = self.plans.place(of: self) else {
-            return .failed(NodeError(.unavailable, "node '\(self.key.node)' is no longer part of a chain"))
-        }
+        guard let place = self.plans.place(of: self) else { return .failed(self.isGone) }
         return await place.plan.send(message, from: place.index, by: relation)
     }
+
+    func begin(_ message: Message, by relation: Relation) -> Passage {
+        guard let place = self.plans.place(of: self) else { return .ended(.failed(self.isGone)) }
+        return place.plan.begin(message, from: place.index, by: relation)
+    }
+
+    private var isGone: NodeError { NodeError(.unavailable, "node '\(self.key.node)' is no longer part of a chain") }
 
     func ready(_ listeners: [Listener]) {
         let starters = self.state.withLock { state in

@@ -36,6 +36,17 @@ extension ImmediateNode {
     public func process(_ message: Message) async throws -> Emission { try self.decide(message) }
 }
 
+/// A node that messages pass and that seldom waits, such as one that has what it mostly needs in memory.
+public protocol PromptNode: Node {
+    /// Says where a message goes if that can be told without waiting, in place of ``Node/process(_:)`` and under the same
+    /// rules.
+    ///
+    /// - Returns: Where it goes; `nil` if that takes waiting: then ``Node/process(_:)`` is called, so nothing may have been
+    ///   done yet.
+    /// - Throws: Anything; the message then leaves by ``Relation/failure`` with the error's text as `error` in its metadata.
+    func decideAtOnce(_ message: Message) throws -> Emission?
+}
+
 /// A node where messages start.
 ///
 /// Such as a listener, a timer, a queue. A node may be both, as one that holds messages back is.
@@ -59,11 +70,30 @@ public protocol Outlet: Sendable {
     /// Sends a message along the links of a relation, and returns when the chain is done with it.
     func send(_ message: Message, by relation: Relation) async -> Outcome
 
+    /// Sends a message along the links of a relation, as far as no node has to wait.
+    ///
+    /// Spares the task that ``send(_:by:)`` needs, where most messages have nothing to wait for.
+    func begin(_ message: Message, by relation: Relation) -> Passage
+
     /// Tells the host that the node works and, for a listener, where.
     func ready(_ listeners: [Listener])
 }
 
+/// A message's way through the chain, as far as it came at once.
+public enum Passage: Sendable {
+    /// The chain is done with it.
+    case ended(Outcome)
+    /// Something has to be waited for. Call this once, where ``Outlet/send(_:by:)`` might be called: the message goes on, and
+    /// it returns when the chain is done.
+    case waiting(@Sendable () async -> Outcome)
+}
+
 extension Outlet {
+    /// Goes no way at once.
+    public func begin(_ message: Message, by relation: Relation) -> Passage {
+        .waiting { await self.send(message, by: relation) }
+    }
+
     /// Sends a message along the links of the node's `Success` relation, and returns when the chain is done with it.
     public func send(_ message: Message) async -> Outcome { await self.send(message, by: .success) }
 }

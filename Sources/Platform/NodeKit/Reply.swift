@@ -63,9 +63,18 @@ public protocol Content: Sendable {
     /// - Returns: Exactly these bytes.
     /// - Throws: ``NodeError`` if the bytes cannot be read.
     func read(_ range: Range<Int64>) async throws -> ByteBuffer
+
+    /// Reads bytes if they can be had without waiting.
+    ///
+    /// - Parameter range: As for ``read(_:)``.
+    /// - Returns: Exactly these bytes; `nil` if they, or why they cannot be read, have to be waited for with ``read(_:)``.
+    func readAtOnce(_ range: Range<Int64>) -> ByteBuffer?
 }
 
 extension Content {
+    /// Has nothing at once.
+    public func readAtOnce(_ range: Range<Int64>) -> ByteBuffer? { nil }
+
     /// Reads bytes and makes sure that they are all there: a peer that was promised so many must not get fewer.
     ///
     /// - Parameter range: As for ``read(_:)``.

@@ -83,10 +83,25 @@ public final class TestOutlet: Outlet {
 
     private let state = Mutex(State())
     private let answer: @Sendable (Message) async -> Outcome
+    private let answerAtOnce: (@Sendable (Message) -> Outcome)?
 
-    /// Makes an outlet that stands for a chain.
+    /// Makes an outlet that stands for a chain whose nodes wait.
     public init(_ answer: @escaping @Sendable (Message) async -> Outcome = { _ in .completed(nil) }) {
         self.answer = answer
+        self.answerAtOnce = nil
+    }
+
+    /// Makes an outlet that stands for a chain none of whose nodes has to wait.
+    public init(atOnce answer: @escaping @Sendable (Message) -> Outcome) {
+        self.answer = answer
+        self.answerAtOnce = answer
+    }
+
+    /// Remembers the message and asks the closure, at once if it can tell at once.
+    public func begin(_ message: Message, by relation: Relation) -> Passage {
+        guard let answerAtOnce else { return .waiting { await self.send(message, by: relation) } }
+        self.state.withLock { $0.sent.append((message, relation)) }
+        return .ended(answerAtOnce(message))
     }
 
     /// Remembers the message and asks the closure.

@@ -46,6 +46,19 @@ public protocol OtaPackageService: Sendable {
     /// The package that a device should have: its own, or its profile's. Kept in memory: cheap enough to call for every
     /// chunk.
     func effectivePackage(for device: DeviceId, type: OtaPackageType) async throws -> EffectivePackage?
+
+    /// The package with this identifier and its bytes, if that is in memory.
+    func known(_ id: OtaPackageId) -> EffectivePackage?
+
+    /// The package that a device should have, if that is in memory; `.some(nil)` if it is known that there is none.
+    func known(effectiveFor device: DeviceId, type: OtaPackageType) -> EffectivePackage??
+}
+
+extension OtaPackageService {
+    /// Nothing is in memory.
+    public func known(_ id: OtaPackageId) -> EffectivePackage? { nil }
+    /// Nothing is in memory.
+    public func known(effectiveFor device: DeviceId, type: OtaPackageType) -> EffectivePackage?? { nil }
 }
 
 /// Takes in the bytes of one package as they come.

@@ -25,9 +25,18 @@ final class FileContent: Content {
 
     deinit { posixClose(self.file) }
 
+    /// Reads bytes all of which are in the page cache.
+    func readAtOnce(_ range: Range<Int64>) -> ByteBuffer? {
+        guard self.contains(range) else { return nil }
+        var buffer = ByteBufferAllocator().buffer(capacity: range.count)
+        return self.readCached(range, into: &buffer) == range.count ? buffer : nil
+    }
+
+    private func contains(_ range: Range<Int64>) -> Bool { range.lowerBound >= 0 && range.upperBound <= self.size }
+
     /// Reads at once what is in the page cache; only what is not is read by another thread.
     func read(_ range: Range<Int64>) async throws -> ByteBuffer {
-        guard range.lowerBound >= 0, range.upperBound <= self.size else {
+        guard self.contains(range) else {
             throw NodeError(.badRequest, "bytes \(range.lowerBound)..<\(range.upperBound) are not within \(self.size)")
         }
         var buffer = ByteBufferAllocator().buffer(capacity: range.count)

@@ -81,6 +81,14 @@ final class HotPages: Sendable {
         }
     }
 
+    /// A page, if it is here.
+    func page(_ key: Key) -> ByteBuffer? {
+        self.state.withLock { state in
+            let place = state.place(of: key)
+            return state.places[place].key == key ? state.places[place].bytes : nil
+        }
+    }
+
     /// Keeps a page that was wanted, in place of the one that was there.
     func keep(_ bytes: ByteBuffer, as key: Key) {
         self.state.withLock { state in state.places[state.place(of: key)] = Place(key: key, bytes: bytes) }
@@ -125,31 +133,41 @@ final class PagedContent: Content {
 
     var size: Int64 { self.content.size }
 
+    /// Reads bytes of a page that is here.
+    func readAtOnce(_ range: Range<Int64>) -> ByteBuffer? {
+        guard let page = self.page(of: range), let bytes = self.pages.page(page.key) else { return nil }
+        return Self.part(range, of: bytes, from: page.range.lowerBound)
+    }
+
     func read(_ range: Range<Int64>) async throws -> ByteBuffer {
-        let page = range.lowerBound / self.pages.pageBytes
-        let start = page * self.pages.pageBytes
-        let end = min(start + self.pages.pageBytes, self.size)
-        guard range.lowerBound >= 0, !range.isEmpty, range.upperBound <= end else {
-            return try await self.content.read(range)
-        }
-        let key = HotPages.Key(content: self.number, page: page)
-        switch self.pages.find(key) {
-        case .page(let bytes): return Self.part(range.lowerBound - start, range.count, of: bytes)
+        guard let page = self.page(of: range) else { return try await self.content.read(range) }
+        switch self.pages.find(page.key) {
+        case .page(let bytes): return Self.part(range, of: bytes, from: page.range.lowerBound)
         case .absent: return try await self.content.read(range)
         case .wanted:
             // Bytes that nobody asked for may be damaged; that is no reason not to read those that somebody did.
-            guard let bytes = try? await self.content.readAll(start..<end) else {
-                self.pages.giveUp(key)
+            guard let bytes = try? await self.content.readAll(page.range) else {
+                self.pages.giveUp(page.key)
                 return try await self.content.read(range)
             }
-            self.pages.keep(bytes, as: key)
-            return Self.part(range.lowerBound - start, range.count, of: bytes)
+            self.pages.keep(bytes, as: page.key)
+            return Self.part(range, of: bytes, from: page.range.lowerBound)
         }
     }
 
-    private static func part(_ offset: Int64, _ count: Int, of page: ByteBuffer) -> ByteBuffer {
-        let start = page.readerIndex + Int(offset)
-        let bytes = page.readableBytesView[start..<start + count]
-        return count <= Self.copiedBytes ? ByteBuffer(bytes: bytes) : ByteBuffer(bytes)
+    /// The page that a range is in, and its bytes within the content; `nil` if it is in none, or in several.
+    private func page(of range: Range<Int64>) -> (key: HotPages.Key, range: Range<Int64>)? {
+        guard range.lowerBound >= 0, !range.isEmpty else { return nil }
+        let number = range.lowerBound / self.pages.pageBytes
+        let start = number * self.pages.pageBytes
+        let end = min(start + self.pages.pageBytes, self.size)
+        guard range.upperBound <= end else { return nil }
+        return (HotPages.Key(content: self.number, page: number), start..<end)
+    }
+
+    private static func part(_ range: Range<Int64>, of page: ByteBuffer, from pageStart: Int64) -> ByteBuffer {
+        let start = page.readerIndex + Int(range.lowerBound - pageStart)
+        let bytes = page.readableBytesView[start..<start + range.count]
+        return range.count <= Self.copiedBytes ? ByteBuffer(bytes: bytes) : ByteBuffer(bytes)
     }
 }

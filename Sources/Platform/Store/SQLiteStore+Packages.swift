@@ -143,6 +143,14 @@ extension SQLiteStore: OtaPackageService {
         return try await self.package(id)
     }
 
+    /// The package with this identifier and its bytes, if that is in memory.
+    public func known(_ id: OtaPackageId) -> EffectivePackage? { self.caches.package(id) }
+
+    /// The package that a device should have, if that is in memory.
+    public func known(effectiveFor device: DeviceId, type: OtaPackageType) -> EffectivePackage?? {
+        self.caches.package(effectiveFor: StoreCaches.DevicePackage(device: device, type: type))
+    }
+
     /// Reads a package and opens its bytes.
     private func openPackage(_ id: OtaPackageId, attempts: Int) async throws -> EffectivePackage? {
         do {

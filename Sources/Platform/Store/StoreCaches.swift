@@ -129,6 +129,17 @@ final class StoreCaches: Sendable {
         self.state.withLock { $0.packages.value(forKey: id) }
     }
 
+    /// The effective package; `nil` if it is not known here, `.some(nil)` if there is none.
+    func package(effectiveFor key: DevicePackage) -> EffectivePackage?? {
+        self.state.withLock { state in
+            switch state.effective.value(forKey: key) {
+            case nil: nil
+            case .some(nil): .some(nil)
+            case .some(let id?): state.packages.value(forKey: id)
+            }
+        }
+    }
+
     /// Keeps a package unless another reader already did; returns the one to use, so that one file is open once.
     func keep(_ package: EffectivePackage, readAt version: UInt64) -> EffectivePackage {
         self.state.withLock { state in
