@@ -84,6 +84,32 @@ final class DeviceAPI: Sendable {
         self.now = now
     }
 
+    /// How far a request came at once.
+    enum Begun {
+        /// This is to be done for it.
+        case answered(Answer)
+        /// The chain has something to wait for; call this once.
+        case waiting(@Sendable () async -> Answer)
+    }
+
+    /// Answers a request as ``answer(_:)`` does, as far as nothing has to be waited for.
+    ///
+    /// That is for chunks, by far the most frequent that a device asks for: their devices and packages are in memory.
+    func begin(_ request: DeviceRequest) -> Begun {
+        guard let token = request.route.token, request.certificate == nil,
+            case .download(let download) = request.route.call,
+            let device = self.authenticator.known(accessToken: token)?.device
+        else { return .waiting { await self.answer(request) } }
+        guard self.requests.admit(device.id, at: .now()) else { return .answered(.respond(self.tooManyRequests)) }
+        let conditions = request.conditions
+        switch self.outlet.begin(self.message(download, from: device), by: .success) {
+        case .ended(let outcome):
+            return .answered(.respond(self.answer(outcome, conditions: conditions, isDownload: true)))
+        case .waiting(let rest):
+            return .waiting { .respond(self.answer(await rest(), conditions: conditions, isDownload: true)) }
+        }
+    }
+
     /// Authenticates, asks the chain, and says what to send.
     func answer(_ request: DeviceRequest) async -> Answer {
         do {
@@ -214,18 +240,8 @@ final class DeviceAPI: Sendable {
             )
         case .provision, .follow:
             return .respond(try await self.provision(request))
-        case .download(let type, let title, let version, let chunk, let size):
-            // In one go: a chunk is the most frequent thing that a device asks for.
-            let message = Message(
-                originator: device,
-                type: .packageChunkRequest,
-                metadata: [
-                    MessageKey.transport: "http", MessageKey.packageType: .string(type.rawValue),
-                    MessageKey.title: .string(title), MessageKey.version: .string(version),
-                    MessageKey.chunk: .integer(chunk), MessageKey.size: .integer(size),
-                ],
-                timestamp: self.now()
-            )
+        case .download(let download):
+            let message = self.message(download, from: device)
             return .respond(await self.ask(message, conditions: request.conditions, isDownload: true))
         }
     }
@@ -250,6 +266,19 @@ final class DeviceAPI: Sendable {
         )
     }
 
+    private func message(_ download: DeviceCall.Download, from device: Originator) -> Message {
+        Message(
+            originator: device,
+            type: .packageChunkRequest,
+            metadata: [
+                MessageKey.transport: "http", MessageKey.packageType: .string(download.type.rawValue),
+                MessageKey.title: .string(download.title), MessageKey.version: .string(download.version),
+                MessageKey.chunk: .integer(download.chunk), MessageKey.size: .integer(download.size),
+            ],
+            timestamp: self.now()
+        )
+    }
+
     /// Sends a message that wants something: no reply means that it is not there.
     ///
     /// - Parameters:
@@ -264,7 +293,27 @@ final class DeviceAPI: Sendable {
         isDownload: Bool = false,
         timedOut: Response? = nil
     ) async -> Response {
-        await self.send(message, conditions: conditions, isDownload: isDownload, timedOut: timedOut)
+        self.answer(
+            await self.outlet.send(message),
+            conditions: conditions,
+            isDownload: isDownload,
+            timedOut: timedOut
+        )
+    }
+
+    /// Sends a message that brings something: no reply means that all is well.
+    private func tell(_ message: Message, _ conditions: ConditionFields?) async -> Response {
+        self.response(to: await self.outlet.send(message), conditions: conditions, isDownload: false) ?? .empty(200)
+    }
+
+    /// What to answer to a message that wanted something.
+    private func answer(
+        _ outcome: Outcome,
+        conditions: ConditionFields?,
+        isDownload: Bool,
+        timedOut: Response? = nil
+    ) -> Response {
+        self.response(to: outcome, conditions: conditions, isDownload: isDownload, timedOut: timedOut)
             ?? .failure(
                 NodeError(.notFound, "nothing in the chain answered the request"),
                 isDownload: isDownload,
@@ -272,18 +321,13 @@ final class DeviceAPI: Sendable {
             )
     }
 
-    /// Sends a message that brings something: no reply means that all is well.
-    private func tell(_ message: Message, _ conditions: ConditionFields?) async -> Response {
-        await self.send(message, conditions: conditions, isDownload: false) ?? .empty(200)
-    }
-
-    private func send(
-        _ message: Message,
+    private func response(
+        to outcome: Outcome,
         conditions: ConditionFields?,
         isDownload: Bool,
         timedOut: Response? = nil
-    ) async -> Response? {
-        switch await self.outlet.send(message) {
+    ) -> Response? {
+        switch outcome {
         case .completed(nil): nil
         case .completed(.empty): .empty(200)
         case .completed(.json(let value)): .json(value)

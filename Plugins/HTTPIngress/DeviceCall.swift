@@ -20,10 +20,21 @@ enum DeviceCall: Hashable, Sendable {
     case claim
     /// `POST /api/v1/provision`: ask to become a device; without a token.
     case provision
-    /// `GET …/firmware` and `GET …/software`; a size of 0 means the whole package.
-    case download(OtaPackageType, title: String, version: String, chunk: Int64, size: Int64)
+    /// `GET …/firmware` and `GET …/software`
+    case download(Download)
     /// `GET /api/download/{link}`: the package that a link leads to; without a token.
     case follow(link: String)
+
+    /// Which bytes of which package.
+    struct Download: Hashable, Sendable {
+        var type: OtaPackageType
+        var title: String
+        var version: String
+        /// Zero-based.
+        var chunk: Int64
+        /// The bytes of a chunk; 0 for the whole package.
+        var size: Int64
+    }
 
     /// Whether a body belongs to it.
     var hasBody: Bool {

@@ -251,12 +251,20 @@ final class HTTPConnection: ChannelInboundHandler {
     }
 
     private func answer(_ request: DeviceRequest) {
+        switch self.shared.api.begin(request) {
+        case .answered(.respond(let response)) where self.carryOutAtOnce(response): break
+        case .answered(let answer): self.finish { answer }
+        case .waiting(let rest): self.finish(rest)
+        }
+    }
+
+    /// Waits for an answer and carries it out.
+    private func finish(_ answer: @escaping @Sendable () async -> DeviceAPI.Answer) {
         let connection = NIOLoopBound(self, eventLoop: self.eventLoop)
-        let api = self.shared.api
         // Begun at once, as most answers wait for nothing; not a child, as in admit(). It ends with the chain's answer, or for a
         // long poll with its time-out, the channel, or the node.
         Task.immediate(executorPreference: self.executor) {
-            switch await api.answer(request) {
+            switch await answer() {
             case .respond(let response): await connection.value.carryOut(response)
             case .wait(let waitingFor): await connection.value.wait(waitingFor)
             }
@@ -285,6 +293,23 @@ final class HTTPConnection: ChannelInboundHandler {
 
     // MARK: Answers
 
+    /// Sends an answer if nothing has to be waited for.
+    private func carryOutAtOnce(_ response: Response) -> Bool {
+        switch response.body {
+        case .none, .json, .text:
+            self.send(response)
+            return true
+        case .content(let reply, let range):
+            guard self.head?.isHead == false, !range.isEmpty, range.count <= HTTPLimits.piece,
+                let bytes = reply.content.readAtOnce(range), bytes.readableBytes == range.count
+            else { return false }
+            self.send(response, bytes)
+            return true
+        case .parts:
+            return false
+        }
+    }
+
     private func carryOut(_ response: Response) async {
         guard self.head?.isHead == false else { return self.send(response) }
         switch response.body {
@@ -307,6 +332,11 @@ final class HTTPConnection: ChannelInboundHandler {
         } catch {
             return self.send(.failure(NodeError(wrapping: error), isDownload: true, at: self.shared.now()))
         }
+        self.send(response, bytes)
+    }
+
+    /// Sends an answer with bytes of a package.
+    private func send(_ response: Response, _ bytes: ByteBuffer) {
         guard self.phase == .responding, let context = self.context else { return }
         let closes = self.isLast(response)
         guard bytes.readableBytes > HTTPLimits.joinedBytes else {

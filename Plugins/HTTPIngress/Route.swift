@@ -263,11 +263,13 @@ struct Route: Hashable, Sendable {
             guard let title, !title.isEmpty else { throw .badRequest("Parameter 'title' can't be empty!") }
             guard let version, !version.isEmpty else { throw .badRequest("Parameter 'version' can't be empty!") }
             return .download(
-                type,
-                title: title,
-                version: version,
-                chunk: try self.number(chunk, "chunk"),
-                size: try self.number(size, "size")
+                DeviceCall.Download(
+                    type: type,
+                    title: title,
+                    version: version,
+                    chunk: try self.number(chunk, "chunk"),
+                    size: try self.number(size, "size")
+                )
             )
         }
     }

@@ -22,19 +22,19 @@ import Testing
             ("/api/v1/A1/rpc?timeout=5", .awaitCall(milliseconds: 5)),
             (
                 "/api/v1/A1/firmware?title=fw&version=1.0",
-                .download(.firmware, title: "fw", version: "1.0", chunk: 0, size: 0)
+                .download(.init(type: .firmware, title: "fw", version: "1.0", chunk: 0, size: 0))
             ),
             (
                 "/api/v1/A1/software?version=2%2B1&title=a+b&chunk=3&size=7",
-                .download(.software, title: "a b", version: "2+1", chunk: 3, size: 7)
+                .download(.init(type: .software, title: "a b", version: "2+1", chunk: 3, size: 7))
             ),
             (
                 "/api/v1/A1/firmware?title=t&version=v&chunk=2147483647&size=2147483647",
-                .download(.firmware, title: "t", version: "v", chunk: 2_147_483_647, size: 2_147_483_647)
+                .download(.init(type: .firmware, title: "t", version: "v", chunk: 2_147_483_647, size: 2_147_483_647))
             ),
             (
                 "/api/v1/A1/firmware?title=t&version=v&chunk=&size=",
-                .download(.firmware, title: "t", version: "v", chunk: 0, size: 0)
+                .download(.init(type: .firmware, title: "t", version: "v", chunk: 0, size: 0))
             ),
         ] as [(String, DeviceCall)]
     )
