@@ -48,6 +48,70 @@ import Testing
         }
     }
 
+    @Test(
+        "whether anything had to be waited for cannot be told from an answer",
+        arguments: [
+            "GET \(path)&chunk=3&size=100", "GET \(path)&chunk=0&size=9000", "GET \(path)&chunk=99&size=100",
+            "GET \(path)",
+            "HEAD \(path)&chunk=3&size=100", "HEAD \(path)", "GET /api/v1/none/firmware?title=t&version=v",
+            "GET /api/v1/away/firmware?title=t&version=v", "GET \(path)&chunk=1&size=30000",
+        ]
+    )
+    func atOnce(request: String) async throws {
+        var answers: Set<String> = []
+        for isAtHand in [false, true] {
+            let content = BufferContent(size: 20_000, failsFrom: 10_000, isAtHand: isAtHand)
+            for waits in [false, true] {
+                // The second request tells whether the first left the connection as it should.
+                let requests =
+                    "\(request) HTTP/1.1\r\nHost: h\r\n\r\nGET \(Self.path)&chunk=1&size=7 HTTP/1.1\r\nHost: h\r\n\r\n"
+                try await withServer(answer: serve(content), atOnce: waits ? nil : serve(content)) { server in
+                    let client = try await server.connect()
+                    try await client.send(requests)
+                    let first = try await client.response(isHead: request.hasPrefix("HEAD"))
+                    let fields = ["Content-Length", "X-Chunk-Index", "X-Chunks-Count", "ETag"].map { first[$0] ?? "-" }
+                    let body = first.status < 400 ? String(describing: first.body.readableBytesView.map(\.self)) : ""
+                    answers.insert("\(first.status) \(fields) \(body)")
+                    #expect(try await client.response().body == content.slice(7..<14))
+                    try await client.close()
+                }
+            }
+        }
+        #expect(answers.count == 1, "\(answers.map { $0.prefix(200) })")
+    }
+
+    @Test("bytes that are at hand are sent without another look, and others are read")
+    func atHand() async throws {
+        for isAtHand in [false, true] {
+            let content = BufferContent(size: 1000, isAtHand: isAtHand)
+            try await withServer(atOnce: serve(content)) { server in
+                let response = try await server.get("\(Self.path)&chunk=2&size=300")
+                #expect(response.body == content.slice(600..<900))
+                #expect(content.ranges == (isAtHand ? [] : [600..<900]))
+            }
+        }
+    }
+
+    @Test("answers come in the order of the requests, whichever of them have to wait")
+    func order() async throws {
+        let content = BufferContent(size: 1000, isAtHand: true)
+        let paths = ["A1", "B2"].map { "/api/v1/\($0)/firmware?title=t&version=v" }
+        try await withServer(atOnce: serve(content)) { server in
+            let client = try await server.connect()
+            // That of the second device has to be looked up each time.
+            let requests = (0..<100).map {
+                "GET \(paths[$0 % 3 == 0 ? 1 : 0])&chunk=\($0)&size=10 HTTP/1.1\r\nHost: h\r\n\r\n"
+            }
+            try await client.send(requests.joined())
+            for chunk in 0..<100 as Range<Int64> {
+                let response = try await client.response()
+                #expect(response["X-Chunk-Index"] == "\(chunk)")
+                #expect(response.body == content.slice(chunk * 10..<chunk * 10 + 10))
+            }
+            try await client.close()
+        }
+    }
+
     @Test("a whole package comes with its name, type, tag and length", arguments: ["", "&size=0&chunk=0", "&size=0"])
     func whole(parameters: String) async throws {
         let content = BufferContent(size: 70_000)
@@ -315,7 +379,7 @@ import Testing
         let answer: @Sendable (Message) async -> Outcome = { message in
             let content = BufferContent(size: 64 * 1024 * 1024)
             answered.withLock { $0 = Weak(content: content, isAnswered: true) }
-            return await serve(content)(message)
+            return serve(content)(message)
         }
         try await withServer(["write-timeout-seconds": "1"], answer: answer) { server in
             let client = try await server.connect(autoRead: false)

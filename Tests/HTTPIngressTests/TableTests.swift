@@ -20,7 +20,7 @@ import Testing
         case .toServerRPCRequest: .completed(.json(["result": 2]))
         case .claimRequest: .completed(.empty)
         case .provisionRequest: .completed(.json(["status": "SUCCESS"]))
-        case .packageChunkRequest: await serve(BufferContent(size: 3))(message)
+        case .packageChunkRequest: serve(BufferContent(size: 3))(message)
         default: .completed(nil)
         }
     }

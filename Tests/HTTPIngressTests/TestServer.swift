@@ -23,6 +23,11 @@ struct TestAuthenticator: DeviceAuthenticator {
         }
     }
 
+    /// The one whose token is plain is in memory from the start, the others never.
+    func known(accessToken: String) -> (device: Originator, transport: ProfileTransport)? {
+        accessToken == "A1" ? (Self.device, .any) : nil
+    }
+
     func device(_ id: DeviceId) async throws -> Originator? { id.uuid == Self.device.id ? Self.device : nil }
 
     func device(clientId: String, userName: String?, password: String?) async throws -> Originator? { nil }
@@ -107,7 +112,7 @@ private let patience = [
 /// What the links that a server takes are signed with.
 let testLinks = DownloadLinks(secret: [7])
 
-/// Runs a server while a test uses it.
+/// Runs a server while a test uses it, before a chain that waits or, with `atOnce`, one that never does.
 func withServer(
     _ attributes: [String: String] = [:],
     stopping: TimeAmount = HTTPLimits.stopping,
@@ -116,10 +121,11 @@ func withServer(
     clock: (any Clock<Duration>)? = nil,
     exists: @escaping @Sendable (DeviceId) async throws -> Bool = { _ in true },
     answer: @escaping @Sendable (Message) async -> Outcome = { _ in .completed(nil) },
+    atOnce: (@Sendable (Message) -> Outcome)? = nil,
     body: (TestServer) async throws -> Void
 ) async throws {
     let sessions = DeviceSessions()
-    let outlet = TestOutlet(answer)
+    let outlet = atOnce.map(TestOutlet.init(atOnce:)) ?? TestOutlet(answer)
     var services = NodeServices.testing { registry in
         registry.register(TestAuthenticator(), as: (any DeviceAuthenticator).self)
         registry.register(sessions, as: DeviceSessions.self)
@@ -154,11 +160,13 @@ final class BufferContent: Content {
     private let bytes: ByteBuffer
     private let reads = Mutex<[Range<Int64>]>([])
     private let failsFrom: Int64
+    private let isAtHand: Bool
 
-    /// Bytes that repeat a pattern; reads fail from an offset on.
-    init(size: Int64, failsFrom: Int64 = .max) {
+    /// Bytes that repeat a pattern; reads fail from an offset on, and what is at hand can be read without waiting.
+    init(size: Int64, failsFrom: Int64 = .max, isAtHand: Bool = false) {
         self.size = size
         self.failsFrom = failsFrom
+        self.isAtHand = isAtHand
         var bytes = ByteBuffer()
         bytes.reserveCapacity(Int(size))
         // 251 is prime, so that no two pieces of a power of two are alike.
@@ -176,6 +184,11 @@ final class BufferContent: Content {
         return self.slice(range)
     }
 
+    func readAtOnce(_ range: Range<Int64>) -> ByteBuffer? {
+        guard self.isAtHand, range.upperBound <= self.failsFrom else { return nil }
+        return self.slice(range)
+    }
+
     /// The bytes themselves.
     func slice(_ range: Range<Int64>) -> ByteBuffer {
         self.bytes.getSlice(at: Int(range.lowerBound), length: range.count) ?? ByteBuffer()
@@ -183,7 +196,7 @@ final class BufferContent: Content {
 }
 
 /// Answers requests for a package as `chunk-serve` does.
-func serve(_ content: any Content, fileName: String = "fw.bin") -> @Sendable (Message) async -> Outcome {
+func serve(_ content: any Content, fileName: String = "fw.bin") -> @Sendable (Message) -> Outcome {
     { message in
         let size = message.metadata.integer(MessageKey.size) ?? 0
         let chunk = message.metadata.integer(MessageKey.chunk) ?? 0

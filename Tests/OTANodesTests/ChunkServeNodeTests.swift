@@ -107,6 +107,10 @@ import Testing
         #expect(whole.range == 0..<10 && self.store.look { $0.served.count } == 3)
         for piece in [0..<3, 3..<10] as [Range<Int64>] { _ = try await whole.content.read(piece) }
         #expect(self.store.look { $0.served.suffix(2) } == [0..<3, 3..<10])
+        #expect(whole.content.readAtOnce(2..<4)?.readableBytes == 2)
+        #expect(self.store.look { $0.served.last } == 2..<4)
+        #expect(whole.content.readAtOnce(2..<40) == nil)
+        #expect(self.store.look { $0.served.last } == 2..<4)
     }
 
     @Test func `a package that is fetched elsewhere is not found here`() async throws {

@@ -16,6 +16,8 @@ final class FakeStore: OtaPackageService, AttributesService, TimeseriesService, 
     struct State {
         var packages: [OtaPackageId: EffectivePackage] = [:]
         var effective: [OtaPackageType: OtaPackageId] = [:]
+        /// Whether packages can be told without waiting.
+        var isInMemory = false
         var attributes: [AttributeScope: JSON.Object] = [:]
         var attributeSteps: [AttributeStep] = []
         var activeDevices: [Originator] = []
@@ -93,6 +95,14 @@ final class FakeStore: OtaPackageService, AttributesService, TimeseriesService, 
     func effectivePackage(for device: DeviceId, type: OtaPackageType) async throws -> EffectivePackage? {
         try self.check()
         return self.look { state in state.effective[type].flatMap { state.packages[$0] } }
+    }
+
+    func known(_ id: OtaPackageId) -> EffectivePackage? { self.look { $0.isInMemory ? $0.packages[id] : nil } }
+
+    func known(effectiveFor device: DeviceId, type: OtaPackageType) -> EffectivePackage?? {
+        self.look { state in
+            state.isInMemory ? .some(state.effective[type].flatMap { state.packages[$0] }) : nil
+        }
     }
 
     func findOtaPackageById(_ id: OtaPackageId) async throws -> OtaPackage? { throw self.unused() }
@@ -337,8 +347,10 @@ struct Bytes: Content {
 
     var size: Int64 { Int64(self.buffer.readableBytes) }
 
-    func read(_ range: Range<Int64>) async throws -> ByteBuffer {
-        self.buffer.getSlice(at: Int(range.lowerBound), length: range.count) ?? ByteBuffer()
+    func read(_ range: Range<Int64>) async throws -> ByteBuffer { self.readAtOnce(range) ?? ByteBuffer() }
+
+    func readAtOnce(_ range: Range<Int64>) -> ByteBuffer? {
+        self.buffer.getSlice(at: Int(range.lowerBound), length: range.count)
     }
 }
 

@@ -8,12 +8,27 @@ import Testing
 @Suite struct PackageLookupNodeTests {
     private let store = FakeStore()
 
+    /// What becomes of a request, with nothing in memory; with all of it there it must be the same at once.
     private func emission(
         _ attributes: [String: String] = [:],
         _ metadata: Metadata
     ) async throws -> (message: Message, relation: Relation) {
         let node = try PackageLookupNode.make(attributes, services: self.store.services())
-        return try await node.process(.of(.packageChunkRequest, metadata)).only
+        let message = Message.of(.packageChunkRequest, metadata)
+        let isInMemory = self.store.look { $0.isInMemory }
+        if !isInMemory, try node.decideAtOnce(message) != nil { Issue.record("it cannot know at once") }
+        let emission = try await node.process(message).only
+        self.store.look { $0.isInMemory = true }
+        if let atOnce = try node.decideAtOnce(message)?.only {
+            #expect(atOnce.relation == emission.relation)
+            #expect(atOnce.message.refusal?.description == emission.message.refusal?.description)
+            let found = [emission, atOnce].map { $0.message.attachment(EffectivePackage.self)?.package }
+            #expect(found[0] == found[1])
+        } else if metadata["packageId"] == nil {
+            Issue.record("it must know at once")
+        }
+        self.store.look { $0.isInMemory = isInMemory }
+        return emission
     }
 
     @Test func `attaches the effective package and provides its attributes as variables`() async throws {

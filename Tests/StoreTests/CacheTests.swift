@@ -107,6 +107,34 @@ import Testing
         }
     }
 
+    @Test("which package a device should have is in memory once it was asked for, as it is now or not at all")
+    func knownPackage() async throws {
+        try await StoreFixture.with { fixture in
+            let store = fixture.store
+            let profile = try await fixture.profile()
+            let first = try await fixture.package("fw", "1.0", in: profile.id)
+            let second = try await fixture.package("fw", "2.0", in: profile.id)
+            let device = try await fixture.device("a", in: profile.id)
+            func known() -> OtaPackageId?? {
+                store.known(effectiveFor: device.id, type: .firmware).map { $0?.package.id }
+            }
+            #expect(known() == nil)
+            #expect(try await store.effectivePackage(for: device.id, type: .firmware) == nil)
+            #expect(known() == .some(nil))
+            for package in [first, second] {
+                try await fixture.assign(package.id, to: device.id)
+                #expect(known() == nil)
+                _ = try await store.effectivePackage(for: device.id, type: .firmware)
+                #expect(known() == package.id)
+                #expect(store.known(package.id)?.package.id == package.id)
+            }
+            try await fixture.assign(nil, to: device.id)
+            try await store.deleteOtaPackage(second.id)
+            #expect(known() == nil)
+            #expect(store.known(second.id) == nil)
+        }
+    }
+
     @Test("who has an access token is in memory once it was asked for, as it is now or not at all")
     func known() async throws {
         try await StoreFixture.with { fixture in

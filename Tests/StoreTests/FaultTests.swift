@@ -250,7 +250,9 @@ import Testing
             try Data("12345".utf8).write(to: URL(filePath: "\(folder)/f"))
             let content = try FileContent(path: "\(folder)/f", size: 10, system: POSIXFileSystem())
             #expect(try await String(buffer: content.read(1..<5)) == "2345")
+            #expect(content.readAtOnce(1..<5).map { String(buffer: $0) } == "2345")
             await #expect(throws: NodeError.self) { _ = try await content.read(1..<6) }
+            for range in [1..<6, -1..<2, 9..<11] as [Range<Int64>] { #expect(content.readAtOnce(range) == nil) }
         }
     }
 

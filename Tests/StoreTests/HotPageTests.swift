@@ -64,6 +64,24 @@ import Testing
         }
     }
 
+    @Test("only a page that is here can be read at once, and asking for it so brings none in")
+    func atOnce() async throws {
+        let source = Source(size: Self.page + 100)
+        let content = PagedContent(source, in: Self.pages())
+        let range = Self.page..<Self.page + 100
+        for _ in 0..<3 { #expect(content.readAtOnce(range) == nil) }
+        #expect(try await content.read(range) == source.bytes(range))
+        #expect(content.readAtOnce(range) == nil)
+        #expect(try await content.read(range) == source.bytes(range))
+        _ = source.takeReads()
+        #expect(content.readAtOnce(range) == source.bytes(range))
+        #expect(content.readAtOnce(Self.page + 1..<Self.page + 3) == source.bytes(Self.page + 1..<Self.page + 3))
+        for absent in [0..<10, Self.page - 1..<Self.page + 1, 5..<5, -1..<1, Self.page..<Self.page + 101] {
+            #expect(content.readAtOnce(absent) == nil)
+        }
+        #expect(source.takeReads() == [])
+    }
+
     @Test("what lies in two pages, in none, or outside is the content's business")
     func elsewhere() async throws {
         let source = Source(size: 2 * Self.page)
