@@ -38,7 +38,7 @@ struct DecideNode: ImmediateNode {
 
     init(configuration: Configuration, services: NodeServices) throws {}
 
-    func decide(_ message: Message) throws -> Emission { .route(message, to: .success) }
+    func decide(_ message: consuming Message) throws -> Emission { .route(message, to: .success) }
 }
 
 /// Answers every request for a chunk at once with bytes of a file that is in memory: what is left is what the ingress takes.
@@ -69,7 +69,7 @@ struct AnswerNode: ImmediateNode {
         self.content = Bytes(bytes: ByteBuffer(bytes: bytes))
     }
 
-    func decide(_ message: Message) throws -> Emission {
+    func decide(_ message: consuming Message) throws -> Emission {
         let size = message.metadata.integer("size") ?? 0
         let chunk = message.metadata.integer("chunk") ?? 0
         var reply = ContentReply(

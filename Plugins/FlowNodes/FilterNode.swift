@@ -31,7 +31,7 @@ public struct FilterNode: ImmediateNode {
     }
 
     /// Routes by the condition.
-    public func decide(_ message: Message) throws -> Emission {
+    public func decide(_ message: consuming Message) throws -> Emission {
         .route(message, to: try self.condition.holds(for: message) ? .true : .false)
     }
 }

@@ -26,7 +26,7 @@ public struct SwitchNode: ImmediateNode {
     }
 
     /// Routes by the value.
-    public func decide(_ message: Message) throws -> Emission {
+    public func decide(_ message: consuming Message) throws -> Emission {
         // A value may be a device's own word: "Failure" must not become a failure of the chain.
         guard let value = message.value(forVariable: self.variable)?.text, value != Relation.failure.rawValue else {
             return .route(message, to: .other)

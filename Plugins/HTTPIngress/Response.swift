@@ -12,9 +12,7 @@ struct Response: Sendable {
         /// A sentence.
         case text(StaticString)
         /// Bytes of a package, as zero-based offsets within its content.
-        ///
-        /// In a box, as all that a reply says is large to copy.
-        indirect case content(ContentReply, Range<Int64>)
+        case content(ContentReply, Range<Int64>)
         /// Several ranges of a package.
         indirect case parts(ContentReply, Multipart)
     }

@@ -86,7 +86,7 @@ public struct ActivityNode: ImmediateNode, IngressNode {
     }
 
     /// Notes that the device was heard of, and lets the message go on.
-    public func decide(_ message: Message) throws -> Emission {
+    public func decide(_ message: consuming Message) throws -> Emission {
         guard !message.originator.isUnknown else { return .route(message, to: .success) }
         switch message.type {
         case .connectEvent:

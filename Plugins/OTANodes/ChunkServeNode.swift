@@ -43,7 +43,7 @@ public struct ChunkServeNode: ImmediateNode {
     }
 
     /// Sets the reply; reads no byte, which is the ingress's business.
-    public func decide(_ message: Message) throws -> Emission {
+    public func decide(_ message: consuming Message) throws -> Emission {
         let found = try message.lookedUpPackage()
         do {
             let reply = try self.reply(to: message, with: found)
@@ -57,7 +57,6 @@ public struct ChunkServeNode: ImmediateNode {
         guard let content = found.content else {
             throw NodeError(.notFound, "the bytes of the package are not stored here; fetch them from its URL")
         }
-        let package = found.package
         let size = try Self.count(MessageKey.size, of: message)
         let chunk = try Self.count(MessageKey.chunk, of: message)
         let limit = max(self.chunkSizeBytesMax, content.size)
@@ -67,9 +66,9 @@ public struct ChunkServeNode: ImmediateNode {
         var reply = ContentReply(
             content: ServedContent(content: content, package: found, device: message.device, updates: self.updates),
             range: 0..<content.size,
-            fileName: package.fileName,
-            contentType: package.contentType,
-            entityTag: package.sha256 ?? package.checksum
+            fileName: found.package.fileName,
+            contentType: found.package.contentType,
+            entityTag: found.package.sha256 ?? found.package.checksum
         )
         // No size means the whole package, whatever the chunk, as ThingsBoard has it.
         guard size > 0 else { return reply }
@@ -85,9 +84,8 @@ public struct ChunkServeNode: ImmediateNode {
 
     /// A number of the request; 0 if it is absent.
     private static func count(_ key: String, of message: Message) throws(NodeError) -> Int64 {
-        let metadata = message.metadata
-        guard let number = metadata.integer(key) else {
-            guard metadata[key] != nil else { return 0 }
+        guard let number = message.metadata.integer(key) else {
+            guard message.metadata[key] != nil else { return 0 }
             throw NodeError(.badRequest, "'\(key)' is not a whole number that fits 64 bits")
         }
         guard number >= 0 else { throw NodeError(.badRequest, "'\(key)' is negative: \(number)") }

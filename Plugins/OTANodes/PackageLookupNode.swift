@@ -58,13 +58,17 @@ public struct PackageLookupNode: PromptNode {
     }
 
     /// Attaches the package if it is in memory.
-    public func decideAtOnce(_ message: Message) throws -> Emission? {
+    public func decideAtOnce(_ message: consuming Message) throws -> Decision {
         let type = try self.packageType ?? message.packageType()
-        if let pinned = try message.packageId() {
-            return self.packages.known(pinned).map { Self.emission(of: message, with: $0, type: type) }
-        }
-        return self.packages.known(effectiveFor: message.device, type: type)
-            .map { Self.emission(of: message, with: $0, type: type) }
+        let known: EffectivePackage?? =
+            if let pinned = try message.packageId() {
+                // One that is not in memory may exist all the same.
+                self.packages.known(pinned).map(Optional.some)
+            } else {
+                self.packages.known(effectiveFor: message.device, type: type)
+            }
+        guard let known else { return .wait(message) }
+        return .go(Self.emission(of: message, with: known, type: type))
     }
 
     /// Attaches the package.
@@ -83,7 +87,11 @@ public struct PackageLookupNode: PromptNode {
     ///   - message: The request.
     ///   - found: The package that the device should have, or that the request is pinned to, if there is one.
     ///   - type: Which kind of package is asked for.
-    private static func emission(of message: Message, with found: EffectivePackage?, type: OtaPackageType) -> Emission {
+    private static func emission(
+        of message: consuming Message,
+        with found: EffectivePackage?,
+        type: OtaPackageType
+    ) -> Emission {
         guard let found, found.package.type == type else {
             let error = NodeError(.notFound, "no \(type.rawValue) package is assigned to '\(message.originator.name)'")
             return .route(message.replying(.refused(error)), to: "NotFound")
@@ -94,7 +102,6 @@ public struct PackageLookupNode: PromptNode {
         if let asked = message.metadata.string(MessageKey.version), asked != found.package.version {
             return Self.mismatch(MessageKey.version, of: message)
         }
-        var message = message
         message.attach(found)
         return .route(message, to: .success)
     }

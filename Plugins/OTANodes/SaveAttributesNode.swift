@@ -39,7 +39,7 @@ public struct SaveAttributesNode: ImmediateNode {
     }
 
     /// Stores the members that are not `null`.
-    public func decide(_ message: Message) throws -> Emission {
+    public func decide(_ message: consuming Message) throws -> Emission {
         guard case .json(.object(let object)) = message.data else {
             throw NodeError(.badRequest, "attributes must be a JSON object")
         }

@@ -29,7 +29,7 @@ public struct SaveTelemetryNode: ImmediateNode {
     }
 
     /// Stores the points; values without a time get that of the message.
-    public func decide(_ message: Message) throws -> Emission {
+    public func decide(_ message: consuming Message) throws -> Emission {
         guard case .json(let data) = message.data else {
             throw NodeError(.badRequest, "telemetry must be JSON")
         }

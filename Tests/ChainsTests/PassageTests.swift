@@ -67,8 +67,8 @@ import Testing
         }
         init(configuration: Configuration, services: NodeServices) throws { throw NodeError("unused", "not made") }
 
-        func decideAtOnce(_ message: Message) throws -> Emission? {
-            self.waits ? nil : try self.behaviour.emission(message)
+        func decideAtOnce(_ message: consuming Message) throws -> Decision {
+            self.waits ? .wait(message) : .go(try self.behaviour.emission(message))
         }
         func process(_ message: Message) async throws -> Emission { try self.behaviour.emission(message) }
     }

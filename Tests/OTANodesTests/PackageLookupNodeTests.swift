@@ -16,10 +16,11 @@ import Testing
         let node = try PackageLookupNode.make(attributes, services: self.store.services())
         let message = Message.of(.packageChunkRequest, metadata)
         let isInMemory = self.store.look { $0.isInMemory }
-        if !isInMemory, try node.decideAtOnce(message) != nil { Issue.record("it cannot know at once") }
+        if !isInMemory, case .go = try node.decideAtOnce(message) { Issue.record("it cannot know at once") }
         let emission = try await node.process(message).only
         self.store.look { $0.isInMemory = true }
-        if let atOnce = try node.decideAtOnce(message)?.only {
+        if case .go(let decided) = try node.decideAtOnce(message) {
+            let atOnce = decided.only
             #expect(atOnce.relation == emission.relation)
             #expect(atOnce.message.refusal?.description == emission.message.refusal?.description)
             let found = [emission, atOnce].map { $0.message.attachment(EffectivePackage.self)?.package }

@@ -97,7 +97,7 @@ final class ChainPlan: Sendable {
     }
 
     /// Sends a message as ``send(_:from:by:)`` does, as far as nothing has to be waited for.
-    func begin(_ message: Message, from index: Int, by relation: Relation) -> Passage {
+    func begin(_ message: consuming Message, from index: Int, by relation: Relation) -> Passage {
         var journey = Journey()
         guard let wait = self.start(message, from: index, by: relation, &journey) else {
             return .ended(self.outcome(of: journey, from: index))
@@ -113,12 +113,17 @@ final class ChainPlan: Sendable {
         /// The node has to wait; it was given the message at the time, if that is measured.
         case node(Step, any Node, Message, since: NIODeadline?)
         /// Where the node's message goes depends on whether what it began to store can be stored.
-        case write(Step, Message, Emission, PendingWrite, since: NIODeadline?)
+        case write(Step, Message?, Emission, PendingWrite, since: NIODeadline?)
         /// All that was begun must be stored before a node is given a message, or at the end.
         case writes(before: (step: Step, message: Message)?)
     }
 
-    private func start(_ message: Message, from index: Int, by relation: Relation, _ journey: inout Journey) -> Wait? {
+    private func start(
+        _ message: consuming Message,
+        from index: Int,
+        by relation: Relation,
+        _ journey: inout Journey
+    ) -> Wait? {
         let step = self.steps[index]
         step.counters.started.increment()
         journey.leave(step, message, relation)
@@ -146,33 +151,35 @@ final class ChainPlan: Sendable {
     }
 
     /// Gives a message to a node.
-    private func give(_ message: Message, to step: Step, _ journey: inout Journey) -> Wait? {
+    private func give(_ message: consuming Message, to step: Step, _ journey: inout Journey) -> Wait? {
         let start = step.counters.begin()
+        // Kept only for where Failure leads: a message that the node has for itself is changed without a copy.
+        let kept = step.handlesFailure ? copy message : nil
         do {
             switch step.work {
             case .immediate(let node):
-                return self.take(try node.decide(message), of: message, at: step, since: start, &journey)
+                return self.take(try node.decide(message), of: kept, at: step, since: start, &journey)
             case .prompt(let node):
-                guard let emission = try node.decideAtOnce(message) else {
-                    return .node(step, node, message, since: start)
+                switch try node.decideAtOnce(message) {
+                case .go(let emission): return self.take(emission, of: kept, at: step, since: start, &journey)
+                case .wait(let message): return .node(step, node, message, since: start)
                 }
-                return self.take(emission, of: message, at: step, since: start, &journey)
             case .waiting(let node):
                 return .node(step, node, message, since: start)
             case .none:
-                return self.take(.end, of: message, at: step, since: start, &journey)
+                return self.take(.end, of: kept, at: step, since: start, &journey)
             }
         } catch {
             step.counters.end(start)
-            journey.fail(step, message, error)
+            journey.fail(step, kept, error)
             return nil
         }
     }
 
-    /// Takes what a node made of a message.
+    /// Takes what a node made of a message, which is given where Failure leads somewhere.
     private func take(
-        _ emission: Emission,
-        of message: Message,
+        _ emission: consuming Emission,
+        of message: Message?,
         at step: Step,
         since start: NIODeadline?,
         _ journey: inout Journey
@@ -317,15 +324,14 @@ private struct Journey: Sendable {
         }
     }
 
-    /// Lets a message leave by `Failure`, with what went wrong in its metadata.
-    mutating func fail(_ step: ChainPlan.Step, _ message: Message, _ cause: any Error) {
+    /// Lets a message leave by `Failure`, if that leads somewhere, with what went wrong in its metadata.
+    mutating func fail(_ step: ChainPlan.Step, _ message: Message?, _ cause: any Error) {
         step.counters.failed.increment()
         let error = NodeError(wrapping: cause)
-        guard step.exit(.failure) != nil else {
+        guard step.handlesFailure, var message else {
             if self.failure == nil { self.failure = error }
             return
         }
-        var message = message
         message.metadata[ChainPlan.errorKey] = .string(error.message)
         message.metadata[ChainPlan.errorCodeKey] = .string(error.code.rawValue)
         self.leave(step, message, .failure)

@@ -50,7 +50,7 @@ final class IngressRun: Outlet {
         return await place.plan.send(message, from: place.index, by: relation)
     }
 
-    func begin(_ message: Message, by relation: Relation) -> Passage {
+    func begin(_ message: consuming Message, by relation: Relation) -> Passage {
         guard let place = self.plans.place(of: self) else { return .ended(.failed(self.isGone)) }
         return place.plan.begin(message, from: place.index, by: relation)
     }

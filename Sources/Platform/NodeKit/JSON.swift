@@ -24,10 +24,10 @@ public enum JSON: Sendable, Hashable {
     public struct Object: Sendable {
         /// Name and value of each member; names are unique.
         public private(set) var members: [(name: String, value: JSON)] = []
-        /// Where each member is; empty below ``indexedFrom``.
+        /// Where each member is; `nil` below ``indexedFrom``.
         ///
         /// Without it an object of n members would take n² comparisons to read, and a peer chooses n.
-        private var places: [String: Int] = [:]
+        private var places: [String: Int]?
         private static let indexedFrom = 16
 
         /// Makes an object without members.
@@ -37,6 +37,22 @@ public enum JSON: Sendable, Hashable {
         public init(_ members: some Sequence<(String, JSON)>) {
             self.members.reserveCapacity(members.underestimatedCount)
             for (name, value) in members { self[name] = value }
+        }
+
+        /// Makes an object of the given members; of a repeated name the last value counts.
+        ///
+        /// Takes the array as it is if it has few members, each with a name of its own.
+        public init(_ members: [(name: String, value: JSON)]) {
+            let isUsable =
+                members.count < Self.indexedFrom
+                && members.indices.allSatisfy { index in
+                    !members[..<index].contains { $0.name == members[index].name }
+                }
+            if isUsable {
+                self.members = members
+            } else {
+                for (name, value) in members { self[name] = value }
+            }
         }
 
         /// The value of the member with this name; setting `nil` removes it.
@@ -49,9 +65,10 @@ public enum JSON: Sendable, Hashable {
                     self.members.remove(at: index)
                     self.indexAll()
                 case (nil, let value?):
+                    let index = self.count
                     self.members.append((name, value))
                     if self.count > Self.indexedFrom {
-                        self.places[name] = self.count - 1
+                        self.places?[name] = index
                     } else if self.count == Self.indexedFrom {
                         self.indexAll()
                     }
@@ -61,14 +78,13 @@ public enum JSON: Sendable, Hashable {
         }
 
         private func place(of name: String) -> Int? {
-            if self.count >= Self.indexedFrom { return self.places[name] }
+            if let places { return places[name] }
             return self.members.firstIndex { $0.name == name }
         }
 
         private mutating func indexAll() {
-            self.places.removeAll()
-            guard self.count >= Self.indexedFrom else { return }
-            for (index, member) in self.members.enumerated() { self.places[member.name] = index }
+            guard self.count >= Self.indexedFrom else { return self.places = nil }
+            self.places = Dictionary(uniqueKeysWithValues: self.members.enumerated().map { ($1.name, $0) })
         }
 
         /// How many members there are.

@@ -6,53 +6,55 @@ public import NIOCore
 /// A value: a fan-out gives every branch its own. All of it is in one box that copies share until one of them changes, as a
 /// message is passed on at every node and changed at few.
 public struct Message: Sendable {
-    private struct Content {
-        var originator: Originator
-        var type: MessageType
-        var metadata: Metadata
-        var data: MessageData
-        var reply: Reply?
-        var timestamp: Timestamp
-        var attachments: [any MessageAttachment] = []
+    @usableFromInline struct Content {
+        @usableFromInline var originator: Originator
+        @usableFromInline var type: MessageType
+        @usableFromInline var metadata: Metadata
+        @usableFromInline var data: MessageData
+        @usableFromInline var reply: Reply?
+        @usableFromInline var timestamp: Timestamp
+        @usableFromInline var attachments: [any MessageAttachment] = []
     }
 
     /// `@unchecked`: the content changes only while a single message has the box.
-    private final class Box: @unchecked Sendable {
-        var content: Content
+    @usableFromInline final class Box: @unchecked Sendable {
+        @usableFromInline var content: Content
 
         init(_ content: Content) { self.content = content }
     }
 
-    private var box: Box
+    // Can be inlined, so that a node that looks at a part of the metadata need not copy all of it.
+
+    @usableFromInline var box: Box
 
     /// Who the message is about: the device that sent it or that it is for.
     public var originator: Originator {
-        get { self.box.content.originator }
-        _modify {
+        @inlinable get { self.box.content.originator }
+        @inlinable _modify {
             self.makeUnique()
             yield &self.box.content.originator
         }
     }
     /// What kind of message it is.
     public var type: MessageType {
-        get { self.box.content.type }
-        _modify {
+        @inlinable get { self.box.content.type }
+        @inlinable _modify {
             self.makeUnique()
             yield &self.box.content.type
         }
     }
     /// What is known about the message beside its data.
     public var metadata: Metadata {
-        get { self.box.content.metadata }
-        _modify {
+        @inlinable get { self.box.content.metadata }
+        @inlinable _modify {
             self.makeUnique()
             yield &self.box.content.metadata
         }
     }
     /// What the message carries.
     public var data: MessageData {
-        get { self.box.content.data }
-        _modify {
+        @inlinable get { self.box.content.data }
+        @inlinable _modify {
             self.makeUnique()
             yield &self.box.content.data
         }
@@ -61,8 +63,8 @@ public struct Message: Sendable {
     ///
     /// The first answer set on any branch counts.
     public var reply: Reply? {
-        get { self.box.content.reply }
-        _modify {
+        @inlinable get { self.box.content.reply }
+        @inlinable _modify {
             self.makeUnique()
             yield &self.box.content.reply
         }
@@ -71,8 +73,8 @@ public struct Message: Sendable {
     package var hasReply: Bool { self.box.content.reply != nil }
     /// When the message came in.
     public var timestamp: Timestamp {
-        get { self.box.content.timestamp }
-        _modify {
+        @inlinable get { self.box.content.timestamp }
+        @inlinable _modify {
             self.makeUnique()
             yield &self.box.content.timestamp
         }
@@ -91,32 +93,41 @@ public struct Message: Sendable {
         )
     }
 
-    private mutating func makeUnique() {
+    @usableFromInline mutating func makeUnique() {
         if !isKnownUniquelyReferenced(&self.box) { self.box = Box(self.box.content) }
     }
 
-    /// A copy with this answer for the peer.
-    public func replying(_ reply: Reply) -> Message {
-        var message = self
-        message.reply = reply
-        return message
+    /// The message with this answer for the peer.
+    @inlinable
+    public consuming func replying(_ reply: Reply) -> Message {
+        self.reply = reply
+        return self
     }
 
     /// The attachment of this type that a node before this one left, if any.
     ///
     /// Attachments do not outlive the process: a message that was stored and came back has none.
+    @inlinable
     public func attachment<Attachment: MessageAttachment>(_ type: Attachment.Type = Attachment.self) -> Attachment? {
-        for attachment in self.box.content.attachments {
+        for attachment in self.attachments {
             if let attachment = attachment as? Attachment { return attachment }
         }
         return nil
     }
 
     /// Leaves an attachment for the nodes after this one, in place of one of the same type.
+    @inlinable
     public mutating func attach<Attachment: MessageAttachment>(_ attachment: Attachment) {
-        self.makeUnique()
-        self.box.content.attachments.removeAll { $0 is Attachment }
-        self.box.content.attachments.append(attachment)
+        self.attachments.removeAll { $0 is Attachment }
+        self.attachments.append(attachment)
+    }
+
+    @usableFromInline var attachments: [any MessageAttachment] {
+        @inlinable get { self.box.content.attachments }
+        @inlinable _modify {
+            self.makeUnique()
+            yield &self.box.content.attachments
+        }
     }
 
     /// The value of a variable in a condition: `type`, `originator` (the identifier), `deviceName`, `deviceType`, then

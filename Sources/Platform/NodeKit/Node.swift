@@ -28,7 +28,7 @@ public protocol ImmediateNode: Node {
     /// Says where a message goes, in place of ``Node/process(_:)`` and under the same rules.
     ///
     /// - Throws: Anything; the message then leaves by ``Relation/failure`` with the error's text as `error` in its metadata.
-    func decide(_ message: Message) throws -> Emission
+    func decide(_ message: consuming Message) throws -> Emission
 }
 
 extension ImmediateNode {
@@ -41,10 +41,16 @@ public protocol PromptNode: Node {
     /// Says where a message goes if that can be told without waiting, in place of ``Node/process(_:)`` and under the same
     /// rules.
     ///
-    /// - Returns: Where it goes; `nil` if that takes waiting: then ``Node/process(_:)`` is called, so nothing may have been
-    ///   done yet.
     /// - Throws: Anything; the message then leaves by ``Relation/failure`` with the error's text as `error` in its metadata.
-    func decideAtOnce(_ message: Message) throws -> Emission?
+    func decideAtOnce(_ message: consuming Message) throws -> Decision
+}
+
+/// What a ``PromptNode`` says at once.
+public enum Decision: Sendable {
+    /// Where the message goes.
+    case go(Emission)
+    /// That takes waiting. Here is the message as it came, for ``Node/process(_:)``; nothing was done yet.
+    case wait(Message)
 }
 
 /// A node where messages start.
@@ -73,7 +79,7 @@ public protocol Outlet: Sendable {
     /// Sends a message along the links of a relation, as far as no node has to wait.
     ///
     /// Spares the task that ``send(_:by:)`` needs, where most messages have nothing to wait for.
-    func begin(_ message: Message, by relation: Relation) -> Passage
+    func begin(_ message: consuming Message, by relation: Relation) -> Passage
 
     /// Tells the host that the node works and, for a listener, where.
     func ready(_ listeners: [Listener])
@@ -90,8 +96,9 @@ public enum Passage: Sendable {
 
 extension Outlet {
     /// Goes no way at once.
-    public func begin(_ message: Message, by relation: Relation) -> Passage {
-        .waiting { await self.send(message, by: relation) }
+    public func begin(_ message: consuming Message, by relation: Relation) -> Passage {
+        let message = message
+        return .waiting { await self.send(message, by: relation) }
     }
 
     /// Sends a message along the links of the node's `Success` relation, and returns when the chain is done with it.

@@ -7,29 +7,77 @@ public enum Reply: Sendable {
     /// A JSON value.
     case json(JSON)
     /// Bytes of a package.
-    ///
-    /// In a box, since a message is copied more often than its answer is looked into.
-    indirect case content(ContentReply)
+    case content(ContentReply)
     /// Refused; the ingress turns the code into its protocol's error.
     case refused(NodeError)
 }
 
 /// A range of some content, with what a transport may want to tell about it.
+///
+/// A value, in one box that copies share until one of them changes.
 public struct ContentReply: Sendable {
+    private struct Fields {
+        var content: any Content
+        var range: Range<Int64>
+        var fileName: String?
+        var contentType: String?
+        var entityTag: String?
+        var chunkIndex: Int64?
+        var chunksCount: Int64?
+    }
+
+    /// `@unchecked`: the fields change only while a single reply has the box.
+    private final class Box: @unchecked Sendable {
+        var fields: Fields
+
+        init(_ fields: Fields) { self.fields = fields }
+    }
+
+    private var box: Box
+
+    private var fields: Fields {
+        get { self.box.fields }
+        _modify {
+            if !isKnownUniquelyReferenced(&self.box) { self.box = Box(self.box.fields) }
+            yield &self.box.fields
+        }
+    }
+
     /// Where the bytes come from.
-    public var content: any Content
+    public var content: any Content {
+        get { self.box.fields.content }
+        set { self.fields.content = newValue }
+    }
     /// The bytes to send, as zero-based offsets within `content`; may be empty.
-    public var range: Range<Int64>
+    public var range: Range<Int64> {
+        get { self.box.fields.range }
+        set { self.fields.range = newValue }
+    }
     /// File name to offer, without path.
-    public var fileName: String?
+    public var fileName: String? {
+        get { self.box.fields.fileName }
+        set { self.fields.fileName = newValue }
+    }
     /// Media type, such as `application/octet-stream`.
-    public var contentType: String?
+    public var contentType: String? {
+        get { self.box.fields.contentType }
+        set { self.fields.contentType = newValue }
+    }
     /// What identifies these bytes for ever, such as a checksum in hexadecimal; for entity tags.
-    public var entityTag: String?
+    public var entityTag: String? {
+        get { self.box.fields.entityTag }
+        set { self.fields.entityTag = newValue }
+    }
     /// Zero-based index of the chunk, if one was asked for.
-    public var chunkIndex: Int64?
+    public var chunkIndex: Int64? {
+        get { self.box.fields.chunkIndex }
+        set { self.fields.chunkIndex = newValue }
+    }
     /// How many chunks of the asked size the content has, if one was asked for.
-    public var chunksCount: Int64?
+    public var chunksCount: Int64? {
+        get { self.box.fields.chunksCount }
+        set { self.fields.chunksCount = newValue }
+    }
 
     /// Makes an answer of the bytes in `range`.
     public init(
@@ -41,13 +89,17 @@ public struct ContentReply: Sendable {
         chunkIndex: Int64? = nil,
         chunksCount: Int64? = nil
     ) {
-        self.content = content
-        self.range = range
-        self.fileName = fileName
-        self.contentType = contentType
-        self.entityTag = entityTag
-        self.chunkIndex = chunkIndex
-        self.chunksCount = chunksCount
+        self.box = Box(
+            Fields(
+                content: content,
+                range: range,
+                fileName: fileName,
+                contentType: contentType,
+                entityTag: entityTag,
+                chunkIndex: chunkIndex,
+                chunksCount: chunksCount
+            )
+        )
     }
 }
 

@@ -98,7 +98,8 @@ public final class TestOutlet: Outlet {
     }
 
     /// Remembers the message and asks the closure, at once if it can tell at once.
-    public func begin(_ message: Message, by relation: Relation) -> Passage {
+    public func begin(_ message: consuming Message, by relation: Relation) -> Passage {
+        let message = message
         guard let answerAtOnce else { return .waiting { await self.send(message, by: relation) } }
         self.state.withLock { $0.sent.append((message, relation)) }
         return .ended(answerAtOnce(message))
