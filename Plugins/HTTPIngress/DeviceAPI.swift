@@ -270,11 +270,13 @@ final class DeviceAPI: Sendable {
         Message(
             originator: device,
             type: .packageChunkRequest,
-            metadata: [
-                MessageKey.transport: "http", MessageKey.packageType: .string(download.type.rawValue),
-                MessageKey.title: .string(download.title), MessageKey.version: .string(download.version),
-                MessageKey.chunk: .integer(download.chunk), MessageKey.size: .integer(download.size),
-            ],
+            metadata: Metadata(
+                JSON.Object([
+                    (MessageKey.transport, "http"), (MessageKey.packageType, .string(download.type.rawValue)),
+                    (MessageKey.title, .string(download.title)), (MessageKey.version, .string(download.version)),
+                    (MessageKey.chunk, .integer(download.chunk)), (MessageKey.size, .integer(download.size)),
+                ])
+            ),
             timestamp: self.now()
         )
     }

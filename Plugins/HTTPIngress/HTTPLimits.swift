@@ -16,9 +16,9 @@ struct HTTPLimits: Sendable {
     /// Also bounds what requests that are sent before the last one is answered take up.
     static let readBytes = 16 * 1024
     /// Up to how many bytes are copied behind the head of an answer, which costs less than to write them apart.
-    static let joinedBytes = 2048
+    static let joinedBytes = 16 * 1024
     /// How many bytes an event loop keeps for its next answer.
-    static let keptBytes = 4096
+    static let keptBytes = 32 * 1024
     /// How many connections may wait to be accepted.
     static let backlog: Int32 = 4096
 

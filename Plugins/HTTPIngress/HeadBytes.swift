@@ -30,7 +30,8 @@ extension HeadBytes {
 
     /// Whether these are the bytes of a text.
     func equals(_ text: StaticString) -> Bool {
-        self.elementsEqual(HeadBytes(start: text.utf8Start, count: text.utf8CodeUnitCount))
+        guard self.count == text.utf8CodeUnitCount, let base = self.baseAddress else { return false }
+        return memcmp(base, text.utf8Start, self.count) == 0
     }
 
     /// Whether these are the bytes of a text in lower case but for the case of ASCII letters.

@@ -49,7 +49,7 @@ struct RequestLine {
 /// What it refuses outright is no HTTP, or leaves open where the request ends; whoever else read it may have seen another
 /// end. What only means that the request is not served stands in ``RequestHead/route``.
 struct HeadReader {
-    private var head: RequestHead
+    private let head: RequestHead
     private let method: RequestMethod
     private var hostsCount = 0
     private var isHostValid = true

@@ -7,19 +7,16 @@ enum PercentCoding {
     ///   - plusIsSpace: Whether `+` means a space, as it does in the query that forms and most clients write.
     /// - Returns: The text.
     /// - Throws: ``Rejection/badRequest(_:)`` for an escape that is cut off, is not hexadecimal, or gives no UTF-8.
-    static func decode(
-        _ bytes: Slice<UnsafeBufferPointer<UInt8>>,
-        plusIsSpace: Bool
-    ) throws(Rejection) -> String {
+    static func decode(_ bytes: HeadBytes, plusIsSpace: Bool) throws(Rejection) -> String {
         let needsWork = bytes.contains { $0 == UInt8(ascii: "%") || $0 == UInt8(ascii: "+") || $0 >= 0x80 }
         if !needsWork { return String(decoding: bytes, as: UTF8.self) }
         var decoded: [UInt8] = []
         decoded.reserveCapacity(bytes.count)
-        var index = bytes.startIndex
-        while index < bytes.endIndex {
+        var index = 0
+        while index < bytes.count {
             switch bytes[index] {
             case UInt8(ascii: "%"):
-                guard bytes.endIndex - index > 2, let high = Self.digit(bytes[index + 1]),
+                guard bytes.count - index > 2, let high = Self.digit(bytes[index + 1]),
                     let low = Self.digit(bytes[index + 2])
                 else { throw .badRequest("'%' must be followed by two hexadecimal digits") }
                 decoded.append(high << 4 | low)

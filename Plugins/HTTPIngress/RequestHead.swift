@@ -1,5 +1,7 @@
 /// What the head of a request says that matters here.
-struct RequestHead: Sendable {
+///
+/// An object, as it is large and passes through many hands of one connection.
+final class RequestHead {
     /// What is asked, or why it is refused.
     var route: Result<Route, Rejection>
     /// Whether the answer goes without its body.
@@ -16,6 +18,13 @@ struct RequestHead: Sendable {
     var isChunked = false
     /// Which bytes of a content are wanted; `nil` if nothing is said about that.
     var conditions: ConditionFields?
+
+    init(route: Result<Route, Rejection>, isHead: Bool, isKeepAlive: Bool, isOldVersion: Bool) {
+        self.route = route
+        self.isHead = isHead
+        self.isKeepAlive = isKeepAlive
+        self.isOldVersion = isOldVersion
+    }
 
     /// Whether a body follows.
     var hasBody: Bool { self.isChunked || (self.contentLength ?? 0) > 0 }

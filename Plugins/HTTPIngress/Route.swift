@@ -38,19 +38,13 @@ struct Route: Hashable, Sendable {
     ///   - target: The request target in origin or absolute form (RFC 9112 §3.2).
     /// - Throws: ``Rejection``.
     init(method: RequestMethod, target: HeadBytes) throws(Rejection) {
-        self = try Route(method: method, bytes: target[...])
-    }
-
-    private typealias Bytes = Slice<UnsafeBufferPointer<UInt8>>
-
-    private init(method: RequestMethod, bytes: Bytes) throws(Rejection) {
-        let target = try Self.originForm(bytes)
-        let pathEnd = target.firstIndex { $0 == UInt8(ascii: "?") || $0 == UInt8(ascii: "#") } ?? target.endIndex
-        var path = PathSegments(rest: target[..<pathEnd])
-        guard path.next()?.isEmpty == true, Self.equal(path.next(), "api"), let area = path.next(),
+        let target = try Self.originForm(target)
+        let pathEnd = target.firstIndex { $0 == UInt8(ascii: "?") || $0 == UInt8(ascii: "#") } ?? target.count
+        var path = PathSegments(rest: target.part(0..<pathEnd))
+        guard path.next()?.isEmpty == true, path.next()?.equals("api") == true, let area = path.next(),
             let tokenBytes = path.next()
         else { throw .notFound }
-        if Self.equal(area, "download") {
+        if area.equals("download") {
             // Whatever name follows is for clients that call the file after the end of its URL.
             _ = path.next()
             guard path.next() == nil, tokenBytes.count <= Self.linkLengthMax else { throw .notFound }
@@ -58,16 +52,16 @@ struct Route: Hashable, Sendable {
             self.call = .follow(link: try Self.pathSegment(tokenBytes))
             return
         }
-        guard Self.equal(area, "v1") else { throw .notFound }
+        guard area.equals("v1") else { throw .notFound }
         guard let resource = path.next() else {
-            guard Self.equal(tokenBytes, "provision") else { throw .notFound }
+            guard tokenBytes.equals("provision") else { throw .notFound }
             guard method == .post else { throw .methodNotAllowed(allow: "POST") }
             self.call = .provision
             return
         }
         let detail = path.next()
         guard path.next() == nil else { throw .notFound }
-        var query = Query(rest: target[pathEnd...].dropFirst())
+        var query = Query(rest: target.part(min(pathEnd + 1, target.count)..<target.count))
 
         self.call = try Self.call(method, resource: resource, detail: detail, query: &query)
         guard !tokenBytes.isEmpty else { throw .notFound }
@@ -78,34 +72,34 @@ struct Route: Hashable, Sendable {
 
     private static func call(
         _ method: RequestMethod,
-        resource: Bytes,
-        detail: Bytes?,
+        resource: HeadBytes,
+        detail: HeadBytes?,
         query: inout Query
     ) throws(Rejection) -> DeviceCall {
         let isRead = method == .get || method == .head
-        if Self.equal(resource, "firmware"), detail == nil {
+        if resource.equals("firmware"), detail == nil {
             guard isRead else { throw .methodNotAllowed(allow: "GET, HEAD") }
             return try query.download(.firmware)
         }
-        if Self.equal(resource, "software"), detail == nil {
+        if resource.equals("software"), detail == nil {
             guard isRead else { throw .methodNotAllowed(allow: "GET, HEAD") }
             return try query.download(.software)
         }
-        if Self.equal(resource, "telemetry"), detail == nil {
+        if resource.equals("telemetry"), detail == nil {
             guard method == .post else { throw .methodNotAllowed(allow: "POST") }
             return .writeTelemetry
         }
-        if Self.equal(resource, "attributes") {
+        if resource.equals("attributes") {
             if detail == nil {
                 if isRead { return try query.attributes() }
                 guard method == .post else { throw .methodNotAllowed(allow: "GET, HEAD, POST") }
                 return .writeAttributes
             }
-            guard Self.equal(detail, "updates") else { throw .notFound }
+            guard detail?.equals("updates") == true else { throw .notFound }
             guard method == .get else { throw .methodNotAllowed(allow: "GET") }
             return .awaitAttributes(milliseconds: try query.timeout())
         }
-        if Self.equal(resource, "rpc") {
+        if resource.equals("rpc") {
             guard let detail else {
                 if method == .get { return .awaitCall(milliseconds: try query.timeout()) }
                 guard method == .post else { throw .methodNotAllowed(allow: "GET, POST") }
@@ -117,7 +111,7 @@ struct Route: Hashable, Sendable {
             }
             return .answerCall(id: id)
         }
-        if Self.equal(resource, "claim"), detail == nil {
+        if resource.equals("claim"), detail == nil {
             guard method == .post else { throw .methodNotAllowed(allow: "POST") }
             return .claim
         }
@@ -125,27 +119,22 @@ struct Route: Hashable, Sendable {
     }
 
     /// The path and query of a target; of `http://host/path` what follows the host (RFC 9112 §3.2.2).
-    private static func originForm(_ bytes: Bytes) throws(Rejection) -> Bytes {
-        if bytes.first == UInt8(ascii: "/") { return bytes }
-        for scheme in ["http://", "https://"] where bytes.count > scheme.utf8.count {
-            let start = bytes.index(bytes.startIndex, offsetBy: scheme.utf8.count)
-            guard bytes[..<start].elementsEqual(scheme.utf8, by: { $0 | 0x20 == $1 | 0x20 }) else { continue }
-            guard let slash = bytes[start...].firstIndex(of: UInt8(ascii: "/")) else { throw .notFound }
-            return bytes[slash...]
+    private static func originForm(_ target: HeadBytes) throws(Rejection) -> HeadBytes {
+        if target.first == UInt8(ascii: "/") { return target }
+        for scheme in ["http://", "https://"] as [StaticString] where target.count > scheme.utf8CodeUnitCount {
+            let start = scheme.utf8CodeUnitCount
+            guard target.part(0..<start).equalsIgnoringCase(scheme) else { continue }
+            guard let slash = target.first(UInt8(ascii: "/"), from: start) else { throw .notFound }
+            return target.part(slash..<target.count)
         }
         throw .notFound
-    }
-
-    private static func equal(_ bytes: Bytes?, _ text: StaticString) -> Bool {
-        guard let bytes, bytes.count == text.utf8CodeUnitCount else { return false }
-        return bytes.elementsEqual(UnsafeBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount))
     }
 
     /// A segment of the path without its escapes.
     ///
     /// What could be taken for another path by whoever reads it next is refused: dot segments, slashes and control
     /// characters that hide in escapes.
-    private static func pathSegment(_ bytes: Bytes) throws(Rejection) -> String {
+    private static func pathSegment(_ bytes: HeadBytes) throws(Rejection) -> String {
         let text = try PercentCoding.decode(bytes, plusIsSpace: false)
         guard text != ".", text != ".." else { throw .badRequest("the path has a dot segment") }
         for byte in text.utf8
@@ -170,47 +159,44 @@ struct Route: Hashable, Sendable {
 
     /// The parts of a path between slashes, including empty ones.
     private struct PathSegments {
-        var rest: Bytes?
+        var rest: HeadBytes?
 
-        mutating func next() -> Bytes? {
+        mutating func next() -> HeadBytes? {
             guard let rest = self.rest else { return nil }
-            guard let slash = rest.firstIndex(of: UInt8(ascii: "/")) else {
+            guard let slash = rest.first(UInt8(ascii: "/")) else {
                 self.rest = nil
                 return rest
             }
-            self.rest = rest[rest.index(after: slash)...]
-            return rest[..<slash]
+            self.rest = rest.part(slash + 1..<rest.count)
+            return rest.part(0..<slash)
         }
     }
 
     /// The parameters of a query, in order.
     private struct Query {
-        var rest: Bytes
+        var rest: HeadBytes
 
-        mutating func next() -> (name: Bytes, value: Bytes)? {
+        mutating func next() -> (name: HeadBytes, value: HeadBytes)? {
             while !self.rest.isEmpty {
-                let end = self.rest.firstIndex { $0 == UInt8(ascii: "&") || $0 == UInt8(ascii: "#") }
-                let pair = self.rest[..<(end ?? self.rest.endIndex)]
-                if let end, self.rest[end] == UInt8(ascii: "&") {
-                    self.rest = self.rest[self.rest.index(after: end)...]
-                } else {
-                    self.rest = self.rest[self.rest.endIndex...]
-                }
+                let end = self.rest.firstIndex { $0 == UInt8(ascii: "&") || $0 == UInt8(ascii: "#") } ?? self.rest.count
+                let pair = self.rest.part(0..<end)
+                let goesOn = end < self.rest.count && self.rest[end] == UInt8(ascii: "&")
+                self.rest = self.rest.part((goesOn ? end + 1 : self.rest.count)..<self.rest.count)
                 guard !pair.isEmpty else { continue }
-                guard let sign = pair.firstIndex(of: UInt8(ascii: "=")) else { return (pair, pair[pair.endIndex...]) }
-                return (pair[..<sign], pair[pair.index(after: sign)...])
+                guard let sign = pair.first(UInt8(ascii: "=")) else { return (pair, pair.part(pair.count..<pair.count)) }
+                return (pair.part(0..<sign), pair.part(sign + 1..<pair.count))
             }
             return nil
         }
 
         /// Takes a value that may be given once.
-        private func single(_ value: Bytes, _ name: String, into text: inout String?) throws(Rejection) {
+        private func single(_ value: HeadBytes, _ name: String, into text: inout String?) throws(Rejection) {
             guard text == nil else { throw .badRequest("Parameter '\(name)' is given twice!") }
             text = try PercentCoding.decode(value, plusIsSpace: true)
         }
 
         /// Takes names that may be given in one list or one by one; the result is joined by commas.
-        private func list(_ value: Bytes, into text: inout String?) throws(Rejection) {
+        private func list(_ value: HeadBytes, into text: inout String?) throws(Rejection) {
             let names = try PercentCoding.decode(value, plusIsSpace: true)
             guard !names.isEmpty else { return }
             text = text.map { $0 + "," + names } ?? names
@@ -228,8 +214,8 @@ struct Route: Hashable, Sendable {
             var clientKeys: String?
             var sharedKeys: String?
             while let (name, value) = self.next() {
-                if Route.equal(name, "clientKeys") { try self.list(value, into: &clientKeys) }
-                if Route.equal(name, "sharedKeys") { try self.list(value, into: &sharedKeys) }
+                if name.equals("clientKeys") { try self.list(value, into: &clientKeys) }
+                if name.equals("sharedKeys") { try self.list(value, into: &sharedKeys) }
             }
             return .readAttributes(clientKeys: clientKeys, sharedKeys: sharedKeys)
         }
@@ -237,7 +223,7 @@ struct Route: Hashable, Sendable {
         mutating func timeout() throws(Rejection) -> Int64 {
             var text: String?
             while let (name, value) = self.next() {
-                if Route.equal(name, "timeout") { try self.single(value, "timeout", into: &text) }
+                if name.equals("timeout") { try self.single(value, "timeout", into: &text) }
             }
             let milliseconds = try self.number(text, "timeout")
             return milliseconds == 0
@@ -250,13 +236,13 @@ struct Route: Hashable, Sendable {
             var chunk: String?
             var size: String?
             while let (name, value) = self.next() {
-                if Route.equal(name, "title") {
+                if name.equals("title") {
                     try self.single(value, "title", into: &title)
-                } else if Route.equal(name, "version") {
+                } else if name.equals("version") {
                     try self.single(value, "version", into: &version)
-                } else if Route.equal(name, "chunk") {
+                } else if name.equals("chunk") {
                     try self.single(value, "chunk", into: &chunk)
-                } else if Route.equal(name, "size") {
+                } else if name.equals("size") {
                     try self.single(value, "size", into: &size)
                 }
             }
