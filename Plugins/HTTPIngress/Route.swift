@@ -183,7 +183,9 @@ struct Route: Hashable, Sendable {
                 let goesOn = end < self.rest.count && self.rest[end] == UInt8(ascii: "&")
                 self.rest = self.rest.part((goesOn ? end + 1 : self.rest.count)..<self.rest.count)
                 guard !pair.isEmpty else { continue }
-                guard let sign = pair.first(UInt8(ascii: "=")) else { return (pair, pair.part(pair.count..<pair.count)) }
+                guard let sign = pair.first(UInt8(ascii: "=")) else {
+                    return (pair, pair.part(pair.count..<pair.count))
+                }
                 return (pair.part(0..<sign), pair.part(sign + 1..<pair.count))
             }
             return nil

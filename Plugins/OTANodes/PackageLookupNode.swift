@@ -83,10 +83,7 @@ public struct PackageLookupNode: PromptNode {
         return Self.emission(of: message, with: found, type: type)
     }
 
-    /// - Parameters:
-    ///   - message: The request.
-    ///   - found: The package that the device should have, or that the request is pinned to, if there is one.
-    ///   - type: Which kind of package is asked for.
+    /// Attaches the package that the device should have, or that the request is pinned to, or says what is wrong.
     private static func emission(
         of message: consuming Message,
         with found: EffectivePackage?,
