@@ -22,7 +22,7 @@ public final class Bench {
     /// Who listens on behalf of the devices.
     public let sessions = DeviceSessions()
     /// The chain, which remembers what it was sent.
-    public let outlet = TestOutlet { message in Bench.answer(message) }
+    public let outlet = TestOutlet(atOnce: Bench.answer)
 
     /// Sets up.
     public init() {}

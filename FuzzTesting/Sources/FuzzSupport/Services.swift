@@ -2,11 +2,15 @@ import NIOCore
 import NodeKit
 import OTA
 
-/// Knows the devices of the bench.
+/// Knows the devices of the bench, the first of them without a wait.
 struct Authenticator: DeviceAuthenticator {
     func device(accessToken: String) async throws -> Originator? {
         if accessToken == "away" { throw NodeError(.unavailable, "the store is away") }
         return Bench.devices[accessToken]
+    }
+
+    func known(accessToken: String) -> (device: Originator, transport: ProfileTransport)? {
+        accessToken == "A" ? Bench.devices[accessToken].map { ($0, .any) } : nil
     }
 
     func device(clientId: String, userName: String?, password: String?) async throws -> Originator? {
@@ -15,7 +19,7 @@ struct Authenticator: DeviceAuthenticator {
     }
 }
 
-/// The bytes of the one package there is.
+/// The bytes of the one package there is, half of them in memory.
 struct PackageContent: Content {
     static let package = OtaPackage(deviceProfileId: nil, type: .firmware, title: "T", version: "1")
     let size: Int64 = 5000
@@ -24,14 +28,25 @@ struct PackageContent: Content {
         precondition(range.lowerBound >= 0 && range.upperBound <= self.size, "a read outside of the package: \(range)")
         return ByteBuffer(bytes: range.map { UInt8(truncatingIfNeeded: $0 &* 31) })
     }
+
+    func readAtOnce(_ range: Range<Int64>) -> ByteBuffer? {
+        precondition(range.lowerBound >= 0 && range.upperBound <= self.size, "a read outside of the package: \(range)")
+        guard range.upperBound <= self.size / 2 else { return nil }
+        return ByteBuffer(bytes: range.map { UInt8(truncatingIfNeeded: $0 &* 31) })
+    }
 }
 
-/// Assigns the one package to every device.
+/// Assigns the one package to every device; that of the first device is in memory.
 struct Packages: OtaPackageService {
     private static let notUsed = NodeError(.internalError, "not used here")
 
     func effectivePackage(for device: DeviceId, type: OtaPackageType) async throws -> EffectivePackage? {
         type == .firmware ? EffectivePackage(package: PackageContent.package, content: PackageContent()) : nil
+    }
+
+    func known(effectiveFor device: DeviceId, type: OtaPackageType) -> EffectivePackage?? {
+        guard device.uuid == Bench.devices["A"]?.id, type == .firmware else { return nil }
+        return EffectivePackage(package: PackageContent.package, content: PackageContent())
     }
 
     func findOtaPackageById(_ id: OtaPackageId) async throws -> OtaPackage? { throw Self.notUsed }
