@@ -32,6 +32,9 @@ struct ChunkRequest: Hashable, Sendable {
         self.size = try Self.size(payload, chunkBytesMax: chunkBytesMax)
     }
 
+    /// Where it is answered.
+    var responseTopic: String { "v2/\(self.type.prefix)/response/\(self.id)/chunk/\(self.chunk)" }
+
     /// The longest payload that can be a size.
     static let payloadBytesMax = 256
 
@@ -95,7 +98,7 @@ struct ChunkRequest: Hashable, Sendable {
 /// re-assignment does not mix two packages into one, and the size of chunks that was asked for last.
 ///
 /// Remembers the ``countMax`` downloads used last.
-struct Downloads: Sendable {
+struct Downloads {
     /// Which download.
     struct Key: Hashable, Sendable {
         var type: OtaPackageType
@@ -103,8 +106,8 @@ struct Downloads: Sendable {
     }
 
     /// One download.
-    struct Download: Sendable {
-        var key: Key
+    final class Download {
+        let key: Key
         /// The package; `nil` while none was assigned.
         var packageId: OtaPackageId? {
             didSet { self.metadata[MessageKey.packageId] = self.packageId.map { .string($0.description) } }
@@ -119,7 +122,7 @@ struct Downloads: Sendable {
         /// What the message about each chunk says, put together once; the index of the chunk is not yet that of any.
         private var metadata: Metadata
 
-        init(key: Key) {
+        fileprivate init(key: Key) {
             self.key = key
             self.metadata = [
                 MessageKey.transport: "mqtt", MessageKey.packageType: .string(key.type.rawValue),
@@ -159,11 +162,5 @@ struct Downloads: Sendable {
         }
         self.downloads.append(download)
         return download
-    }
-
-    /// Remembers a download that was changed.
-    mutating func update(_ download: Download) {
-        guard let index = self.downloads.lastIndex(where: { $0.key == download.key }) else { return }
-        self.downloads[index] = download
     }
 }

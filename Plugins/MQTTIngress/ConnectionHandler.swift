@@ -7,7 +7,7 @@ import Synchronization
 
 /// Carries out, on one connection, what its session says.
 ///
-/// Reads packets, writes bytes and runs one task while there are requests to work on; an idle connection has neither task
+/// Reads packets, writes bytes and runs one task while there is a request that waits; an idle connection has neither task
 /// nor timer. All of it on the connection's event loop.
 final class ConnectionHandler: ChannelDuplexHandler {
     typealias InboundIn = ByteBuffer
@@ -36,7 +36,7 @@ final class ConnectionHandler: ChannelDuplexHandler {
     /// The task that authenticates or works on requests.
     private var task: Task<Void, Never>?
     private var taskCount = 0
-    /// Whether tasks wait until what runs now is done or waits itself.
+    /// Whether tasks and requests wait until what runs now is done or waits itself.
     var startsTasksLater = false
     /// The task, while it waits for the client to read or to acknowledge.
     private var waiter: CheckedContinuation<Void, Never>?
@@ -119,7 +119,7 @@ final class ConnectionHandler: ChannelDuplexHandler {
     }
 
     private func stop() {
-        guard !self.isGone, let handle = self.handle else { return }
+        guard !self.isGone, self.handle != nil else { return }
         self.isGone = true
         // Tasks that end at once do not leave before all of this is done.
         self.taskCount += 1
@@ -132,12 +132,12 @@ final class ConnectionHandler: ChannelDuplexHandler {
         self.gathered = nil
         self.perform(actions)
         self.wake()
-        self.taskEnded(handle)
+        self.taskEnded()
     }
 
     /// Leaves the list of connections once the channel is closed and the last request is done.
-    private func leaveIfDone(_ handle: Connections.Handle) {
-        guard self.isGone, !self.isLeaving, self.session.isIdle, self.taskCount == 0 else { return }
+    func leaveIfDone() {
+        guard self.isGone, !self.isLeaving, self.session.isIdle, self.taskCount == 0, let handle else { return }
         self.isLeaving = true
         guard case .device(let requests) = self.peer else { return self.leave(handle) }
         if let key = self.key {
@@ -357,7 +357,7 @@ final class ConnectionHandler: ChannelDuplexHandler {
             switch action {
             case .send(let packet): self.write(packet)
             case .authenticate(let connect): self.run { await $0.authenticate(connect) }
-            case .work: self.run { await $0.work() }
+            case .work: if self.startsTasksLater { self.workLater() } else { self.work() }
             case .note(let text): self.note(text)
             case .close(let explanation): self.close(explanation)
             }
@@ -367,7 +367,7 @@ final class ConnectionHandler: ChannelDuplexHandler {
     /// Starts a task on the connection's event loop, at once: one that has nothing to wait for is done when this returns.
     ///
     /// It ends with the work it is given, at the latest soon after the connection; nothing waits for its result.
-    private func run(_ body: @escaping @Sendable (ConnectionHandler) async -> Void) {
+    func run(_ body: @escaping @Sendable (ConnectionHandler) async -> Void) {
         guard let handle = self.handle, let loop = self.loop else { return }
         self.taskCount += 1
         let task: Task<Void, Never>
@@ -375,23 +375,23 @@ final class ConnectionHandler: ChannelDuplexHandler {
             task = Task(executorPreference: loop.executor) {
                 let connection = handle.connection.value
                 await body(connection)
-                connection.taskEnded(handle)
+                connection.taskEnded()
             }
         } else {
             task = Task.immediate(executorPreference: loop.executor) {
                 let connection = handle.connection.value
                 await body(connection)
-                connection.taskEnded(handle)
+                connection.taskEnded()
             }
         }
         if self.taskCount > 0 { self.task = task }
     }
 
     /// A task that is done would take as much memory as one that works.
-    private func taskEnded(_ handle: Connections.Handle) {
+    private func taskEnded() {
         self.taskCount -= 1
         if self.taskCount == 0 { self.task = nil }
-        self.leaveIfDone(handle)
+        self.leaveIfDone()
     }
 
     private func close(_ explanation: String?) {

@@ -73,11 +73,38 @@ extension ReasonCode {
 ///
 /// Belongs to one connection, which asks for one answer at a time.
 final class DeviceRequests {
+    /// How far a request came at once.
+    enum Begun {
+        case answered(Answer)
+        /// There is something to wait for; the rest is done by ``DeviceRequests/finish(_:after:)``.
+        case waiting(Wait)
+    }
+
+    /// What a request waits for.
+    enum Wait: Sendable {
+        case chain(@Sendable () async -> Outcome, Aim)
+        /// The package that a download begins with.
+        case package(ChunkRequest)
+        /// Bytes that are not in memory.
+        case bytes(ContentReply, ChunkRequest)
+    }
+
+    /// What a message to the chain is to bring.
+    enum Aim: Sendable {
+        /// That it is done.
+        case report
+        case claim
+        case attributes(topic: String)
+        case call(topic: String)
+        /// Bytes of a package; `isElsewhere` if the one that there is has none here.
+        case chunk(ChunkRequest, isElsewhere: Bool)
+    }
+
     let device: Originator
-    private let services: ConnectionServices
+    let services: ConnectionServices
     /// Whether a payload that makes no sense is acknowledged in MQTT 3.1.1, as the device's profile may say.
     private let acknowledgesBadPayloads: Bool
-    private var downloads = Downloads()
+    var downloads = Downloads()
 
     init(device: Originator, services: ConnectionServices, acknowledgesBadPayloads: Bool = false) {
         self.device = device
@@ -89,49 +116,86 @@ final class DeviceRequests {
     ///
     /// Returns when the chain is done with it and what it stored is stored.
     func answer(_ request: Session.Request) async -> Answer {
+        switch self.begin(request) {
+        case .answered(let answer): answer
+        case .waiting(let wait): await self.finish(request, after: wait)
+        }
+    }
+
+    /// Carries a request out as far as nothing has to be waited for; for a chunk that is mostly to its end.
+    func begin(_ request: Session.Request) -> Begun {
         guard self.services.deviceLimiter.admit(self.device.id, at: .now()) else {
             let error = NodeError(.tooManyRequests, "the device sends more requests in a second than it may")
-            // Only this answer is sure to reach a device that waits for a chunk.
-            if case .chunkRequest(let type, _, _) = request.topic { return Self.chunkFailure(type, error) }
-            return .failure(error)
+            return .answered(self.failure(error, of: request))
         }
         do throws(NodeError) {
             switch request.topic {
             case .telemetry:
-                return try await self.post(.postTelemetryRequest, try Self.json(request.payload), Self.topic(request))
+                return try self.post(.postTelemetryRequest, try Self.json(request.payload), Self.topic(request))
             case .attributes:
                 let values = try Self.json(request.payload)
                 guard values.object != nil else { throw NodeError(.badRequest, "attributes must be an object") }
-                return try await self.post(.postAttributesRequest, values, Self.topic(request))
+                return try self.post(.postAttributesRequest, values, Self.topic(request))
             case .rpcResponse(let id):
                 let data = try Self.json(request.payload)
-                return try await self.post(.toServerRPCResponse, data, [(MessageKey.requestId, .integer(id))])
+                return try self.post(.toServerRPCResponse, data, [(MessageKey.requestId, .integer(id))])
             case .attributesRequest(let id, let family):
-                return try await self.attributes(request.payload, topic: family.attributesResponse(id))
+                return try self.attributes(request.payload, topic: family.attributesResponse(id))
             case .rpcRequest(let id, let family):
-                return try await self.call(request.payload, id: id, topic: family.rpcResponse(id))
+                return try self.call(request.payload, id: id, topic: family.rpcResponse(id))
             case .chunkRequest(let type, let id, let chunk):
-                return await self.chunk(type, id: id, chunk: chunk, payload: request.payload)
-            case .claim: return try await self.claim(request.payload)
+                return try self.chunk(type, id: id, chunk: chunk, payload: request.payload)
+            case .claim: return try self.claim(request.payload)
             case .protobuf: throw NodeError(.badRequest, "protobuf is not spoken here; use the topic of the JSON form")
-            case .gateway: return .ignored(.notAuthorized, "the device is no gateway")
-            case .provision: return .ignored(.topicNameInvalid, "a device that has credentials is provisioned already")
-            case .unknown: return .ignored(.topicNameInvalid, "a message came on a topic that has no meaning")
+            case .gateway: return .answered(.ignored(.notAuthorized, "the device is no gateway"))
+            case .provision:
+                let explanation = "a device that has credentials is provisioned already"
+                return .answered(.ignored(.topicNameInvalid, explanation))
+            case .unknown:
+                return .answered(.ignored(.topicNameInvalid, "a message came on a topic that has no meaning"))
             }
         } catch {
-            var answer = Answer.failure(error)
-            answer.outcome.isTolerable = error.code == .badRequest && self.acknowledgesBadPayloads
-            return answer
+            return .answered(self.failure(error, of: request))
         }
     }
+
+    /// Carries out the rest of a request.
+    func finish(_ request: Session.Request, after first: Wait) async -> Answer {
+        var wait = first
+        do throws(NodeError) {
+            while true {
+                let begun =
+                    switch wait {
+                    case .chain(let rest, let aim): try self.answer(await rest(), aim)
+                    case .package(let chunk): try self.ask(for: chunk, of: try await self.package(chunk.type))
+                    case .bytes(let reply, let chunk): try await self.read(reply, chunk)
+                    }
+                switch begun {
+                case .answered(let answer): return answer
+                case .waiting(let next): wait = next
+                }
+            }
+        } catch {
+            return self.failure(error, of: request)
+        }
+    }
+
+    private func failure(_ error: NodeError, of request: Session.Request) -> Answer {
+        if case .chunkRequest(let type, _, _) = request.topic { return Self.chunkFailure(type, error) }
+        var answer = Answer.failure(error)
+        answer.outcome.isTolerable = error.code == .badRequest && self.acknowledgesBadPayloads
+        return answer
+    }
+
+    /// Tells the chain that the device's session began or ended; nobody waits for an answer.
+    func tell(_ event: MessageType) async { _ = await self.services.outlet.send(self.message(event, .json([:]), [])) }
+
+    // MARK: The chain
 
     /// Where a report came, for chains of profiles that have topics of their own.
     private static func topic(_ request: Session.Request) -> [(String, JSON)] {
         request.topicName.map { [(MessageKey.mqttTopic, .string($0))] } ?? []
     }
-
-    /// Tells the chain that the device's session began or ended; nobody waits for an answer.
-    func tell(_ event: MessageType) async { _ = await self.services.outlet.send(self.message(event, .json([:]), [])) }
 
     static func json(_ payload: ByteBuffer) throws(NodeError) -> JSON {
         do {
@@ -147,41 +211,55 @@ final class DeviceRequests {
         return self.message(type, data, all)
     }
 
-    private func message(_ type: MessageType, _ data: MessageData, _ metadata: Metadata) -> Message {
+    func message(_ type: MessageType, _ data: MessageData, _ metadata: Metadata) -> Message {
         Message(originator: self.device, type: type, metadata: metadata, data: data, timestamp: self.services.now())
     }
 
-    /// Sends a message to the chain and gives back its reply.
-    private func send(_ message: Message) async throws(NodeError) -> Reply? {
-        try Self.reply(await self.services.outlet.send(message))
+    /// Sends a message to the chain.
+    func send(_ message: Message, for aim: Aim) throws(NodeError) -> Begun {
+        switch self.services.outlet.begin(message, by: .success) {
+        case .ended(let outcome): try self.answer(outcome, aim)
+        case .waiting(let rest): .waiting(.chain(rest, aim))
+        }
     }
 
-    private static func reply(_ outcome: Outcome) throws(NodeError) -> Reply? {
+    /// Makes an answer of what the chain made of a message.
+    private func answer(_ outcome: Outcome, _ aim: Aim) throws(NodeError) -> Begun {
+        switch aim {
+        case .report:
+            _ = try Self.reply(outcome)
+            return .answered(.done)
+        case .claim:
+            guard try Self.reply(outcome) != nil else {
+                return .answered(.ignored(.implementationSpecificError, "no node of the chain takes claims"))
+            }
+            return .answered(.done)
+        case .attributes(let topic): return .answered(.response(topic, try Self.attributes(outcome)))
+        case .call(let topic): return .answered(Self.result(outcome, topic: topic))
+        case .chunk(let request, let isElsewhere): return try self.answer(outcome, request, isElsewhere: isElsewhere)
+        }
+    }
+
+    static func reply(_ outcome: Outcome) throws(NodeError) -> Reply? {
         switch outcome {
         case .completed(.refused(let error)), .failed(let error): throw error
         case .completed(let reply): return reply
         }
     }
 
-    private func post(_ type: MessageType, _ data: JSON, _ metadata: [(String, JSON)] = []) async throws(NodeError)
-        -> Answer
-    {
-        _ = try await self.send(self.message(type, .json(data), metadata))
-        return .done
+    private func post(_ type: MessageType, _ data: JSON, _ metadata: [(String, JSON)] = []) throws(NodeError) -> Begun {
+        try self.send(self.message(type, .json(data), metadata), for: .report)
     }
 
-    private func claim(_ payload: ByteBuffer) async throws(NodeError) -> Answer {
+    private func claim(_ payload: ByteBuffer) throws(NodeError) -> Begun {
         let request = payload.readableBytes == 0 ? [:] : try Self.json(payload)
         guard request.object != nil else { throw NodeError(.badRequest, "a claim must be an object") }
-        guard try await self.send(self.message(.claimRequest, .json(request), [])) != nil else {
-            return .ignored(.implementationSpecificError, "no node of the chain takes claims")
-        }
-        return .done
+        return try self.send(self.message(.claimRequest, .json(request), []), for: .claim)
     }
 
     // MARK: Attributes and calls
 
-    private func attributes(_ payload: ByteBuffer, topic: String) async throws(NodeError) -> Answer {
+    private func attributes(_ payload: ByteBuffer, topic: String) throws(NodeError) -> Begun {
         let request = payload.readableBytes == 0 ? [:] : try Self.json(payload)
         guard let request = request.object else {
             throw NodeError(.badRequest, "a request for attributes must be an object")
@@ -194,28 +272,36 @@ final class DeviceRequests {
             }
             metadata.append((name, .string(keys)))
         }
-        switch try await self.send(self.message(.getAttributesRequest, .none, metadata)) {
-        case .json(let values): return .response(topic, values.bytes)
-        case nil, .empty: return .response(topic, JSON.object([:]).bytes)
+        return try self.send(self.message(.getAttributesRequest, .none, metadata), for: .attributes(topic: topic))
+    }
+
+    private static func attributes(_ outcome: Outcome) throws(NodeError) -> ByteBuffer {
+        switch try self.reply(outcome) {
+        case .json(let values): return values.bytes
+        case nil, .empty: return JSON.object([:]).bytes
         case .content, .refused:
             throw NodeError(.internalError, "the chain answered a request for attributes with bytes")
         }
     }
 
-    /// Answers a call of the server by a device, also when it fails: a caller would wait for ever otherwise.
-    private func call(_ payload: ByteBuffer, id: Int64, topic: String) async throws(NodeError) -> Answer {
+    private func call(_ payload: ByteBuffer, id: Int64, topic: String) throws(NodeError) -> Begun {
         guard let request = try Self.json(payload).object, let method = request["method"]?.string else {
             throw NodeError(.badRequest, "a call must be an object with a 'method'")
         }
-        if method == "getSessionLimits" { return .response(topic, self.sessionLimits.bytes) }
+        if method == "getSessionLimits" { return .answered(.response(topic, self.sessionLimits.bytes)) }
         let message = self.message(
             .toServerRPCRequest,
             .json(request["params"] ?? [:]),
             [(MessageKey.method, .string(method)), (MessageKey.requestId, .integer(id))]
         )
+        return try self.send(message, for: .call(topic: topic))
+    }
+
+    /// Answers a call of the server by a device, also when it fails: a caller would wait for ever otherwise.
+    private static func result(_ outcome: Outcome, topic: String) -> Answer {
         let problem: String
         do throws(NodeError) {
-            switch try await self.send(message) {
+            switch try self.reply(outcome) {
             case .json(let value): return .response(topic, value.bytes)
             case .empty: return .response(topic, JSON.object([:]).bytes)
             case nil: problem = "no node of the chain answers this method"
@@ -237,89 +323,5 @@ final class DeviceRequests {
             "maxInflightMessages": .integer(Int64(self.services.limits.requestsMax)),
             "rateLimits": perSecond == 0 ? [:] : ["messages": rate, "telemetryMessages": rate],
         ]
-    }
-
-    // MARK: Packages
-
-    /// The code for a package whose bytes are not stored here.
-    private static let elsewhere: NodeError.Code = "package-elsewhere"
-
-    // In few functions that wait: each costs more than all that is compared here.
-    private func chunk(_ type: OtaPackageType, id: String, chunk: String, payload: ByteBuffer) async -> Answer {
-        do throws(NodeError) {
-            let request = try ChunkRequest(
-                type: type,
-                id: id,
-                chunk: chunk,
-                payload: payload,
-                chunkBytesMax: self.services.limits.chunkBytesMax
-            )
-            var download = self.downloads.use(Downloads.Key(type: type, id: request.id))
-            let isElsewhere = download.packageId == nil ? try await self.pin(&download) : false
-            if let size = request.size { download.size = size }
-            self.downloads.update(download)
-            let metadata = download.metadata(ofChunk: request.chunk)
-            let message = self.message(.packageChunkRequest, .none, metadata)
-            let outcome = await self.services.outlet.send(message, by: .success)
-            let reply = try Self.content(outcome, isElsewhere: isElsewhere)
-            let count = reply.range.upperBound - reply.range.lowerBound
-            let topic = "v2/\(type.prefix)/response/\(request.id)/chunk/\(request.chunk)"
-            // What fits one piece is read before anything is acknowledged, so that a failure can still be told.
-            guard count <= Int64(Limits.pieceBytes) else {
-                return Answer(outcome: .success, response: Answer.Response(topic: topic, body: .content(reply)))
-            }
-            do {
-                return .response(topic, count == 0 ? ByteBuffer() : try await reply.content.readAll(reply.range))
-            } catch {
-                throw NodeError(wrapping: error)
-            }
-        } catch {
-            return Self.chunkFailure(type, error)
-        }
-    }
-
-    /// Finds the package that a download begins with.
-    ///
-    /// - Returns: Whether there is one whose bytes are not stored here.
-    private func pin(_ download: inout Downloads.Download) async throws(NodeError) -> Bool {
-        do {
-            let device = DeviceId(self.device.id)
-            let found = try await self.services.packages.effectivePackage(for: device, type: download.key.type)
-            guard let found else { return false }
-            guard found.content != nil else { return true }
-            download.packageId = found.package.id
-            return false
-        } catch {
-            throw NodeError(wrapping: error)
-        }
-    }
-
-    private static func content(_ outcome: Outcome, isElsewhere: Bool) throws(NodeError) -> ContentReply {
-        let reply: Reply?
-        do throws(NodeError) {
-            reply = try Self.reply(outcome)
-        } catch {
-            throw error.code == .notFound && isElsewhere ? NodeError(Self.elsewhere, error.message) : error
-        }
-        guard case .content(let content) = reply else {
-            throw NodeError(.notFound, "the chain has no package for this device")
-        }
-        return content
-    }
-
-    /// Tells on the error topic what is wrong with a chunk request; the session goes on, so that a device does not connect
-    /// again and again.
-    ///
-    /// `NOT_FOUND`, `PAYLOAD_TOO_LARGE` and, for a package that is fetched from its URL, `FAILURE` are ThingsBoard's words,
-    /// which devices compare. Where ThingsBoard has no word and closes the connection, `FAILURE` comes with a sentence.
-    static func chunkFailure(_ type: OtaPackageType, _ error: NodeError) -> Answer {
-        let text =
-            switch error.code {
-            case .notFound: "NOT_FOUND"
-            case Self.elsewhere: "FAILURE"
-            case .tooLarge: "PAYLOAD_TOO_LARGE"
-            default: "FAILURE: \(error.message)"
-            }
-        return .response("v2/\(type.prefix)/error", ByteBuffer(string: text), explanation: error.description)
     }
 }

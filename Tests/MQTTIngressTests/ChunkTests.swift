@@ -10,22 +10,27 @@ import Testing
 @Suite("Chunks", .timeLimit(.minutes(5))) struct ChunkTests {
     static let versions: [ProtocolVersion] = [.v3_1_1, .v5]
 
-    /// Runs a server with one package.
+    /// Runs a server with one package, in front of a chain whose nodes wait, and in front of one where nothing does.
     static func run(
-        _ content: TestContent,
-        _ attributes: [String: String] = [:],
-        _ body: @escaping @Sendable (TestServer) async throws -> Void
+        size: Int64,
+        failsFrom: Int64 = .max,
+        _ body: @escaping @Sendable (TestServer, TestContent) async throws -> Void
     ) async throws {
-        let packages = TestPackages()
-        packages.assign(content)
-        try await TestServer.run(attributes, packages: packages, answer: { content.outcome($0) }, body)
+        for isPrompt in [false, true] {
+            let content = TestContent(size: size, failsFrom: failsFrom, inMemoryFrom: isPrompt ? 0 : .max)
+            let packages = TestPackages(isInMemory: isPrompt)
+            packages.assign(content)
+            try await TestServer.run(isPrompt: isPrompt, packages: packages, answer: { content.outcome($0) }) {
+                try await body($0, content)
+            }
+        }
     }
 
     static func bytes(_ range: Range<Int64>) -> ByteBuffer { ByteBuffer(bytes: range.map(TestContent.byte)) }
 
     @Test("a package comes chunk by chunk, acknowledged first, and nothing after its end", arguments: Self.versions)
     func download(version: ProtocolVersion) async throws {
-        try await Self.run(TestContent(size: 10_000)) { server in
+        try await Self.run(size: 10_000) { server, _ in
             let client = try await server.connected(version)
             try await client.subscribe("v2/fw/response/+")
             for (chunk, range) in [(0, 0..<4096), (1, 4096..<8192), (2, 8192..<10_000), (3, 0..<0), (9, 0..<0)]
@@ -42,7 +47,7 @@ import Testing
 
     @Test("an empty payload means the size that the download had last, else the whole package")
     func lastSize() async throws {
-        try await Self.run(TestContent(size: 1000)) { server in
+        try await Self.run(size: 1000) { server, _ in
             let client = try await server.connected()
             for (topic, payload, size) in [
                 ("v2/sw/request/1/chunk/0", "", 1000), ("v2/sw/request/1/chunk/0", "{\"chunkSize\":100}", 100),
@@ -58,7 +63,7 @@ import Testing
 
     @Test("chunks requested at once are answered in order", arguments: Self.versions)
     func pipelined(version: ProtocolVersion) async throws {
-        try await Self.run(TestContent(size: 100_000)) { server in
+        try await Self.run(size: 100_000) { server, _ in
             let client = try await server.connected(version)
             for chunk in 0..<100 { client.publish("v2/fw/request/1/chunk/\(chunk)", "1000", qos: .atMostOnce) }
             for chunk in 0..<100 {
@@ -94,7 +99,7 @@ import Testing
 
     @Test("metadata says what is asked for")
     func metadata() async throws {
-        try await Self.run(TestContent(size: 100)) { server in
+        try await Self.run(size: 100) { server, _ in
             let client = try await server.connected()
             client.publish("v2/sw/request/5/chunk/3", "16", qos: .atMostOnce)
             _ = try await client.message()
@@ -119,7 +124,7 @@ import Testing
         ]
     )
     func badRequest(topic: String, payload: String, error: String) async throws {
-        try await Self.run(TestContent(size: 100)) { server in
+        try await Self.run(size: 100) { server, _ in
             for version in Self.versions {
                 let client = try await server.connected(version)
                 client.publish(topic, payload)
@@ -144,12 +149,15 @@ import Testing
         ]
     )
     func notServed(outcome: Outcome, text: String) async throws {
-        try await TestServer.run(answer: { _ in outcome }) { server in
-            for version in Self.versions {
-                let client = try await server.connected(version)
-                for type in ["fw", "sw"] {
-                    client.publish("v2/\(type)/request/1/chunk/0", "10", qos: .atMostOnce)
-                    #expect(try await client.text() == "v2/\(type)/error \(text)")
+        for isPrompt in [false, true] {
+            let packages = TestPackages(isInMemory: isPrompt)
+            try await TestServer.run(isPrompt: isPrompt, packages: packages, answer: { _ in outcome }) { server in
+                for version in Self.versions {
+                    let client = try await server.connected(version)
+                    for type in ["fw", "sw"] {
+                        client.publish("v2/\(type)/request/1/chunk/0", "10", qos: .atMostOnce)
+                        #expect(try await client.text() == "v2/\(type)/error \(text)")
+                    }
                 }
             }
         }
@@ -158,19 +166,22 @@ import Testing
     @Test("a package that is fetched from its URL is told by the bare word FAILURE, at every request")
     func elsewhere() async throws {
         let refusal = Reply.refused(NodeError(.notFound, "the bytes are elsewhere"))
-        try await TestServer.run(answer: { _ in .completed(refusal) }) { server in
-            server.packages.assign(url: "https://downloads.example.org/firmware.bin")
-            let client = try await server.connected()
-            for chunk in [0, 1] {
-                client.publish("v2/fw/request/1/chunk/\(chunk)", "10", qos: .atMostOnce)
-                #expect(try await client.text() == "v2/fw/error FAILURE")
+        for isInMemory in [false, true] {
+            let packages = TestPackages(isInMemory: isInMemory)
+            try await TestServer.run(packages: packages, answer: { _ in .completed(refusal) }) { server in
+                server.packages.assign(url: "https://downloads.example.org/firmware.bin")
+                let client = try await server.connected()
+                for chunk in [0, 1] {
+                    client.publish("v2/fw/request/1/chunk/\(chunk)", "10", qos: .atMostOnce)
+                    #expect(try await client.text() == "v2/fw/error FAILURE")
+                }
             }
         }
     }
 
     @Test("a chunk that cannot be read is told on the error topic")
     func readFailure() async throws {
-        try await Self.run(TestContent(size: 100, failsFrom: 50)) { server in
+        try await Self.run(size: 100, failsFrom: 50) { server, _ in
             let client = try await server.connected()
             client.publish("v2/fw/request/1/chunk/9", "10", qos: .atMostOnce)
             #expect(try await client.text() == "v2/fw/error FAILURE: the disk is broken")
@@ -181,8 +192,7 @@ import Testing
 
     @Test("a whole package is one message, read in pieces; what else is sent comes after it", arguments: Self.versions)
     func wholePackage(version: ProtocolVersion) async throws {
-        let content = TestContent(size: 1_000_003)
-        try await Self.run(content) { server in
+        try await Self.run(size: 1_000_003) { server, content in
             let client = try await server.connected(version)
             client.publish("v2/fw/request/1/chunk/0", "0", qos: .atMostOnce)
             client.send(.pingreq)
@@ -199,8 +209,7 @@ import Testing
 
     @Test("a package is read no faster than the client reads it, and memory does not grow with it")
     func backpressure() async throws {
-        let content = TestContent(size: 64 << 20)
-        try await Self.run(content) { server in
+        try await Self.run(size: 64 << 20) { server, content in
             let slow = try await server.client(.v5, reads: false)
             slow.send(
                 .connect(ConnectPacket(version: .v5, clientId: "c", userName: TestServer.token)),
@@ -214,7 +223,8 @@ import Testing
                 other.publish("v2/fw/request/1/chunk/\(chunk % 4)", "4096", qos: .atMostOnce)
                 _ = try await other.message()
             }
-            #expect(content.readEnd > 0 && content.readEnd < 32 << 20)
+            try await server.until { content.readEnd > 0 }
+            #expect(content.readEnd < 32 << 20)
             try await slow.startReading()
             _ = try await slow.next()
             #expect(try await slow.message().payload.readableBytes == 64 << 20)
@@ -226,7 +236,7 @@ import Testing
         arguments: Self.versions
     )
     func wholePackageFailure(version: ProtocolVersion) async throws {
-        try await Self.run(TestContent(size: 1_000_000, failsFrom: 500_000)) { server in
+        try await Self.run(size: 1_000_000, failsFrom: 500_000) { server, _ in
             let client = try await server.connected(version)
             client.publish("v2/fw/request/1/chunk/0", "0", qos: .atMostOnce)
             #expect(await client.rest().isEmpty)
@@ -235,7 +245,7 @@ import Testing
 
     @Test("a package larger than the client or MQTT can take is told on the error topic")
     func tooLarge() async throws {
-        try await Self.run(TestContent(size: 300_000_000)) { server in
+        try await Self.run(size: 300_000_000) { server, _ in
             let client = try await server.connected(.v3_1_1)
             client.publish("v2/fw/request/1/chunk/0", "0", qos: .atMostOnce)
             #expect(try await client.text() == "v2/fw/error PAYLOAD_TOO_LARGE")
@@ -249,7 +259,7 @@ import Testing
 
     @Test("no more chunks are on their way than the client's Receive Maximum")
     func receiveMaximum() async throws {
-        try await Self.run(TestContent(size: 100)) { server in
+        try await Self.run(size: 100) { server, _ in
             let client = try await server.connected(.v5, properties: [(.receiveMaximum, .twoBytes(1))])
             for chunk in 0..<3 { client.publish("v2/fw/request/1/chunk/\(chunk)", "10", qos: .atMostOnce) }
             guard case .publish(let first) = try await client.next() else {
@@ -265,7 +275,7 @@ import Testing
 
     @Test("the QoS of chunks is that of a matching subscription")
     func subscribedQoS() async throws {
-        try await Self.run(TestContent(size: 100)) { server in
+        try await Self.run(size: 100) { server, _ in
             let client = try await server.connected()
             try await client.subscribe("v2/fw/response/+/chunk/+", .atMostOnce)
             client.publish("v2/fw/request/1/chunk/0", "10", qos: .atMostOnce)

@@ -35,8 +35,30 @@ struct TestServer: Sendable {
         answer: @escaping @Sendable (Message) async -> Outcome = { _ in .completed(nil) },
         _ body: @escaping @Sendable (TestServer) async throws -> Void
     ) async throws {
-        let sessions = sessions ?? DeviceSessions()
         let outlet = TestOutlet { Self.events.contains($0.type) ? .completed(nil) : await answer($0) }
+        try await Self.run(attributes, devices, packages, sessions ?? DeviceSessions(), outlet, body)
+    }
+
+    /// Runs a listener in front of a chain none of whose nodes waits, unless `isPrompt` is false.
+    static func run(
+        isPrompt: Bool,
+        packages: TestPackages = TestPackages(),
+        answer: @escaping @Sendable (Message) -> Outcome,
+        _ body: @escaping @Sendable (TestServer) async throws -> Void
+    ) async throws {
+        guard isPrompt else { return try await Self.run(packages: packages, answer: answer, body) }
+        let outlet = TestOutlet(atOnce: { Self.events.contains($0.type) ? .completed(nil) : answer($0) })
+        try await Self.run([:], TestDevices(), packages, DeviceSessions(), outlet, body)
+    }
+
+    private static func run(
+        _ attributes: [String: String],
+        _ devices: TestDevices,
+        _ packages: TestPackages,
+        _ sessions: DeviceSessions,
+        _ outlet: TestOutlet,
+        _ body: @escaping @Sendable (TestServer) async throws -> Void
+    ) async throws {
         let node = try MQTTIngressNode.make(
             Self.patience.merging(attributes) { $1 },
             services: .testing { registry in
@@ -149,8 +171,16 @@ final class TestDevices: DeviceAuthenticator {
 final class TestPackages: OtaPackageService {
     private let effective = Mutex<EffectivePackage?>(nil)
     private let lookups = Mutex(0)
+    private let isInMemory: Bool
 
-    /// How often the effective package was asked for.
+    /// - Parameter isInMemory: Whether the package is known without waiting.
+    init(isInMemory: Bool = false) { self.isInMemory = isInMemory }
+
+    func known(effectiveFor device: DeviceId, type: OtaPackageType) -> EffectivePackage?? {
+        self.isInMemory ? .some(self.effective.withLock { $0 }) : nil
+    }
+
+    /// How often the effective package was waited for.
     var lookupCount: Int { self.lookups.withLock { $0 } }
 
     /// Assigns a new package.
@@ -196,27 +226,45 @@ final class TestPackages: OtaPackageService {
 final class TestContent: Content {
     let size: Int64
     private let failsFrom: Int64
+    private let inMemoryFrom: Int64
+    private let gate: Gate?
     private let largest = Mutex<Int64>(0)
     private let end = Mutex<Int64>(0)
 
-    init(size: Int64, failsFrom: Int64 = .max) {
+    /// - Parameters:
+    ///   - size: How many bytes there are.
+    ///   - failsFrom: The first byte that cannot be read.
+    ///   - inMemoryFrom: The first byte that, with all after it, can be had without waiting.
+    ///   - gate: What the bytes before that wait for.
+    init(size: Int64, failsFrom: Int64 = .max, inMemoryFrom: Int64 = .max, gate: Gate? = nil) {
         self.size = size
         self.failsFrom = failsFrom
+        self.inMemoryFrom = inMemoryFrom
+        self.gate = gate
     }
 
     private static let computedMax: Int64 = 2_000_000
 
     /// The largest piece that was read.
     var largestRead: Int64 { self.largest.withLock { $0 } }
-    /// The end of what was read so far.
+    /// The end of what was waited for so far.
     var readEnd: Int64 { self.end.withLock { $0 } }
 
     static func byte(at offset: Int64) -> UInt8 { UInt8(truncatingIfNeeded: offset &* 31 &+ offset >> 8) }
 
     func read(_ range: Range<Int64>) async throws -> ByteBuffer {
+        await self.gate?.pass()
         guard range.upperBound <= self.failsFrom else { throw NodeError(.internalError, "the disk is broken") }
         self.largest.withLock { $0 = max($0, Int64(range.count)) }
         self.end.withLock { $0 = max($0, range.upperBound) }
+        return self.bytes(range)
+    }
+
+    func readAtOnce(_ range: Range<Int64>) -> ByteBuffer? {
+        range.lowerBound >= self.inMemoryFrom && range.upperBound <= self.failsFrom ? self.bytes(range) : nil
+    }
+
+    private func bytes(_ range: Range<Int64>) -> ByteBuffer {
         // Of very many bytes it is how many that matters.
         if self.size > Self.computedMax { return ByteBuffer(repeating: 0, count: range.count) }
         return ByteBuffer(bytes: range.map(Self.byte))

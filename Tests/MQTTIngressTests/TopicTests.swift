@@ -121,10 +121,9 @@ import Testing
         let packageId = OtaPackageId.random()
         func key(_ id: Int) -> Downloads.Key { Downloads.Key(type: .firmware, id: Int64(id)) }
         for id in 0..<Downloads.countMax {
-            var download = downloads.use(key(id))
+            let download = downloads.use(key(id))
             download.packageId = packageId
             download.size = 5
-            downloads.update(download)
         }
         #expect(downloads.use(key(0)).packageId == packageId)
         #expect(downloads.use(Downloads.Key(type: .software, id: 0)).packageId == nil)
