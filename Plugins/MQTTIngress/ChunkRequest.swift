@@ -32,9 +32,6 @@ struct ChunkRequest: Hashable, Sendable {
         self.size = try Self.size(payload, chunkBytesMax: chunkBytesMax)
     }
 
-    /// Where it is answered.
-    var responseTopic: String { "v2/\(self.type.prefix)/response/\(self.id)/chunk/\(self.chunk)" }
-
     /// The longest payload that can be a size.
     static let payloadBytesMax = 256
 
@@ -119,11 +116,13 @@ struct Downloads {
                 if self.size != oldValue { self.metadata[MessageKey.size] = .integer(self.size) }
             }
         }
-        /// What the message about each chunk says, put together once; the index of the chunk is not yet that of any.
+        /// What the message about the chunk that was asked for last says.
         private var metadata: Metadata
+        private let responseTopics: String
 
         fileprivate init(key: Key) {
             self.key = key
+            self.responseTopics = "v2/\(key.type.prefix)/response/\(key.id)/chunk/"
             self.metadata = [
                 MessageKey.transport: "mqtt", MessageKey.packageType: .string(key.type.rawValue),
                 MessageKey.chunk: 0, MessageKey.size: 0,
@@ -132,10 +131,13 @@ struct Downloads {
 
         /// What the message about a chunk says.
         func metadata(ofChunk index: Int64) -> Metadata {
-            var metadata = self.metadata
-            metadata[MessageKey.chunk] = .integer(index)
-            return metadata
+            // In place, as the message about the chunk before is mostly gone by now.
+            self.metadata[MessageKey.chunk] = .integer(index)
+            return self.metadata
         }
+
+        /// Where a chunk is answered.
+        func responseTopic(ofChunk index: Int64) -> String { self.responseTopics + String(index) }
     }
 
     /// How many downloads are remembered.
@@ -152,9 +154,9 @@ struct Downloads {
 
     /// The download with this key, as remembered or new, which is thereby the one used last.
     mutating func use(_ key: Key) -> Download {
+        if let last = self.downloads.last, last.key == key { return last }
         let download: Download
         if let index = self.downloads.lastIndex(where: { $0.key == key }) {
-            if index == self.downloads.count - 1 { return self.downloads[index] }
             download = self.downloads.remove(at: index)
         } else {
             download = Download(key: key)

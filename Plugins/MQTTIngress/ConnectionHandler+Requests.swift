@@ -34,16 +34,16 @@ extension ConnectionHandler {
             switch wait {
             case .device(let rest, let request):
                 guard case .device(let requests) = self.peer else { return }
-                next = self.take(await requests.finish(request, after: rest), request)
+                let answer = await requests.finish(request, after: rest)
+                if !self.take(answer, request) { await self.finish(answer, request) }
             case .provisioning(let request):
                 guard case .provisioning(let requests) = self.peer else { return }
-                next = self.take(await requests.answer(request), request)
+                let answer = await requests.answer(request)
+                if !self.take(answer, request) { await self.finish(answer, request) }
             case .client(let answer, let request):
-                if let response = answer.response { await self.respondLater(response, to: request) }
-                self.end(answer)
-                next = nil
+                await self.finish(answer, request)
             }
-            if next == nil { next = self.advance() }
+            next = self.advance()
         }
     }
 
@@ -52,7 +52,7 @@ extension ConnectionHandler {
             switch peer {
             case .device(let requests):
                 switch requests.begin(request) {
-                case .answered(let answer): if let wait = self.take(answer, request) { return wait }
+                case .answered(let answer): guard self.take(answer, request) else { return .client(answer, request) }
                 case .waiting(let wait): return .device(wait, request)
                 }
             case .provisioning: return .provisioning(request)
@@ -63,11 +63,19 @@ extension ConnectionHandler {
     }
 
     /// Acknowledges a request and sends its answer.
-    private func take(_ answer: Answer, _ request: Session.Request) -> Wait? {
+    ///
+    /// - Returns: Whether that is done; else the client has to do something before, which ``finish(_:_:)`` waits for.
+    private func take(_ answer: Answer, _ request: Session.Request) -> Bool {
         self.perform(self.session.acknowledge(request, answer.outcome))
-        if let response = answer.response, !self.respond(response, to: request) { return .client(answer, request) }
+        if let response = answer.response, !self.respond(response, to: request) { return false }
         self.end(answer)
-        return nil
+        return true
+    }
+
+    /// Sends an answer when the client can take it.
+    private func finish(_ answer: Answer, _ request: Session.Request) async {
+        if let response = answer.response { await self.respondLater(response, to: request) }
+        self.end(answer)
     }
 
     private func end(_ answer: Answer) {

@@ -29,7 +29,8 @@ extension ConnectionHandler {
         }
         self.handOver(context)
         self.services.metrics.sentBytes.add(size)
-        context.write(Self.wrapOutboundOut(payload), promise: nil)
+        // By the name of the type here and wherever bytes pass: by way of `Self`, this stays generic and casts as it runs.
+        context.write(ConnectionHandler.wrapOutboundOut(payload), promise: nil)
     }
 
     private func write(header packet: PublishPacket, payloadSize: Int) {
@@ -59,7 +60,7 @@ extension ConnectionHandler {
     private func handOver(_ context: ChannelHandlerContext) {
         guard !self.isSendingPieces, let bytes = self.gathered.take() else { return }
         self.services.metrics.sentBytes.add(bytes.readableBytes)
-        context.write(Self.wrapOutboundOut(bytes), promise: nil)
+        context.write(ConnectionHandler.wrapOutboundOut(bytes), promise: nil)
     }
 
     /// Sends what was written.
@@ -91,7 +92,7 @@ extension ConnectionHandler {
             let range = start..<min(start + Int64(Limits.pieceBytes), end)
             guard let piece = await self.read(range, of: payload.content), let context = self.context else { return }
             self.services.metrics.sentBytes.add(piece.readableBytes)
-            context.writeAndFlush(Self.wrapOutboundOut(piece), promise: nil)
+            context.writeAndFlush(ConnectionHandler.wrapOutboundOut(piece), promise: nil)
             while !self.session.isClosed, !self.isWritable { await self.wait() }
             if self.session.isClosed { return }
         }

@@ -277,7 +277,7 @@ final class ConnectionHandler: ChannelDuplexHandler {
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         guard !self.session.isClosed else { return }
-        var bytes = Self.unwrapInboundIn(data)
+        var bytes = ConnectionHandler.unwrapInboundIn(data)
         self.services.metrics.receivedBytes.add(bytes.readableBytes)
         self.lastPacket = context.eventLoop.now
         if self.unread == nil { self.unread = bytes } else { self.unread?.writeBuffer(&bytes) }
@@ -431,7 +431,8 @@ final class ConnectionHandler: ChannelDuplexHandler {
     }
 
     private func wake() {
-        guard let waiter = self.waiter.take() else { return }
+        guard let waiter = self.waiter else { return }
+        self.waiter = nil
         waiter.resume()
     }
 

@@ -46,29 +46,29 @@ extension DeviceRequests {
     ) throws(NodeError) -> Begun {
         if let size = request.size { download.size = size }
         let message = self.message(.packageChunkRequest, .none, download.metadata(ofChunk: request.chunk))
-        return try self.send(message, for: .chunk(request, isElsewhere: isElsewhere))
+        let topic = download.responseTopic(ofChunk: request.chunk)
+        return try self.send(message, for: .chunk(topic: topic, isElsewhere: isElsewhere))
     }
 
     /// Answers with what the chain serves.
     ///
     /// What fits one piece is read before anything is acknowledged, so that a failure can still be told.
-    func answer(_ outcome: Outcome, _ request: ChunkRequest, isElsewhere: Bool) throws(NodeError) -> Begun {
+    func answer(_ outcome: Outcome, topic: String, isElsewhere: Bool) throws(NodeError) -> Begun {
         let reply = try Self.content(outcome, isElsewhere: isElsewhere)
         let count = reply.range.upperBound - reply.range.lowerBound
         guard count <= Int64(Limits.pieceBytes) else {
-            let response = Answer.Response(topic: request.responseTopic, body: .content(reply))
-            return .answered(Answer(outcome: .success, response: response))
+            return .answered(Answer(outcome: .success, response: Answer.Response(topic: topic, body: .content(reply))))
         }
-        guard count > 0 else { return .answered(.response(request.responseTopic, ByteBuffer())) }
+        guard count > 0 else { return .answered(.response(topic, ByteBuffer())) }
         guard let bytes = reply.content.readAtOnce(reply.range), bytes.readableBytes == reply.range.count else {
-            return .waiting(.bytes(reply, request))
+            return .waiting(.bytes(reply, topic: topic))
         }
-        return .answered(.response(request.responseTopic, bytes))
+        return .answered(.response(topic, bytes))
     }
 
-    func read(_ reply: ContentReply, _ request: ChunkRequest) async throws(NodeError) -> Begun {
+    func read(_ reply: ContentReply, topic: String) async throws(NodeError) -> Begun {
         do {
-            return .answered(.response(request.responseTopic, try await reply.content.readAll(reply.range)))
+            return .answered(.response(topic, try await reply.content.readAll(reply.range)))
         } catch {
             throw NodeError(wrapping: error)
         }

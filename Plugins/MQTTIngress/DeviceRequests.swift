@@ -86,7 +86,7 @@ final class DeviceRequests {
         /// The package that a download begins with.
         case package(ChunkRequest)
         /// Bytes that are not in memory.
-        case bytes(ContentReply, ChunkRequest)
+        case bytes(ContentReply, topic: String)
     }
 
     /// What a message to the chain is to bring.
@@ -97,7 +97,7 @@ final class DeviceRequests {
         case attributes(topic: String)
         case call(topic: String)
         /// Bytes of a package; `isElsewhere` if the one that there is has none here.
-        case chunk(ChunkRequest, isElsewhere: Bool)
+        case chunk(topic: String, isElsewhere: Bool)
     }
 
     let device: Originator
@@ -168,7 +168,7 @@ final class DeviceRequests {
                     switch wait {
                     case .chain(let rest, let aim): try self.answer(await rest(), aim)
                     case .package(let chunk): try self.ask(for: chunk, of: try await self.package(chunk.type))
-                    case .bytes(let reply, let chunk): try await self.read(reply, chunk)
+                    case .bytes(let reply, let topic): try await self.read(reply, topic: topic)
                     }
                 switch begun {
                 case .answered(let answer): return answer
@@ -236,7 +236,7 @@ final class DeviceRequests {
             return .answered(.done)
         case .attributes(let topic): return .answered(.response(topic, try Self.attributes(outcome)))
         case .call(let topic): return .answered(Self.result(outcome, topic: topic))
-        case .chunk(let request, let isElsewhere): return try self.answer(outcome, request, isElsewhere: isElsewhere)
+        case .chunk(let topic, let isElsewhere): return try self.answer(outcome, topic: topic, isElsewhere: isElsewhere)
         }
     }
 

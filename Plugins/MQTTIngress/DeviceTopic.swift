@@ -131,16 +131,15 @@ enum DeviceTopic: Hashable, Sendable {
         for index in chunk..<bytes.count where bytes[index] == UInt8(ascii: "/") { return .unknown }
         return .chunkRequest(
             type: type,
-            id: Self.text(topic, id..<slash),
-            chunk: Self.text(topic, chunk..<bytes.count)
+            id: Self.text(bytes.extracting(id..<slash)),
+            chunk: Self.text(bytes.extracting(chunk..<bytes.count))
         )
     }
 
     private static let chunkLevel = Array("/chunk/".utf8)
 
-    private static func text(_ topic: String, _ offsets: Range<Int>) -> String {
-        let start = topic.utf8.index(topic.startIndex, offsetBy: offsets.lowerBound)
-        return String(topic[start..<topic.utf8.index(start, offsetBy: offsets.count)])
+    private static func text(_ bytes: Span<UInt8>) -> String {
+        bytes.withUnsafeBufferPointer { String(decoding: $0, as: UTF8.self) }
     }
 
     private static func request(_ topic: String) -> DeviceTopic? {

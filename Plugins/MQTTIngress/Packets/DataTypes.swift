@@ -35,12 +35,26 @@ extension ByteBuffer {
     mutating func readText(_ name: StaticString) throws(PacketError) -> String {
         let length = Int(try self.readNumber(name) as UInt16)
         guard length <= self.readableBytes else { throw .malformed("the packet ends before its \(name)") }
+        if let text = self.ascii(length) {
+            self.moveReaderIndex(forwardBy: length)
+            return text
+        }
         let hasNull = self.withUnsafeReadableBytes { $0[..<length].contains(0) }
         guard let text = try? self.readUTF8ValidatedString(length: length) else {
             throw .malformed("the \(name) is not UTF-8")
         }
         guard !hasNull else { throw .malformed("the \(name) contains U+0000") }
         return text
+    }
+
+    /// The text that nearly all fields are, looked at and copied once; `nil` if a byte is not ASCII or U+0000.
+    private func ascii(_ length: Int) -> String? {
+        self.withUnsafeReadableBytes { bytes in
+            let text = UnsafeRawBufferPointer(rebasing: bytes[..<length])
+            // No byte less one is over 126 then, U+0000 wrapping around.
+            guard text.allSatisfy({ $0 &- 1 < 0x7F }) else { return nil }
+            return String(decoding: text, as: UTF8.self)
+        }
     }
 
     /// Reads bytes with their length before them (MQTT 5 §1.5.6).
