@@ -295,11 +295,9 @@ final class ConnectionHandler: ChannelDuplexHandler {
                 while self.session.isReadingWanted || isLast, bytes.readableBytes > 0 {
                     guard let packet = try self.decoder.next(in: &bytes) else { break }
                     self.services.metrics.requests.add()
+                    let changesInterests = packet.changesSubscriptions
                     self.perform(self.session.received(packet))
-                    switch packet {
-                    case .subscribe, .unsubscribe: self.noteInterests()
-                    default: break
-                    }
+                    if changesInterests { self.noteInterests() }
                 }
                 self.keepUnread(bytes)
             } catch {

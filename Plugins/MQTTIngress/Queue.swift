@@ -15,7 +15,7 @@ struct Queue<Element> {
     /// What waits, oldest first.
     var waiting: some Sequence<Element> { self.elements[self.head...].lazy.compactMap { $0 } }
 
-    mutating func append(_ element: Element) { self.elements.append(element) }
+    mutating func append(_ element: consuming Element) { self.elements.append(element) }
 
     /// Puts elements before all that waits.
     mutating func prepend(_ elements: [Element]) {

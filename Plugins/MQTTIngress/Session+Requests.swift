@@ -118,16 +118,17 @@ extension Session {
         }
         var acknowledgement = AcknowledgementPacket(packetId: packetId)
         if self.version == .v5 { acknowledgement.reason = reason }
-        var actions: [Action] = outcome.explanation.map { [.note($0)] } ?? []
+        let send: Action
         if request.qos == .exactlyOnce {
             // MQTT 5 §4.3.3: a PUBREC with a failure ends the exchange.
             if acknowledgement.reason.isFailure { self.unacknowledged -= 1 }
-            actions.append(.send(self.explained(acknowledgement, outcome.told) { .pubrec($0) }))
+            send = .send(self.explained(acknowledgement, outcome.told) { .pubrec($0) })
         } else {
             self.unacknowledged -= 1
-            actions.append(.send(self.explained(acknowledgement, outcome.told) { .puback($0) }))
+            send = .send(self.explained(acknowledgement, outcome.told) { .puback($0) })
         }
-        return actions
+        guard let explanation = outcome.explanation else { return [send] }
+        return [.note(explanation), send]
     }
 
     /// The packet with words for people, if the client takes them (MQTT 5 §3.1.2.11.7 and §3.4.2.2.2).

@@ -5,7 +5,7 @@ struct AcknowledgementPacket: Hashable, Sendable {
     var packetId: UInt16
     /// In MQTT 3.1.1 always success, and not written.
     var reason: ReasonCode = .success
-    var properties: Properties = []
+    var properties = Properties()
 
     /// Reads the packet's body.
     static func read(from body: inout ByteBuffer, version: ProtocolVersion) throws(PacketError) -> AcknowledgementPacket

@@ -15,7 +15,7 @@ struct ConnackPacket: Hashable, Sendable {
     var isSessionPresent = false
     /// A reason code of MQTT 5 or a return code of 3.1.1.
     var code: UInt8
-    var properties: Properties = []
+    var properties = Properties()
 
     /// Reads the packet's body.
     static func read(from body: inout ByteBuffer, version: ProtocolVersion) throws(PacketError) -> ConnackPacket {

@@ -8,7 +8,7 @@ struct ConnectPacket: Hashable, Sendable {
         var payload: ByteBuffer
         var qos: QoS = .atMostOnce
         var retain = false
-        var properties: Properties = []
+        var properties = Properties()
     }
 
     var version: ProtocolVersion
@@ -21,7 +21,7 @@ struct ConnectPacket: Hashable, Sendable {
     var will: Will?
     var userName: String?
     var password: ByteBuffer?
-    var properties: Properties = []
+    var properties = Properties()
 
     private static let reservedFlag: UInt8 = 0x01
     private static let cleanFlag: UInt8 = 0x02

@@ -4,7 +4,7 @@ import NIOCore
 struct DisconnectPacket: Hashable, Sendable {
     /// In MQTT 3.1.1 always success, and not written.
     var reason: ReasonCode = .success
-    var properties: Properties = []
+    var properties = Properties()
 
     /// Reads the packet's body.
     static func read(

@@ -21,6 +21,14 @@ enum Packet: Hashable, Sendable {
     case disconnect(DisconnectPacket)
     case auth(DisconnectPacket)
 
+    /// Whether the client changes what it is subscribed to.
+    var changesSubscriptions: Bool {
+        switch self {
+        case .subscribe, .unsubscribe: true
+        default: false
+        }
+    }
+
     /// Reads what follows a header; `body` holds exactly the bytes that the header announced.
     static func read(
         _ header: FixedHeader,

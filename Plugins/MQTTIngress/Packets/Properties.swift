@@ -52,6 +52,9 @@ struct Properties: Hashable, Sendable, ExpressibleByArrayLiteral {
 
     private(set) var values: [Property]
 
+    /// No properties, as nearly every packet has.
+    init() { self.values = [] }
+
     init(arrayLiteral elements: (Identifier, Value)...) {
         self.values = elements.map { Property(identifier: $0.0, value: $0.1) }
     }
@@ -99,7 +102,7 @@ extension Properties {
         guard let length = try buffer.readVariableByteInteger(), var bytes = buffer.readSlice(length: length) else {
             throw .malformed("the packet ends before its properties")
         }
-        var properties: Properties = []
+        var properties = Properties()
         while bytes.readableBytes > 0 {
             let number: UInt8 = try bytes.readNumber("property")
             guard let identifier = Identifier(rawValue: number) else {

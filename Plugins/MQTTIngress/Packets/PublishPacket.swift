@@ -10,7 +10,7 @@ struct PublishPacket: Hashable, Sendable {
     var topic: String
     /// There if, and only if, the QoS is not 0; never 0.
     var packetId: UInt16?
-    var properties: Properties = []
+    var properties = Properties()
     var payload: ByteBuffer
 
     /// Reads the packet's body; what is left after the header is the payload.
@@ -28,7 +28,7 @@ struct PublishPacket: Hashable, Sendable {
             throw PacketError(.topicNameInvalid, "the topic is empty or has a wildcard")
         }
         let packetId = qos == .atMostOnce ? nil : try body.readPacketId()
-        let properties = version == .v5 ? try Properties.read(from: &body, of: .publish) : []
+        let properties = version == .v5 ? try Properties.read(from: &body, of: .publish) : Properties()
         let payload = body.readSlice(length: body.readableBytes) ?? ByteBuffer()
         return PublishPacket(
             isDuplicate: isDuplicate,

@@ -12,7 +12,7 @@ struct SubscribePacket: Hashable, Sendable {
     }
 
     var packetId: UInt16
-    var properties: Properties = []
+    var properties = Properties()
     /// At least one.
     var subscriptions: [Subscription]
 
@@ -51,7 +51,7 @@ struct SubscribePacket: Hashable, Sendable {
 /// UNSUBSCRIBE: a client no longer wants some topics (MQTT 5 §3.10, MQTT 3.1.1 §3.10).
 struct UnsubscribePacket: Hashable, Sendable {
     var packetId: UInt16
-    var properties: Properties = []
+    var properties = Properties()
     /// At least one; as the client wrote them, not checked.
     var filters: [String]
 
@@ -77,7 +77,7 @@ struct UnsubscribePacket: Hashable, Sendable {
 /// SUBACK or UNSUBACK: one code for each filter (MQTT 5 §3.9 and §3.11).
 struct SubscriptionAnswerPacket: Hashable, Sendable {
     var packetId: UInt16
-    var properties: Properties = []
+    var properties = Properties()
     /// Granted QoS or failure, in the order of the filters; UNSUBACK has none in MQTT 3.1.1.
     var codes: [UInt8]
 
