@@ -7,8 +7,8 @@ import OTA
 
 /// Carries out on a socket what the message layer decides, and has requests answered.
 ///
-/// All its state belongs to its event loop; a request is handled in a task that runs there too, so nothing hops. It
-/// outlives a socket that broke: the next one on the same event loop goes on with it.
+/// All its state belongs to its event loop; a request that has to wait is handled in a task that runs there too, so nothing
+/// hops. It outlives a socket that broke: the next one on the same event loop goes on with it.
 final class CoAPHandler: ChannelInboundHandler {
     typealias InboundIn = AddressedEnvelope<ByteBuffer>
     typealias OutboundOut = AddressedEnvelope<ByteBuffer>
@@ -43,14 +43,6 @@ final class CoAPHandler: ChannelInboundHandler {
         }
     }
 
-    /// A request that is to be carried out.
-    struct Work: Sendable {
-        var request: CoAPRequest
-        /// What it is about; `nil` if it is for an identity.
-        var resource: CoAPResource?
-        var asked: Asked
-    }
-
     /// How long requests under way may take once the node is to stop.
     static let drainMax = TimeAmount.seconds(3)
 
@@ -77,11 +69,13 @@ final class CoAPHandler: ChannelInboundHandler {
     /// How many requests are remembered.
     var rememberedCount: Int { self.exchanges.count }
     private var timer: (task: Scheduled<Void>, deadline: NIODeadline)?
-    /// Requests that came and that no task has taken yet; the exchange layer bounds their number.
-    private var work = CircularBuffer<Work>()
+    /// What is left of requests that came, and that no task has taken yet; the exchange layer bounds their number.
+    private var work = CircularBuffer<CoAPResponder.Rest>()
     /// When the datagrams that are being read began to come; `nil` when none are.
     private var readTime: NIODeadline?
     private var willFlush = false
+    /// Memory for answers that are not kept.
+    private var memory = DatagramMemory()
     private var isDraining = false
     private var hasWarnedOfBusy = false
 
@@ -179,6 +173,7 @@ final class CoAPHandler: ChannelInboundHandler {
     private func flush() {
         self.willFlush = false
         self.context?.flush()
+        self.memory.sent()
     }
 
     private func reset(_ messageID: UInt16, _ peer: Endpoint) {
@@ -292,28 +287,24 @@ final class CoAPHandler: ChannelInboundHandler {
         case .discovery:
             self.respond(self.responder.discovery(request), to: asked, isRefusal: true)
         case .provision:
-            self.work.append(Work(request: request, resource: nil, asked: asked))
+            let handler = NIOLoopBound(self, eventLoop: self.eventLoop)
+            self.work.append { [responder, asked] in await responder.provision(request, asked, handler: handler) }
         case .resource(let resource):
-            self.work.append(Work(request: request, resource: resource, asked: asked))
+            if let rest = self.responder.begin(request, resource, asked, handler: self) { self.work.append(rest) }
         }
     }
 
-    /// Has the requests that were read carried out.
+    /// Has the requests that were read and not yet answered carried out.
     ///
     /// A task carries out one after the other as long as none has to wait, and begins at once, on this event loop. When one
     /// waits, the next task goes on with the others, so none waits for another. The exchange layer bounds the number of
     /// tasks, each ends with its last answer, and the node waits for them when it stops.
     private func carryOut() {
+        guard !self.work.isEmpty else { return }
         let handler = NIOLoopBound(self, eventLoop: self.eventLoop)
         while !self.work.isEmpty {
-            Task.immediate(executorPreference: self.taskExecutor) { [responder] in
-                while let work = handler.value.work.popFirst() {
-                    if let resource = work.resource {
-                        await responder.respond(to: work.request, resource, work.asked, handler: handler)
-                    } else {
-                        await responder.provision(work.request, work.asked, handler: handler)
-                    }
-                }
+            Task.immediate(executorPreference: self.taskExecutor) {
+                while let rest = handler.value.work.popFirst() { await rest() }
             }
         }
     }
@@ -325,18 +316,20 @@ final class CoAPHandler: ChannelInboundHandler {
     ///   - asked: The request.
     ///   - observer: The observer that it has registered.
     ///   - isRefusal: Whether the request changed nothing and would get this answer again.
+    ///   - isAtHand: Whether the request changed nothing and its answer took no wait.
     func respond(
         _ response: CoAPResponse,
         to asked: Asked,
         observer: Observers.ID? = nil,
-        isRefusal: Bool = false
+        isRefusal: Bool = false,
+        isAtHand: Bool = false
     ) {
         let peer = asked.id.key.peer
         guard self.mayAnswer(response, asked) else {
             if let observer { self.endObserver(observer) }
             return self.respond(self.challenge(peer), to: asked, isRefusal: true)
         }
-        guard let form = self.exchanges.answered(asked.id, isRefused: isRefusal) else { return }
+        guard let form = self.exchanges.answered(asked.id, isRefused: isRefusal, isAtHand: isAtHand) else { return }
         if response.code.codeClass >= 4 { self.metrics.refusedRequests.add() }
         if asked.isUnwanted(response.code), observer == nil {
             // RFC 7967 §2: a confirmable request is acknowledged all the same.
@@ -345,10 +338,17 @@ final class CoAPHandler: ChannelInboundHandler {
         }
         switch form {
         case .piggybacked:
-            var bytes = self.exchanges.buffer()
-            response.write(.acknowledgement, messageID: asked.id.key.messageID, token: asked.token, into: &bytes)
-            if !isRefusal { self.exchanges.keep(bytes, for: asked.id, now: self.now) }
-            self.write(bytes, to: peer)
+            func write(into bytes: inout ByteBuffer) {
+                response.write(.acknowledgement, messageID: asked.id.key.messageID, token: asked.token, into: &bytes)
+            }
+            if isRefusal || isAtHand {
+                self.write(self.memory.fill(write), to: peer)
+            } else {
+                var bytes = ByteBuffer()
+                write(into: &bytes)
+                self.exchanges.keep(bytes, for: asked.id, now: self.now)
+                self.write(bytes, to: peer)
+            }
         case .separate:
             let owner = observer.map(Owner.observer) ?? .response
             let isTracked = self.confirm(response, to: peer, asked.token, owner: owner, isAnswer: true)

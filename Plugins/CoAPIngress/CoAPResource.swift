@@ -32,11 +32,18 @@ struct CoAPResource: Hashable, Sendable {
         /// What every message about it has in its metadata.
         fileprivate var metadata: Metadata {
             switch self {
-            case .packageInfo(let type), .package(let type):
-                [MessageKey.transport: "coap", MessageKey.packageType: .string(type.rawValue)]
-            case .attributes, .telemetry, .rpc, .rpcAnswer, .claim:
-                [MessageKey.transport: "coap"]
+            case .packageInfo(.firmware), .package(.firmware): Self.firmwareMetadata
+            case .packageInfo(.software), .package(.software): Self.softwareMetadata
+            case .attributes, .telemetry, .rpc, .rpcAnswer, .claim: [MessageKey.transport: "coap"]
             }
+        }
+
+        // Made once: nearly all requests are about packages, and most say nothing else.
+        private static let firmwareMetadata = Self.metadata(of: .firmware)
+        private static let softwareMetadata = Self.metadata(of: .software)
+
+        private static func metadata(of type: OtaPackageType) -> Metadata {
+            [MessageKey.transport: "coap", MessageKey.packageType: .string(type.rawValue)]
         }
 
         /// What a GET answers that it does not have: of ThingsBoard's features 4.00, as ThingsBoard does.

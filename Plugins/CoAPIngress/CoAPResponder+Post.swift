@@ -159,7 +159,7 @@ extension CoAPResponder {
             )
             return CoAPResponse(kind.answerCode, json: body, for: request, exponentMax: self.blockExponent)
         case (_, .completed(.content(let content))):
-            return try await .reading(content, for: request, exponentMax: self.blockExponent)
+            return try await CoAPResponse.reading(content, for: request, exponentMax: self.blockExponent).response
         case (_, .completed(nil)), (_, .completed(.empty)):
             return CoAPResponse(.created)
         }

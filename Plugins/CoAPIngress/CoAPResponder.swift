@@ -4,8 +4,12 @@ import OTA
 
 /// Has a request carried out by the chain and makes its answer.
 ///
-/// Runs in the task of the request, on the event loop of the socket, where it may use the handler.
+/// Runs on the event loop of the socket, where it may use the handler: at once as far as nothing has to be waited for, else
+/// in a task.
 struct CoAPResponder: Sendable {
+    /// What is left to do for a request and has to be waited for; called once.
+    typealias Rest = @Sendable () async -> Void
+
     let authenticator: any DeviceAuthenticator
     let outlet: any Outlet
     let now: @Sendable () -> Timestamp
@@ -22,44 +26,105 @@ struct CoAPResponder: Sendable {
         var peer: Endpoint { self.asked.id.key.peer }
     }
 
-    /// Answers a request.
-    func respond(
+    /// Answers a request as far as nothing has to be waited for.
+    ///
+    /// For most that is all: a device asks for nothing as often as for blocks of a package, and who it is, which package it
+    /// should have and the bytes are in memory.
+    ///
+    /// - Returns: What is left; `nil` if the request has been answered.
+    func begin(
+        _ request: CoAPRequest,
+        _ resource: CoAPResource,
+        _ asked: CoAPHandler.Asked,
+        handler: CoAPHandler
+    ) -> Rest? {
+        guard let (device, transport) = self.authenticator.known(accessToken: resource.accessToken) else {
+            let handler = NIOLoopBound(handler, eventLoop: handler.eventLoop)
+            return { await self.respond(to: request, resource, asked, handler: handler) }
+        }
+        guard self.admit(device, asked, handler: handler) else { return nil }
+        return self.carryOut(request, resource.kind, of: device, transport, asked, handler: handler)
+    }
+
+    /// Answers a request of a device that is not in memory.
+    private func respond(
         to request: CoAPRequest,
         _ resource: CoAPResource,
         _ asked: CoAPHandler.Asked,
         handler: NIOLoopBound<CoAPHandler>
     ) async {
-        var observer: Observers.ID?
-        var response: CoAPResponse
+        let device: Originator
+        let transport: ProfileTransport
         do {
-            let known = self.authenticator.known(accessToken: resource.accessToken)
-            var found = known?.device
-            if found == nil { found = try await self.authenticator.device(accessToken: resource.accessToken) }
-            guard let device = found else {
+            guard let found = try await self.authenticator.device(accessToken: resource.accessToken) else {
                 handler.value.failed(asked)
                 let refusal = CoAPResponse(.unauthorized, diagnostic: "no device has this access token")
                 return handler.value.respond(refusal, to: asked, isRefusal: true)
             }
-            guard handler.value.authenticated(device, asked) else {
-                let refusal = CoAPResponse.later(.tooManyRequests, seconds: CoAPHandler.rateMaxAge)
-                return handler.value.respond(refusal, to: asked, isRefusal: true)
-            }
-            var transport = known?.transport
-            if transport == nil { transport = try await self.authenticator.transport(of: device) }
-            if let fault = transport?.fault(for: .coap) {
-                let refusal = CoAPResponse(.internalServerError, diagnostic: fault)
-                return handler.value.respond(refusal, to: asked, isRefusal: true)
-            }
-            let source = Source(device: device, asked: asked, handler: handler)
-            if request.method == .get {
-                (response, observer) = try await self.get(request, resource.kind, source)
-            } else {
-                response = try await self.post(request, resource.kind, source)
-            }
+            device = found
+            guard self.admit(device, asked, handler: handler.value) else { return }
+            transport = try await self.authenticator.transport(of: device)
         } catch {
-            response = CoAPResponse(NodeError(wrapping: error))
+            return handler.value.respond(CoAPResponse(NodeError(wrapping: error)), to: asked)
         }
-        handler.value.respond(response, to: asked, observer: observer)
+        await self.carryOut(request, resource.kind, of: device, transport, asked, handler: handler.value)?()
+    }
+
+    /// Whether a device may have its request carried out now; if not, that has been answered.
+    private func admit(_ device: Originator, _ asked: CoAPHandler.Asked, handler: CoAPHandler) -> Bool {
+        guard handler.authenticated(device, asked) else {
+            let refusal = CoAPResponse.later(.tooManyRequests, seconds: CoAPHandler.rateMaxAge)
+            handler.respond(refusal, to: asked, isRefusal: true)
+            return false
+        }
+        return true
+    }
+
+    /// Has a request carried out that may be, as far as nothing has to be waited for.
+    private func carryOut(
+        _ request: CoAPRequest,
+        _ kind: CoAPResource.Kind,
+        of device: Originator,
+        _ transport: ProfileTransport,
+        _ asked: CoAPHandler.Asked,
+        handler: CoAPHandler
+    ) -> Rest? {
+        if let fault = transport.fault(for: .coap) {
+            handler.respond(CoAPResponse(.internalServerError, diagnostic: fault), to: asked, isRefusal: true)
+            return nil
+        }
+        guard request.method == .get, kind.observable == nil else {
+            let handler = NIOLoopBound(handler, eventLoop: handler.eventLoop)
+            let source = Source(device: device, asked: asked, handler: handler)
+            return {
+                await self.finish(asked, handler: handler) {
+                    guard request.method == .get else { return (try await self.post(request, kind, source), nil) }
+                    return try await self.get(request, kind, source)
+                }
+            }
+        }
+        switch self.read(request, kind, of: device) {
+        case .ended(let response):
+            handler.respond(response, to: asked, isAtHand: true)
+            return nil
+        case .waiting(let rest):
+            let handler = NIOLoopBound(handler, eventLoop: handler.eventLoop)
+            return { await self.finish(asked, handler: handler) { (try await rest(), nil) } }
+        }
+    }
+
+    /// Waits for an answer, and perhaps the observer that the request has registered, and sends it.
+    private func finish(
+        _ asked: CoAPHandler.Asked,
+        handler: NIOLoopBound<CoAPHandler>,
+        _ answer: () async throws -> (CoAPResponse, Observers.ID?)
+    ) async {
+        do {
+            let (response, observer) = try await answer()
+            handler.value.respond(response, to: asked, observer: observer)
+        } catch {
+            handler.value.respond(CoAPResponse(NodeError(wrapping: error)), to: asked)
+        }
     }
 
     /// What `/.well-known/core` answers.
@@ -82,7 +147,9 @@ struct CoAPResponder: Sendable {
         _ kind: CoAPResource.Kind,
         _ source: Source
     ) async throws -> (CoAPResponse, Observers.ID?) {
-        guard let resource = kind.observable else { return (try await self.read(request, kind, source), nil) }
+        guard let resource = kind.observable else {
+            return (try await self.read(request, kind, of: source.device).response, nil)
+        }
         switch request.observe {
         case .register:
             return try await self.register(request, kind, resource, source)
@@ -103,31 +170,50 @@ struct CoAPResponder: Sendable {
         guard resource == .attributes else {
             return (CoAPResponse(.badRequest, diagnostic: "calls can only be observed; add the Observe option"), nil)
         }
-        return (try await self.read(request, kind, source), nil)
+        return (try await self.read(request, kind, of: source.device).response, nil)
     }
 
     /// Asks the chain for something and cuts the asked block out of the answer.
-    func read(
+    private func read(
         _ request: CoAPRequest,
         _ kind: CoAPResource.Kind,
-        _ source: Source
-    ) async throws -> CoAPResponse {
-        let message = try request.message(to: kind, from: source.device, at: self.now())
-        switch await self.outlet.send(message, by: .success) {
+        of device: Originator
+    ) -> CoAPResponse.Begun {
+        let message: Message
+        do {
+            message = try request.message(to: kind, from: device, at: self.now())
+        } catch {
+            return .ended(CoAPResponse(error))
+        }
+        switch self.outlet.begin(message, by: .success) {
+        case .ended(let outcome):
+            return self.answer(outcome, to: request, kind)
+        case .waiting(let rest):
+            return .waiting { try await self.answer(await rest(), to: request, kind).response }
+        }
+    }
+
+    /// What answers a request that wanted something.
+    private func answer(
+        _ outcome: Outcome,
+        to request: CoAPRequest,
+        _ kind: CoAPResource.Kind
+    ) -> CoAPResponse.Begun {
+        switch outcome {
         case .failed(let error), .completed(.refused(let error)):
-            return CoAPResponse(error)
+            return .ended(CoAPResponse(error))
         case .completed(nil):
-            return kind == .attributes ? Self.noAttributes : CoAPResponse(.notFound)
+            return .ended(kind == .attributes ? Self.noAttributes : CoAPResponse(.notFound))
         case .completed(.empty):
-            return CoAPResponse(.content)
+            return .ended(CoAPResponse(.content))
         case .completed(.json(let json)):
-            if json == [:] { return kind == .attributes ? Self.noAttributes : CoAPResponse(.notFound) }
+            if json == [:] { return .ended(kind == .attributes ? Self.noAttributes : CoAPResponse(.notFound)) }
             var response = CoAPResponse(json: json.bytes, for: request, exponentMax: self.blockExponent)
             // They change at any time, so what is told of them is not good for the 60 s that a cache would assume.
             if kind == .attributes { response.add(CoAPOption(.maxAge, uint: 0)) }
-            return response
+            return .ended(response)
         case .completed(.content(let content)):
-            return try await .reading(content, for: request, exponentMax: self.blockExponent)
+            return CoAPResponse.reading(content, for: request, exponentMax: self.blockExponent)
         }
     }
 
@@ -157,7 +243,7 @@ struct CoAPResponder: Sendable {
                 return (CoAPResponse(.serviceUnavailable, diagnostic: "there are too many observers"), nil)
             }
             // RFC 7641 §4.1: who cannot be added to the list gets the state, without the Observe option.
-            return (try await self.read(request, kind, source), nil)
+            return (try await self.read(request, kind, of: source.device).response, nil)
         }
         var response = CoAPResponse(.valid)
         if resource == .attributes {

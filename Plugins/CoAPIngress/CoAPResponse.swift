@@ -130,26 +130,39 @@ struct CoAPResponse: Hashable, Sendable {
         }
     }
 
+    /// How far an answer came at once.
+    enum Begun {
+        /// This is the answer.
+        case ended(CoAPResponse)
+        /// Something has to be waited for; call this once.
+        case waiting(@Sendable () async throws -> CoAPResponse)
+
+        /// The answer, once nothing has to be waited for any more; ask for it once.
+        var response: CoAPResponse {
+            get async throws {
+                switch self {
+                case .ended(let response): response
+                case .waiting(let rest): try await rest()
+                }
+            }
+        }
+    }
+
     /// The block of a package's bytes that a request asks for; only this block is read.
-    static func reading(_ reply: ContentReply, for request: CoAPRequest, exponentMax: UInt8) async throws -> Self {
+    static func reading(_ reply: ContentReply, for request: CoAPRequest, exponentMax: UInt8) -> Begun {
         guard request.accept == nil || request.accept == ContentFormat.octets else {
-            return Self(.notAcceptable, diagnostic: "this resource is bytes (content format 42)")
+            return .ended(Self(.notAcceptable, diagnostic: "this resource is bytes (content format 42)"))
         }
         let etag = reply.entityTag.map(EntityTag.of)
-        if let settled = Self.settled(request, etag: etag, .content) { return settled }
+        if let settled = Self.settled(request, etag: etag, .content) { return .ended(settled) }
         let size = reply.range.upperBound - reply.range.lowerBound
         let slice: BlockSlice
         do {
             slice = try BlockSlice(of: size, requested: request.block2, exponentMax: exponentMax)
         } catch {
-            return Self(error, bodySize: size)
+            return .ended(Self(error, bodySize: size))
         }
-        let start = reply.range.lowerBound
-        let payload =
-            slice.range.isEmpty
-            ? ByteBuffer()
-            : try await reply.content.read(start + slice.range.lowerBound..<start + slice.range.upperBound)
-        return Self(
+        var response = Self(
             .content,
             options: Self.options(
                 slice,
@@ -157,9 +170,20 @@ struct CoAPResponse: Hashable, Sendable {
                 size: size,
                 isSizeAsked: request.wantsSize2,
                 format: ContentFormat.octets
-            ),
-            payload: payload
+            )
         )
+        guard !slice.range.isEmpty else { return .ended(response) }
+        let start = reply.range.lowerBound
+        let range = start + slice.range.lowerBound..<start + slice.range.upperBound
+        if let payload = reply.content.readAtOnce(range) {
+            response.payload = payload
+            return .ended(response)
+        }
+        return .waiting { [response, content = reply.content] in
+            var response = response
+            response.payload = try await content.read(range)
+            return response
+        }
     }
 
     /// What answers a GET without its body: that the peer has it already, or that it is not what the peer wants it to be.

@@ -4,9 +4,9 @@ import NIOCore
 ///
 /// An answer that went out in an acknowledgement is kept, so that a repeated request gets it again and is not carried out
 /// again. What is kept is bounded in number and bytes, the oldest goes first. Requests that may safely be carried out twice
-/// have a small share of their own, so that a download does not push out the answers to posts (RFC 7252 §4.5 allows to
-/// repeat idempotent requests). A request that was refused leaves nothing behind, so whoever has no access token fills no
-/// memory.
+/// have a small share of their own, so that a download does not push out the answers to posts; of those whose answer was at
+/// hand nothing is kept, as it is there once more for less than it takes to keep it (RFC 7252 §4.5 allows both). A request
+/// that was refused leaves nothing behind, so whoever has no access token fills no memory.
 struct Exchanges {
     /// How long a confirmable message may be repeated (RFC 7252 §4.8.2).
     static let exchangeLifetime = TimeAmount.seconds(247)
@@ -31,11 +31,6 @@ struct Exchanges {
         /// Requests being carried out at the same time, of peers that have not shown an access token lately.
         var strangersActiveMax: Int { self.activeMax - self.activeMax / 4 }
     }
-
-    /// How much memory of answers that are forgotten waits for the next ones, in datagrams.
-    private static let sparesMax = 64
-    /// How long an answer is at least whose memory is worth to be used again, in bytes.
-    private static let spareBytesMin = 512
 
     /// What identifies a message of a peer.
     struct Key: Hashable, Sendable {
@@ -130,8 +125,6 @@ struct Exchanges {
     private var shares: [Share]
     /// Requests that may still be answered in the acknowledgement, in the order in which that ends.
     private var windows = CircularBuffer<(end: NIODeadline, id: ID)>()
-    /// Memory for answers: in a download an old one is forgotten for each that is kept, and is as long.
-    private var spares: [ByteBuffer] = []
     /// How many requests are being carried out.
     private(set) var activeCount = 0
 
@@ -204,29 +197,26 @@ struct Exchanges {
     ///   - id: The request.
     ///   - isRefused: Whether it will be refused again if it is repeated, so that it can be forgotten; it is not if it
     ///     has been acknowledged, since a repetition would then be answered twice.
+    ///   - isAtHand: Whether it may be carried out twice and its answer took no wait, so that it can be forgotten in the
+    ///     same way; it is not if it is non-confirmable, as a repetition must not be answered then.
     /// - Returns: How to answer it; `nil` if it has been answered before.
-    mutating func answered(_ id: ID, isRefused: Bool = false) -> Form? {
+    mutating func answered(_ id: ID, isRefused: Bool = false, isAtHand: Bool = false) -> Form? {
         guard let entry = self.entries[id.place], entry.state.isActive else { return nil }
         self.activeCount -= 1
         var form = Form.nonConfirmable
         if entry.isConfirmable {
             form = .separate
             if case .active = entry.state { form = .piggybacked }
+            // Nearly always, when it is answered at once.
+            if self.windows.last?.id.place == id.place { self.windows.removeLast() }
         }
-        if isRefused, form != .separate {
+        if isRefused && form != .separate || isAtHand && form == .piggybacked {
             self.entries.remove(at: id.place)
         } else {
             self.entries[id.place]?.state = .answered(nil)
             self.shares[entry.share].order.append(id.place)
         }
         return form
-    }
-
-    /// An empty buffer for an answer, with the memory of one that is forgotten if there is such.
-    mutating func buffer() -> ByteBuffer {
-        guard var buffer = self.spares.popLast() else { return ByteBuffer() }
-        buffer.clear()
-        return buffer
     }
 
     /// Keeps the bytes of an answer that went out in the acknowledgement.
@@ -271,10 +261,5 @@ struct Exchanges {
     private mutating func forget(_ place: Place, _ entry: Entry) {
         self.entries.remove(at: place)
         self.shares[entry.share].bytes -= entry.bytes
-        if case .answered(let bytes?) = entry.state, bytes.readableBytes >= Self.spareBytesMin,
-            self.spares.count < Self.sparesMax
-        {
-            self.spares.append(bytes)
-        }
     }
 }

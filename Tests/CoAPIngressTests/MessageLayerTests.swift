@@ -181,6 +181,26 @@ struct ExchangeTests {
         #expect(exchanges.arrived(try key(2), isConfirmable: true, isIdempotent: false, now: start) == .acknowledge)
     }
 
+    @Test("nothing is kept of an answer that was at hand, unless the request was acknowledged or is non-confirmable")
+    func atHand() throws {
+        var exchanges = Exchanges(limits: .init())
+        let slow = try exchanges.new(key(1), idempotent: true)
+        for messageID in 2...1000 as ClosedRange<UInt16> {
+            let id = try exchanges.new(key(messageID), idempotent: true, at: start + .milliseconds(1))
+            #expect(exchanges.answered(id, isAtHand: true) == .piggybacked)
+            #expect(exchanges.answered(id, isAtHand: true) == nil)
+        }
+        #expect(exchanges.count == 1 && exchanges.activeCount == 1)
+        #expect(exchanges.windowsEnded(start + .milliseconds(500)) == [try key(1)])
+        #expect(exchanges.nextDeadline == nil)
+        #expect(exchanges.answered(slow, isAtHand: true) == .separate)
+        #expect(exchanges.arrived(try key(1), isConfirmable: true, isIdempotent: true, now: start) == .acknowledge)
+        let other = try exchanges.new(key(2), confirmable: false, idempotent: true)
+        #expect(exchanges.answered(other, isAtHand: true) == .nonConfirmable)
+        #expect(exchanges.arrived(try key(2), isConfirmable: false, isIdempotent: true, now: start) == .ignore)
+        #expect(exchanges.count == 2)
+    }
+
     @Test("the oldest answers go when there are too many, those not given yet stay")
     func entries() throws {
         var exchanges = Exchanges(limits: .init(entriesMax: 3))

@@ -23,7 +23,7 @@ struct ResourceNodeTests {
             switch message.type {
             case .claimRequest: .completed(.empty)
             case .provisionRequest: .completed(.json(["status": "SUCCESS"]))
-            default: await chain()(message)
+            default: chain()(message)
             }
         }
         try await TestNode.run(answer: answer) { node in

@@ -34,7 +34,12 @@ struct TestAuthenticator: DeviceAuthenticator {
     static let first = Originator(id: UUID(), name: "first", type: "default")
     static let second = Originator(id: UUID(), name: "second", type: "default")
 
-    func device(accessToken: String) async throws -> Originator? {
+    /// Whether it has them in memory.
+    var isPrompt = false
+
+    func device(accessToken: String) async throws -> Originator? { Self.device(accessToken) }
+
+    private static func device(_ accessToken: String) -> Originator? {
         switch accessToken {
         case "T1": Self.first
         case "T2": Self.second
@@ -47,8 +52,15 @@ struct TestAuthenticator: DeviceAuthenticator {
         Originator(id: UUID(), name: kind.rawValue, type: kind.rawValue)
     }
 
-    func transport(of device: Originator) async throws -> ProfileTransport {
+    func transport(of device: Originator) async throws -> ProfileTransport { Self.transport(device) }
+
+    private static func transport(_ device: Originator) -> ProfileTransport {
         ProfileTransport(kind: ProfileTransport.Kind(rawValue: device.type) ?? .default)
+    }
+
+    func known(accessToken: String) -> (device: Originator, transport: ProfileTransport)? {
+        guard self.isPrompt else { return nil }
+        return Self.device(accessToken).map { ($0, Self.transport($0)) }
     }
 
     func device(clientId: String, userName: String?, password: String?) async throws -> Originator? { nil }
@@ -57,9 +69,20 @@ struct TestAuthenticator: DeviceAuthenticator {
 /// Bytes in memory that remember what was read of them.
 final class TestContent: Content {
     let bytes: [UInt8]
+    private let isAtHand: Bool
+    private let gate: Gate?
     private let ranges = Mutex<[Range<Int64>]>([])
 
-    init(count: Int, seed: UInt64 = 1) {
+    /// Makes bytes.
+    ///
+    /// - Parameters:
+    ///   - count: How many.
+    ///   - seed: What they are made from.
+    ///   - isAtHand: Whether they need not be waited for.
+    ///   - gate: What else they wait for.
+    init(count: Int, seed: UInt64 = 1, isAtHand: Bool = false, gate: Gate? = nil) {
+        self.isAtHand = isAtHand
+        self.gate = gate
         var random = SplitMix(state: seed)
         self.bytes = (0..<count).map { _ in UInt8.random(in: 0...255, using: &random) }
     }
@@ -68,6 +91,13 @@ final class TestContent: Content {
     var reads: [Range<Int64>] { self.ranges.withLock { $0 } }
 
     func read(_ range: Range<Int64>) async throws -> ByteBuffer {
+        await self.gate?.pass()
+        return self.take(range)
+    }
+
+    func readAtOnce(_ range: Range<Int64>) -> ByteBuffer? { self.isAtHand ? self.take(range) : nil }
+
+    private func take(_ range: Range<Int64>) -> ByteBuffer {
         self.ranges.withLock { $0.append(range) }
         return ByteBuffer(bytes: self.bytes[Int(range.lowerBound)..<Int(range.upperBound)])
     }
@@ -317,7 +347,7 @@ struct TestNode: Sendable {
 }
 
 /// A chain for tests: stores nothing, has a few attributes, and one package for the first device.
-func chain(_ content: TestContent = TestContent(count: 5000)) -> @Sendable (Message) async -> Outcome {
+func chain(_ content: TestContent = TestContent(count: 5000)) -> @Sendable (Message) -> Outcome {
     { message in
         switch message.type {
         case .getAttributesRequest:

@@ -218,7 +218,7 @@ struct LimitNodeTests {
         let gate = Gate()
         let slow: @Sendable (Message) async -> Outcome = { message in
             if message.type == .postTelemetryRequest { await gate.pass() }
-            return await chain()(message)
+            return chain()(message)
         }
         try await TestNode.run(attributes, answer: slow) { node in
             let peer = try await node.peer()
