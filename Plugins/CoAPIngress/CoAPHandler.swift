@@ -25,24 +25,6 @@ final class CoAPHandler: ChannelInboundHandler {
     static let busyMaxAge: UInt32 = 5
     /// When a peer that asked too often may ask again, in seconds (RFC 8516 §3).
     static let rateMaxAge: UInt32 = 1
-    /// A request as far as its answer depends on it.
-    struct Asked: Sendable {
-        var id: Exchanges.ID
-        var method: CoAPCode
-        var token: CoAPMessage.Token
-        /// How long its datagram was.
-        var bytes: Int
-        /// Classes of answers that the peer does not want, a bit each.
-        var noResponse: UInt32 = 0
-
-        /// Whether the peer does not want an answer with a code (RFC 7967 §2.1).
-        func isUnwanted(_ code: CoAPCode) -> Bool {
-            // A body in blocks goes on only if its sender knows that the last one was taken.
-            guard code != .continue, code.codeClass > 0 else { return false }
-            return self.noResponse & 1 << (UInt32(code.codeClass) - 1) != 0
-        }
-    }
-
     /// How long requests under way may take once the node is to stop.
     static let drainMax = TimeAmount.seconds(3)
 
@@ -66,6 +48,10 @@ final class CoAPHandler: ChannelInboundHandler {
 
     /// The socket's place in its channel; `nil` while there is no socket.
     private(set) var context: ChannelHandlerContext?
+    /// Whether the socket takes more; asked of the channel, it costs as much as to look for a repetition.
+    private var isWritable = true
+    /// Whose datagram was read last, as the socket takes it: to make that anew takes memory, and most answers go there.
+    private var source: (peer: Endpoint, address: SocketAddress)?
     /// How many requests are remembered.
     var rememberedCount: Int { self.exchanges.count }
     private var timer: (task: Scheduled<Void>, deadline: NIODeadline)?
@@ -73,6 +59,8 @@ final class CoAPHandler: ChannelInboundHandler {
     private var work = CircularBuffer<CoAPResponder.Rest>()
     /// When the datagrams that are being read began to come; `nil` when none are.
     private var readTime: NIODeadline?
+    /// The same by the clock of the chain; `nil` also until it is asked for.
+    private var readTimestamp: Timestamp?
     private var willFlush = false
     /// Memory for answers that are not kept.
     private var memory = DatagramMemory()
@@ -108,13 +96,21 @@ final class CoAPHandler: ChannelInboundHandler {
 
     /// The time; the same for all that is read at once.
     var now: NIODeadline { self.readTime ?? self.eventLoop.now }
+    /// The time by the clock of the chain; the same for all that is read at once.
+    var timestamp: Timestamp {
+        if let known = self.readTimestamp { return known }
+        let timestamp = self.responder.now()
+        if self.readTime != nil { self.readTimestamp = timestamp }
+        return timestamp
+    }
 
     // MARK: The socket
 
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
+        self.isWritable = true
         // A socket that breaks while it is read need not say that reading is over.
-        self.readTime = nil
+        self.endRead()
         self.willFlush = false
     }
 
@@ -129,6 +125,7 @@ final class CoAPHandler: ChannelInboundHandler {
         self.metrics.receivedBytes.add(datagram.data.readableBytes)
         // Nothing can be sent to port 0; to try would close the socket.
         guard let peer = Endpoint(datagram.remoteAddress), peer.port != 0, !self.isDraining else { return }
+        self.source = (peer, datagram.remoteAddress)
         do {
             let message = try CoAPMessage(reading: datagram.data)
             self.received(message, from: peer, bytes: datagram.data.readableBytes)
@@ -141,10 +138,20 @@ final class CoAPHandler: ChannelInboundHandler {
 
     func channelReadComplete(context: ChannelHandlerContext) {
         self.carryOut()
-        self.readTime = nil
+        self.endRead()
         if self.willFlush { self.flush() }
         self.updateTimer()
         context.fireChannelReadComplete()
+    }
+
+    private func endRead() {
+        self.readTime = nil
+        self.readTimestamp = nil
+    }
+
+    func channelWritabilityChanged(context: ChannelHandlerContext) {
+        self.isWritable = context.channel.isWritable
+        context.fireChannelWritabilityChanged()
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
@@ -155,10 +162,10 @@ final class CoAPHandler: ChannelInboundHandler {
     ///
     /// If the socket takes no more, the datagram is lost, as it may be anywhere on its way: peers repeat what matters.
     private func write(_ bytes: ByteBuffer, to peer: Endpoint) {
-        guard let context = self.context, context.channel.isWritable else { return }
+        guard let context = self.context, self.isWritable else { return }
         self.metrics.sentBytes.add(bytes.readableBytes)
-        let envelope = AddressedEnvelope(remoteAddress: peer.socketAddress, data: bytes)
-        context.write(self.wrapOutboundOut(envelope), promise: nil)
+        let address = self.source.flatMap { $0.peer == peer ? $0.address : nil } ?? peer.socketAddress
+        context.write(self.wrapOutboundOut(AddressedEnvelope(remoteAddress: address, data: bytes)), promise: nil)
         guard !self.willFlush else { return }
         self.willFlush = true
         // What is read at once is answered at once, as far as that needs no wait.

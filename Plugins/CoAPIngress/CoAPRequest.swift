@@ -61,7 +61,7 @@ struct CoAPRequest: Hashable, Sendable {
     var payload: ByteBuffer
 
     /// Takes the options of a request apart.
-    init(_ message: CoAPMessage) throws(Fault) {
+    init(_ message: borrowing CoAPMessage) throws(Fault) {
         self.method = message.code
         self.token = message.token
         self.payload = message.payload

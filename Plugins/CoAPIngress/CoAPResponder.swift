@@ -93,17 +93,18 @@ struct CoAPResponder: Sendable {
             handler.respond(CoAPResponse(.internalServerError, diagnostic: fault), to: asked, isRefusal: true)
             return nil
         }
-        guard request.method == .get, kind.observable == nil else {
+        let observable = request.method == .get ? kind.observable : nil
+        guard request.method == .get, observable == nil else {
             let handler = NIOLoopBound(handler, eventLoop: handler.eventLoop)
             let source = Source(device: device, asked: asked, handler: handler)
             return {
                 await self.finish(asked, handler: handler) {
-                    guard request.method == .get else { return (try await self.post(request, kind, source), nil) }
-                    return try await self.get(request, kind, source)
+                    guard let observable else { return (try await self.post(request, kind, source), nil) }
+                    return try await self.get(request, kind, observable, source)
                 }
             }
         }
-        switch self.read(request, kind, of: device) {
+        switch self.read(request, kind, of: device, at: handler.timestamp) {
         case .ended(let response):
             handler.respond(response, to: asked, isAtHand: true)
             return nil
@@ -142,14 +143,13 @@ struct CoAPResponder: Sendable {
 
     // MARK: GET
 
+    /// Answers a request for what can be observed.
     private func get(
         _ request: CoAPRequest,
         _ kind: CoAPResource.Kind,
+        _ resource: Observers.Resource,
         _ source: Source
     ) async throws -> (CoAPResponse, Observers.ID?) {
-        guard let resource = kind.observable else {
-            return (try await self.read(request, kind, of: source.device).response, nil)
-        }
         switch request.observe {
         case .register:
             return try await self.register(request, kind, resource, source)
@@ -170,18 +170,23 @@ struct CoAPResponder: Sendable {
         guard resource == .attributes else {
             return (CoAPResponse(.badRequest, diagnostic: "calls can only be observed; add the Observe option"), nil)
         }
-        return (try await self.read(request, kind, of: source.device).response, nil)
+        return (try await self.read(request, kind, source).response, nil)
+    }
+
+    private func read(_ request: CoAPRequest, _ kind: CoAPResource.Kind, _ source: Source) -> CoAPResponse.Begun {
+        self.read(request, kind, of: source.device, at: source.handler.value.timestamp)
     }
 
     /// Asks the chain for something and cuts the asked block out of the answer.
     private func read(
         _ request: CoAPRequest,
         _ kind: CoAPResource.Kind,
-        of device: Originator
+        of device: Originator,
+        at time: Timestamp
     ) -> CoAPResponse.Begun {
         let message: Message
         do {
-            message = try request.message(to: kind, from: device, at: self.now())
+            message = try request.message(to: kind, from: device, at: time)
         } catch {
             return .ended(CoAPResponse(error))
         }
@@ -243,7 +248,7 @@ struct CoAPResponder: Sendable {
                 return (CoAPResponse(.serviceUnavailable, diagnostic: "there are too many observers"), nil)
             }
             // RFC 7641 §4.1: who cannot be added to the list gets the state, without the Observe option.
-            return (try await self.read(request, kind, of: source.device).response, nil)
+            return (try await self.read(request, kind, source).response, nil)
         }
         var response = CoAPResponse(.valid)
         if resource == .attributes {
