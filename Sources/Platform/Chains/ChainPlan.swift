@@ -23,6 +23,8 @@ final class ChainPlan: Sendable {
         let id: String
         let work: Work
         let exits: [Exit]
+        /// Those of ``exits``, in the same order.
+        private let relations: [Relation]
         /// The exit that takes what has none of its own, if the node's relations are open and `Other` is linked.
         let other: Exit?
         /// Whether a message may come here before all is stored that nodes before it began to store.
@@ -35,6 +37,7 @@ final class ChainPlan: Sendable {
             self.id = id
             self.work = Work(node)
             self.exits = exits
+            self.relations = exits.map(\.relation)
             self.other = descriptor.hasOpenRelations ? exits.first { $0.relation == .other } : nil
             self.overtakesWrites = descriptor.overtakesWrites
             self.handlesFailure = exits.contains { $0.relation == .failure }
@@ -45,7 +48,7 @@ final class ChainPlan: Sendable {
         ///
         /// Few relations are compared faster than hashed.
         func exit(_ relation: Relation) -> Exit? {
-            for exit in self.exits where exit.relation == relation { return exit }
+            if let index = self.relations.firstIndex(of: relation) { return self.exits[index] }
             return relation == .failure ? nil : self.other
         }
     }
@@ -112,8 +115,9 @@ final class ChainPlan: Sendable {
     private enum Wait {
         /// The node has to wait; it was given the message at the time, if that is measured.
         case node(Step, any Node, Message, since: NIODeadline?)
-        /// Where the node's message goes depends on whether what it began to store can be stored.
-        case write(Step, Message?, Emission, PendingWrite, since: NIODeadline?)
+        /// Whether the node's message leaves by the relation, or as it came by `Failure`, depends on whether what the node
+        /// began to store can be stored.
+        case write(Step, Message?, Message, Relation, PendingWrite, since: NIODeadline?)
         /// All that was begun must be stored before a node is given a message, or at the end.
         case writes(before: (step: Step, message: Message)?)
     }
@@ -184,12 +188,17 @@ final class ChainPlan: Sendable {
         since start: NIODeadline?,
         _ journey: inout Journey
     ) -> Wait? {
-        if let write = emission.pendingWrite {
-            if step.handlesFailure { return .write(step, message, emission, write, since: start) }
+        switch emission.content {
+        case .one(let next, let relation):
+            journey.leave(step, next, relation)
+        case .storing(let next, let relation, let write):
+            if step.handlesFailure { return .write(step, message, next, relation, write, since: start) }
             journey.add(write, of: step)
+            journey.leave(step, next, relation)
+        case .several(let routes):
+            journey.leave(step, routes)
         }
         step.counters.end(start)
-        journey.leave(step, emission)
         return nil
     }
 
@@ -206,11 +215,11 @@ final class ChainPlan: Sendable {
                     step.counters.end(start)
                     journey.fail(step, message, error)
                 }
-            case .write(let step, let message, let emission, let write, let start):
+            case .write(let step, let message, let changed, let relation, let write, let start):
                 do {
                     try await write.stored()
                     step.counters.end(start)
-                    journey.leave(step, emission)
+                    journey.leave(step, changed, relation)
                 } catch {
                     step.counters.end(start)
                     journey.fail(step, message, error)
@@ -304,16 +313,8 @@ private struct Journey: Sendable {
         }
     }
 
-    /// Takes the messages of an emission to where they go.
-    mutating func leave(_ step: ChainPlan.Step, _ emission: consuming Emission) {
-        switch emission.content {
-        case .one(let message, let relation), .storing(let message, let relation, _):
-            self.leave(step, message, relation)
-        case .several(let routes): self.leave(step, routes)
-        }
-    }
-
-    private mutating func leave(_ step: ChainPlan.Step, _ routes: [(message: Message, relation: Relation)]) {
+    /// Takes messages to where they go.
+    mutating func leave(_ step: ChainPlan.Step, _ routes: [(message: Message, relation: Relation)]) {
         // Answers and failures count in the order of the routes; branches wait with the next one last.
         for (message, relation) in routes {
             if self.reply == nil, message.hasReply { self.reply = message.reply }
