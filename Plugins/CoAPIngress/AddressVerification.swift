@@ -12,7 +12,9 @@ import NIOCore
 /// Many devices in the field do not know the option, and to them a 4.01 is the end. So unless told otherwise we ask for
 /// it only under pressure: when so many large answers go to unproven endpoints, of one address or in all, that they could
 /// hurt somebody. An address of this machine cannot be forged and causes no pressure.
-struct AddressVerification {
+///
+/// An object, not a value: its owner, itself an object, would copy all parts of a value to ask it, which is for each answer.
+final class AddressVerification {
     /// When the Echo option is asked for.
     enum Mode: String, Sendable, CaseIterable {
         case off
@@ -45,7 +47,7 @@ struct AddressVerification {
     private let key: SymmetricKey
     private let all: RateLimiter<Bool>
     private let each: RateLimiter<AddressKey>
-    private var proven = RecentValues<Endpoint, NIODeadline>(halfMax: Self.provenMax)
+    private var proven = RecentValues<Endpoint, NIODeadline>(halfMax: AddressVerification.provenMax)
 
     /// Prepares for endpoints; the key makes our Echo values ours, and should be random.
     init(limits: Limits, key: SymmetricKey = SymmetricKey(size: .bits256)) {
@@ -56,13 +58,13 @@ struct AddressVerification {
     }
 
     /// An endpoint has repeated what only it can have received.
-    mutating func proved(_ peer: Endpoint, now: NIODeadline) {
+    func proved(_ peer: Endpoint, now: NIODeadline) {
         guard self.limits.mode != .off else { return }
         self.proven.set(now + Self.proofLifetime, for: peer)
     }
 
     /// Looks at an Echo option of a request.
-    mutating func received(_ echo: CoAPOption, from peer: Endpoint, now: NIODeadline) {
+    func received(_ echo: CoAPOption, from peer: Endpoint, now: NIODeadline) {
         guard self.limits.mode != .off, self.isFresh(echo, from: peer, now: now) else { return }
         self.proved(peer, now: now)
     }

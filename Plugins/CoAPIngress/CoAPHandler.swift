@@ -40,7 +40,7 @@ final class CoAPHandler: ChannelInboundHandler {
     private var transmissions: Transmissions<Owner>
     private var messageIDs: MessageIDs
     private var endpoints: Endpoints
-    private var verification: AddressVerification
+    private let verification: AddressVerification
     private let deviceRequests: RateLimiter<UUID>
     var assemblies: BodyAssemblies
     var observers: Observers
@@ -161,7 +161,7 @@ final class CoAPHandler: ChannelInboundHandler {
     /// Sends a datagram, with others of the same turn of the event loop if more answers are to come.
     ///
     /// If the socket takes no more, the datagram is lost, as it may be anywhere on its way: peers repeat what matters.
-    private func write(_ bytes: ByteBuffer, to peer: Endpoint) {
+    private func write(_ bytes: consuming ByteBuffer, to peer: Endpoint) {
         guard let context = self.context, self.isWritable else { return }
         self.metrics.sentBytes.add(bytes.readableBytes)
         let address = self.source.flatMap { $0.peer == peer ? $0.address : nil } ?? peer.socketAddress

@@ -89,35 +89,37 @@ extension CoAPMessage {
             let kind = Kind(rawValue: first >> 4 & 3)
         else { throw .unknown }
         let malformed = ReadError.malformed(kind, messageID: messageID)
-        self.kind = kind
-        self.code = CoAPCode(rawValue: code)
-        self.messageID = messageID
         // RFC 7252 §4.1: an empty message is its header and nothing else.
-        if self.code == .empty {
+        if CoAPCode(rawValue: code) == .empty {
             guard first & 0xF == 0, reader.count == 0 else { throw malformed }
         }
         guard let tokenLength = reader.readExtended(first & 0xF), let token = reader.readToken(tokenLength)
         else { throw malformed }
-        self.token = token
-        self.options = []
-        self.payload = ByteBuffer()
-        guard reader.count > 0 else { return }
-        self.options.reserveCapacity(8)
+        // All fields are set at the end: one that is filled bit by bit is copied once it is full.
+        var options: [CoAPOption] = []
+        var payload = ByteBuffer()
+        if reader.count > 0 { options.reserveCapacity(8) }
         var number = 0
         while let header = reader.read(UInt8.self) {
             if header == Self.payloadMarker {
                 // RFC 7252 §3: a marker that nothing follows is a format error.
-                guard let payload = reader.readSlice(reader.count), payload.readableBytes > 0 else { throw malformed }
-                self.payload = payload
-                return
+                guard let rest = reader.readSlice(reader.count), rest.readableBytes > 0 else { throw malformed }
+                payload = rest
+                break
             }
             guard let delta = reader.readExtended(header >> 4), let length = reader.readExtended(header & 0xF),
-                let number16 = UInt16(exactly: number + delta), self.options.count < Self.optionsMax,
+                let number16 = UInt16(exactly: number + delta), options.count < Self.optionsMax,
                 let option = reader.readOption(.init(rawValue: number16), length)
             else { throw malformed }
             number += delta
-            self.options.append(option)
+            options.append(option)
         }
+        self.kind = kind
+        self.code = CoAPCode(rawValue: code)
+        self.messageID = messageID
+        self.token = token
+        self.options = options
+        self.payload = payload
     }
 
     /// Appends the message as it goes into a datagram.

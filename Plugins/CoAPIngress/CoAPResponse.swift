@@ -162,27 +162,21 @@ struct CoAPResponse: Hashable, Sendable {
         } catch {
             return .ended(Self(error, bodySize: size))
         }
-        var response = Self(
-            .content,
-            options: Self.options(
-                slice,
-                etag: etag,
-                size: size,
-                isSizeAsked: request.wantsSize2,
-                format: ContentFormat.octets
-            )
+        let options = Self.options(
+            slice,
+            etag: etag,
+            size: size,
+            isSizeAsked: request.wantsSize2,
+            format: ContentFormat.octets
         )
-        guard !slice.range.isEmpty else { return .ended(response) }
+        guard !slice.range.isEmpty else { return .ended(Self(.content, options: options)) }
         let start = reply.range.lowerBound
         let range = start + slice.range.lowerBound..<start + slice.range.upperBound
         if let payload = reply.content.readAtOnce(range) {
-            response.payload = payload
-            return .ended(response)
+            return .ended(Self(.content, options: options, payload: payload))
         }
-        return .waiting { [response, content = reply.content] in
-            var response = response
-            response.payload = try await content.read(range)
-            return response
+        return .waiting { [content = reply.content] in
+            Self(.content, options: options, payload: try await content.read(range))
         }
     }
 

@@ -39,7 +39,7 @@ struct VerificationTests {
 
     @Test("who repeats what we gave it is where it says, for some time")
     func echo() throws {
-        var verification = self.verification()
+        let verification = self.verification()
         let peer = try address("2001:db8::1", 5000)
         let echo = verification.echo(for: peer, now: start)
         #expect(echo.length == 12 && echo.number == .echo)
@@ -69,7 +69,7 @@ struct VerificationTests {
             (CoAPOption(.echo, text: "x"), peer, start),
             (CoAPOption(.echo, ByteBuffer(repeating: 0, count: 40)), peer, start),
         ] {
-            var verification = self.verification()
+            let verification = self.verification()
             verification.received(echo, from: from, now: now)
             #expect(!verification.admits(1000, requestBytes: 1, to: from, now: now))
         }
@@ -98,7 +98,7 @@ struct VerificationTests {
 
     @Test("who has shown where it is, and this machine itself, cause no pressure")
     func exempt() throws {
-        var verification = self.verification(.underPressure, all: 1, each: 1)
+        let verification = self.verification(.underPressure, all: 1, each: 1)
         let proven = try address("192.0.2.1")
         verification.proved(proven, now: start)
         for text in ["192.0.2.1", "127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
