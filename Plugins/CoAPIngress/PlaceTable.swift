@@ -11,9 +11,10 @@ struct PlaceTable<Key: Hashable, Value> {
 
     private struct Item {
         var key: Key
-        /// `nil` if nothing stands there.
+        /// `nil` if none stands there.
         var value: Value?
         var hash: Int
+        /// Different for each value, and 0 if none stands there: that can be asked without a look at the value.
         var serial: UInt64
         /// The next item of the same chain, or the next that is free; ``PlaceTable/end`` at the end.
         var next: Int32
@@ -86,6 +87,7 @@ struct PlaceTable<Key: Hashable, Value> {
             self.items[before].next = self.items[index].next
         }
         self.items[index].value = nil
+        self.items[index].serial = 0
         self.items[index].next = self.firstFree
         self.firstFree = place.index
         self.count -= 1
@@ -106,13 +108,11 @@ struct PlaceTable<Key: Hashable, Value> {
         }
     }
 
-    private func isTaken(_ place: Place) -> Bool {
-        self.items[Int(place.index)].serial == place.serial && self.items[Int(place.index)].value != nil
-    }
+    private func isTaken(_ place: Place) -> Bool { self.items[Int(place.index)].serial == place.serial }
 
     private mutating func grow() {
         self.chains = [Int32](repeating: Self.end, count: self.chains.count * 2)
-        for index in self.items.indices where self.items[index].value != nil {
+        for index in self.items.indices where self.items[index].serial != 0 {
             let chain = self.items[index].hash & (self.chains.count - 1)
             self.items[index].next = self.chains[chain]
             self.chains[chain] = Int32(index)
