@@ -2,6 +2,7 @@ import NIOCore
 import NodeKit
 import NodeTesting
 import OTA
+import Synchronization
 import Testing
 
 @testable import CoAPIngress
@@ -40,6 +41,36 @@ struct AtOnceTests {
         #expect(try await Self.rememberedCount(time) == 0)
         // Nor does anything wake us for it.
         await time.pass(.hours(1))
+        #expect(try await time.sent() == nil)
+    }
+
+    @Test("messages of one read have the same time, those of the next another")
+    func timestamps() async throws {
+        let clock = Atomic<Int64>(1)
+        let time = try await StillTime(
+            [:],
+            TestAuthenticator(isPrompt: true),
+            TestOutlet(atOnce: chain()),
+            now: { Timestamp(milliseconds: clock.add(1, ordering: .relaxed).oldValue) }
+        )
+        for messageID in [1, 4] as [UInt16] {
+            try await time.read((messageID..<messageID + 3).map { Self.block(0, $0) })
+        }
+        #expect(time.outlet.sent.map(\.message.timestamp.rawValue) == [1, 1, 1, 2, 2, 2])
+    }
+
+    @Test("while the socket takes no more, answers are lost rather than gathered")
+    func unwritable() async throws {
+        let time = try await Self.still()
+        let channel = time.channel
+        for isWritable in [false, true] {
+            try await channel.testingEventLoop.executeInContext {
+                channel.isWritable = isWritable
+                channel.pipeline.fireChannelWritabilityChanged()
+            }
+            try await time.read([Self.block(0, 1)])
+            #expect(try await time.sent()?.code == (isWritable ? .content : nil))
+        }
         #expect(try await time.sent() == nil)
     }
 

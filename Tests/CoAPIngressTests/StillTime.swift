@@ -25,14 +25,18 @@ struct StillTime: Sendable {
     init(
         _ attributes: [String: String] = [:],
         _ authenticator: TestAuthenticator,
-        _ outlet: TestOutlet
+        _ outlet: TestOutlet,
+        now: @escaping @Sendable () -> Timestamp = { .now }
     ) async throws {
         self.outlet = outlet
         let sessions = self.sessions
-        let services = NodeServices.testing { registry in
-            registry.register(authenticator, as: (any DeviceAuthenticator).self)
-            registry.register(sessions, as: DeviceSessions.self)
-        }
+        let services = NodeServices.testing(
+            { registry in
+                registry.register(authenticator, as: (any DeviceAuthenticator).self)
+                registry.register(sessions, as: DeviceSessions.self)
+            },
+            now: now
+        )
         let node = try CoAPIngressNode.make(attributes, services: services)
         self.channel = NIOAsyncTestingChannel()
         let eventLoop = self.channel.testingEventLoop
