@@ -201,6 +201,15 @@ struct Vector: Sendable, CustomTestStringConvertible {
         #expect(try bytes.readVariableByteInteger() == value)
     }
 
+    @Test("a text keeps its characters", arguments: ["", "\u{1}", "a/b", "\u{7F}", "\u{80}", "a\u{7F}é", "\u{10FFFF}"])
+    func text(text: String) throws {
+        var bytes = ByteBuffer()
+        bytes.writeText(text)
+        bytes.writeText("next")
+        #expect(try bytes.readText("text") == text)
+        #expect(try bytes.readText("text") == "next")
+    }
+
     @Test("an answer larger than MQTT can carry has no size")
     func publishSizeMax() {
         let packet = PublishPacket(qos: .atMostOnce, topic: "t", payload: ByteBuffer())

@@ -51,7 +51,7 @@ extension ByteBuffer {
     private func ascii(_ length: Int) -> String? {
         self.withUnsafeReadableBytes { bytes in
             let text = UnsafeRawBufferPointer(rebasing: bytes[..<length])
-            // No byte less one is over 126 then, U+0000 wrapping around.
+            // Less one, U+0000 is the largest of all.
             guard text.allSatisfy({ $0 &- 1 < 0x7F }) else { return nil }
             return String(decoding: text, as: UTF8.self)
         }
