@@ -1,6 +1,12 @@
 import NIOCore
 import NodeKit
 
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#endif
+
 /// What is sent: gathered, so that all that one turn of the event loop answers leaves in one write.
 extension ConnectionHandler {
     /// Payloads up to this many bytes are copied behind their header; a larger one is cheaper to pass on as it is.
@@ -60,6 +66,7 @@ extension ConnectionHandler {
     private func handOver(_ context: ChannelHandlerContext) {
         guard !self.isSendingPieces, let bytes = self.gathered.take() else { return }
         self.services.metrics.sentBytes.add(bytes.readableBytes)
+        self.owesAcknowledgement = false
         context.write(ConnectionHandler.wrapOutboundOut(bytes), promise: nil)
     }
 
@@ -68,6 +75,19 @@ extension ConnectionHandler {
         guard let context = self.context else { return }
         self.handOver(context)
         context.flush()
+    }
+
+    /// Has TCP acknowledge what came, which it puts off by 40 ms where it has nothing to send.
+    ///
+    /// A client that sends PUBACK keeps the request for its next chunk back until then, unless it turned that off (RFC 896 and
+    /// RFC 9293 §3.7.4); few do.
+    func acknowledgeBytes(_ context: ChannelHandlerContext) {
+        self.owesAcknowledgement = false
+        #if os(Linux)
+            // `man 7 tcp`; an even number is for once, and leaves the acknowledgements to come to what is sent then.
+            let quickAck = NIOBSDSocket.Option(rawValue: TCP_QUICKACK)
+            try? context.channel.syncOptions?.setOption(.tcpOption(quickAck), value: 2)
+        #endif
     }
 
     private static func bufferedBytes(_ channel: any Channel) -> Int {

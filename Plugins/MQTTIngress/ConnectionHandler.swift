@@ -49,6 +49,8 @@ final class ConnectionHandler: ChannelDuplexHandler {
     /// Whether packets are being taken from what was read; what they lead to is flushed at the end of the read.
     private(set) var isDecoding = false
     private var isReadPending = false
+    /// Whether the client acknowledged a message and was sent nothing since, which would acknowledge that to its TCP.
+    var owesAcknowledgement = false
     private(set) var isShuttingDown = false
     private var isGone = false
     private var isLeaving = false
@@ -295,6 +297,7 @@ final class ConnectionHandler: ChannelDuplexHandler {
                 while self.session.isReadingWanted || isLast, bytes.readableBytes > 0 {
                     guard let packet = try self.decoder.next(in: &bytes) else { break }
                     self.services.metrics.requests.add()
+                    if case .puback = packet { self.owesAcknowledgement = true }
                     let changesInterests = packet.changesSubscriptions
                     self.perform(self.session.received(packet))
                     if changesInterests { self.noteInterests() }
@@ -316,6 +319,8 @@ final class ConnectionHandler: ChannelDuplexHandler {
 
     func channelReadComplete(context: ChannelHandlerContext) {
         self.flush()
+        // With a request under way, its answer will do.
+        if self.owesAcknowledgement, self.session.isIdle { self.acknowledgeBytes(context) }
         context.fireChannelReadComplete()
     }
 

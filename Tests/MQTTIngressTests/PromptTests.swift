@@ -7,6 +7,12 @@ import Testing
 
 @testable import MQTTIngress
 
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#endif
+
 @Suite("What is answered at once, and what waits", .timeLimit(.minutes(5))) struct PromptTests {
     // MARK: Requests
 
@@ -192,4 +198,26 @@ import Testing
             #expect(server.sent.last?.message.data == .json(["online": false]))
         }
     }
+
+    #if os(Linux)
+        @Test("TCP acknowledges a PUBACK at once if nothing is sent that would do so")
+        func acknowledgement() async throws {
+            let channel = try await LimitTests.channel()
+            try await LimitTests.connect(channel, keepAlive: 10)
+            let option = ChannelOptions.Types.SocketOption(level: .tcp, name: .init(rawValue: TCP_QUICKACK))
+            func setting() -> SocketOptionValue? {
+                channel.options.first { $0.option as? ChannelOptions.Types.SocketOption == option }?.value
+                    as? SocketOptionValue
+            }
+            var bytes = ByteBuffer()
+            for packet in [Packet.puback(AcknowledgementPacket(packetId: 1)), .pingreq] {
+                packet.write(into: &bytes, version: .v5)
+            }
+            try await channel.writeInbound(bytes)
+            #expect(try await LimitTests.next(channel) == .pingresp)
+            #expect(setting() == nil)
+            try await LimitTests.send(.puback(AcknowledgementPacket(packetId: 2)), to: channel)
+            #expect(setting() == 2)
+        }
+    #endif
 }
