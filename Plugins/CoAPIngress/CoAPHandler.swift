@@ -120,7 +120,7 @@ final class CoAPHandler: ChannelInboundHandler {
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        let datagram = self.unwrapInboundIn(data)
+        let datagram = CoAPHandler.unwrapInboundIn(data)
         if self.readTime == nil { self.readTime = self.eventLoop.now }
         self.metrics.receivedBytes.add(datagram.data.readableBytes)
         // Nothing can be sent to port 0; to try would close the socket.
@@ -165,7 +165,7 @@ final class CoAPHandler: ChannelInboundHandler {
         guard let context = self.context, self.isWritable else { return }
         self.metrics.sentBytes.add(bytes.readableBytes)
         let address = self.source.flatMap { $0.peer == peer ? $0.address : nil } ?? peer.socketAddress
-        context.write(self.wrapOutboundOut(AddressedEnvelope(remoteAddress: address, data: bytes)), promise: nil)
+        context.write(CoAPHandler.wrapOutboundOut(AddressedEnvelope(remoteAddress: address, data: bytes)), promise: nil)
         guard !self.willFlush else { return }
         self.willFlush = true
         // What is read at once is answered at once, as far as that needs no wait.

@@ -67,7 +67,7 @@ final class HTTPConnection: ChannelInboundHandler {
         case .closing, .lingering, .closed: return
         case .awaitingHead, .receivingBody, .admitting, .responding, .flushing: break
         }
-        self.add(self.unwrapInboundIn(data))
+        self.add(HTTPConnection.unwrapInboundIn(data))
         self.takeInput()
     }
 
@@ -209,7 +209,7 @@ final class HTTPConnection: ChannelInboundHandler {
         guard self.reserve() else { return self.refuse(.noRoom) }
         if self.head?.expectsContinue == true {
             let proceed = ByteBuffer(staticString: ResponseEncoder.proceed)
-            self.context?.writeAndFlush(self.wrapOutboundOut(proceed), promise: nil)
+            self.context?.writeAndFlush(HTTPConnection.wrapOutboundOut(proceed), promise: nil)
         }
         self.takeInput()
         if !self.isReading { self.readMore() }
@@ -342,7 +342,7 @@ final class HTTPConnection: ChannelInboundHandler {
         guard bytes.readableBytes > HTTPLimits.joinedBytes else {
             return self.finish(writing: self.encode(response, closes: closes, with: bytes), closes: closes)
         }
-        context.write(self.wrapOutboundOut(self.encode(response, closes: closes)), promise: nil)
+        context.write(HTTPConnection.wrapOutboundOut(self.encode(response, closes: closes)), promise: nil)
         self.finish(writing: bytes, closes: closes)
     }
 
@@ -363,15 +363,15 @@ final class HTTPConnection: ChannelInboundHandler {
             guard self.phase == .responding, let context = self.context else { return }
             if !hasBegun {
                 hasBegun = true
-                context.write(self.wrapOutboundOut(self.encode(response, closes: closes)), promise: nil)
+                context.write(HTTPConnection.wrapOutboundOut(self.encode(response, closes: closes)), promise: nil)
             }
-            if let before = piece.before { context.write(self.wrapOutboundOut(before), promise: nil) }
+            if let before = piece.before { context.write(HTTPConnection.wrapOutboundOut(before), promise: nil) }
             if let after = piece.after {
-                context.write(self.wrapOutboundOut(bytes), promise: nil)
+                context.write(HTTPConnection.wrapOutboundOut(bytes), promise: nil)
                 bytes = after
             }
             guard !pieces.isEmpty else { return self.finish(writing: bytes, closes: closes) }
-            context.writeAndFlush(self.wrapOutboundOut(bytes), promise: nil)
+            context.writeAndFlush(HTTPConnection.wrapOutboundOut(bytes), promise: nil)
             await self.untilWritable()
             guard self.phase == .responding else { return }
         }
@@ -437,7 +437,7 @@ final class HTTPConnection: ChannelInboundHandler {
         self.body.release(to: self.shared.connections)
         self.head = nil
         guard closes else {
-            context.writeAndFlush(self.wrapOutboundOut(bytes), promise: nil)
+            context.writeAndFlush(HTTPConnection.wrapOutboundOut(bytes), promise: nil)
             guard self.isWritable else {
                 self.phase = .flushing
                 return self.watchWriting()
@@ -457,7 +457,7 @@ final class HTTPConnection: ChannelInboundHandler {
             self.schedule(in: HTTPLimits.lingering)
             self.readMore()
         }
-        context.writeAndFlush(self.wrapOutboundOut(bytes), promise: written)
+        context.writeAndFlush(HTTPConnection.wrapOutboundOut(bytes), promise: written)
         if self.phase == .closing { self.watchWriting() }
     }
 

@@ -107,13 +107,13 @@ private struct ServedContent: Content {
 
     func read(_ range: Range<Int64>) async throws -> ByteBuffer {
         let bytes = try await self.content.read(range)
-        self.updates.served(range, of: self.package.package, to: self.device)
+        self.updates.served(range, of: self.package, to: self.device)
         return bytes
     }
 
     func readAtOnce(_ range: Range<Int64>) -> ByteBuffer? {
         guard let bytes = self.content.readAtOnce(range) else { return nil }
-        self.updates.served(range, of: self.package.package, to: self.device)
+        self.updates.served(range, of: self.package, to: self.device)
         return bytes
     }
 }

@@ -367,7 +367,7 @@ final class FakeServices: OtaPackageService, DeviceService, AttributesService, T
         obsolete: [String],
         at time: Timestamp
     ) async throws -> Bool { false }
-    func served(_ range: Range<Int64>, of package: OtaPackage, to device: DeviceId) {}
+    func served(_ range: Range<Int64>, of package: EffectivePackage, to device: DeviceId) {}
     func assignments(after id: Int64, limit: Int) async throws -> [Assignment] { [] }
     func settle(_ assignments: [Int64]) async throws {}
     func waitForAssignments(after id: Int64) async throws {}

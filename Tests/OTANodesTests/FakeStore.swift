@@ -255,7 +255,7 @@ final class FakeStore: OtaPackageService, AttributesService, TimeseriesService, 
         return true
     }
 
-    func served(_ range: Range<Int64>, of package: OtaPackage, to device: DeviceId) {
+    func served(_ range: Range<Int64>, of package: EffectivePackage, to device: DeviceId) {
         self.look { $0.served.append(range) }
     }
 

@@ -195,3 +195,8 @@ func expectRefusal(
         Issue.record("not a NodeError: \(error)", sourceLocation: sourceLocation)
     }
 }
+
+extension OtaPackage {
+    /// The package as devices are served it, but for the bytes.
+    var effective: EffectivePackage { EffectivePackage(package: self, content: nil) }
+}

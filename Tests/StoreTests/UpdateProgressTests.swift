@@ -70,7 +70,7 @@ import Testing
             let store = fixture.store
             _ = try await store.record(Self.report("DOWNLOADING"), of: device.id)
             let begun = try await Self.record(fixture, device).activeTime
-            store.served(0..<4, of: package, to: device.id)
+            store.served(0..<4, of: package.effective, to: device.id)
             try await store.storeProgress()
             #expect(try await Self.record(fixture, device).activeTime > begun)
         }

@@ -191,27 +191,27 @@ import Testing
                 return try await Self.record(fixture, device).progress
             }
             _ = try await store.record(Self.report("DOWNLOADING"), of: device.id)
-            store.served(0..<250, of: package, to: device.id)
+            store.served(0..<250, of: package.effective, to: device.id)
             #expect(try await progress() == 25)
-            store.served(0..<100, of: package, to: device.id)
+            store.served(0..<100, of: package.effective, to: device.id)
             #expect(try await progress() == 25)
             _ = try await store.record(Self.report(nil, progress: 60), of: device.id)
-            store.served(250..<500, of: package, to: device.id)
+            store.served(250..<500, of: package.effective, to: device.id)
             #expect(try await progress() == 60)
-            store.served(500..<999, of: package, to: device.id)
+            store.served(500..<999, of: package.effective, to: device.id)
             #expect(try await progress() == 99)
-            store.served(1000..<1000, of: package, to: device.id)
+            store.served(1000..<1000, of: package.effective, to: device.id)
             var other = package
             other.id = .random()
-            store.served(0..<1000, of: other, to: device.id)
+            store.served(0..<1000, of: other.effective, to: device.id)
             #expect(try await progress() == 99)
             // What was counted before a new attempt does not count for it.
             _ = try await store.record(Self.report("FAILED"), of: device.id)
-            store.served(0..<900, of: package, to: device.id)
+            store.served(0..<900, of: package.effective, to: device.id)
             _ = try await store.record(Self.report("DOWNLOADING"), of: device.id)
             #expect(try await progress() == nil)
             // The last byte is stored without waiting for the next time: the write below comes after that one.
-            store.served(900..<1000, of: package, to: device.id)
+            store.served(900..<1000, of: package.effective, to: device.id)
             _ = try await store.record(Self.report("IDLE"), of: device.id)
             #expect(try await Self.record(fixture, device).progress == 100)
         }
@@ -221,17 +221,17 @@ import Testing
     func lastByte() async throws {
         try await Self.withUpdate { _, device, package in
             let counter = ProgressCounter()
-            #expect(!counter.served(0..<999, of: package, to: device.id))
-            #expect(counter.served(999..<1000, of: package, to: device.id))
+            #expect(!counter.served(0..<999, of: package.effective, to: device.id))
+            #expect(counter.served(999..<1000, of: package.effective, to: device.id))
             #expect(counter.drain().map(\.percent) == [100])
-            #expect(!counter.served(0..<1000, of: package, to: device.id))
+            #expect(!counter.served(0..<1000, of: package.effective, to: device.id))
             // It is kept for the next time all the same.
             #expect(counter.beginInterval())
             #expect(counter.drain().map(\.percent) == [100])
             #expect(!counter.beginInterval())
-            #expect(counter.served(0..<1000, of: package, to: device.id))
+            #expect(counter.served(0..<1000, of: package.effective, to: device.id))
             counter.forget(device.id, package.type)
-            #expect(counter.served(0..<1000, of: package, to: device.id))
+            #expect(counter.served(0..<1000, of: package.effective, to: device.id))
         }
     }
 
@@ -239,7 +239,7 @@ import Testing
     func flushAtEnd() async throws {
         try await Self.withUpdate { fixture, device, package in
             let running = Task { try await fixture.store.run() }
-            fixture.store.served(0..<500, of: package, to: device.id)
+            fixture.store.served(0..<500, of: package.effective, to: device.id)
             running.cancel()
             try await running.value
             #expect(try await Self.record(fixture, device).progress == 50)

@@ -307,7 +307,7 @@ public protocol UpdateService: Sendable {
         at time: Timestamp
     ) async throws -> Bool
     /// Counts bytes served to a device, for its progress. Cheap; what was counted is stored now and then.
-    func served(_ range: Range<Int64>, of package: OtaPackage, to device: DeviceId)
+    func served(_ range: Range<Int64>, of package: EffectivePackage, to device: DeviceId)
 
     /// The oldest assignments that are not settled, at most `limit`, in order of identifier and later than `after`.
     func assignments(after id: Int64, limit: Int) async throws -> [Assignment]

@@ -35,19 +35,21 @@ final class ProgressCounter: Sendable {
     ///
     /// - Returns: Whether the last byte was served, at most once in an interval: a device may fetch it again and again, and
     ///   what is stored at once costs a commit.
-    func served(_ range: Range<Int64>, of package: OtaPackage, to device: DeviceId) -> Bool {
-        guard let size = package.dataSize, size > 0, !range.isEmpty, range.upperBound >= 0 else { return false }
+    func served(_ range: Range<Int64>, of effective: EffectivePackage, to device: DeviceId) -> Bool {
+        guard let size = effective.package.dataSize, size > 0, !range.isEmpty, range.upperBound >= 0 else {
+            return false
+        }
         // A package is far smaller than the 90 petabytes at which this would overflow.
         let percent = Int(min(range.upperBound, size).multipliedReportingOverflow(by: 100).partialValue / size)
-        let key = Key(device: device, type: package.type)
+        let key = Key(device: device, type: effective.package.type)
         return self.state.withLock { state in
             var count: Count
-            if let known = state.counts[key], known.package == package.id {
+            if let known = state.counts[key], known.package == effective.package.id {
                 guard percent > known.percent else { return false }
                 count = known
             } else {
                 guard state.counts.count < Self.countedMax else { return false }
-                count = Count(device: device, type: package.type, package: package.id, percent: 0)
+                count = Count(device: device, type: effective.package.type, package: effective.package.id, percent: 0)
             }
             count.percent = percent
             state.counts[key] = count

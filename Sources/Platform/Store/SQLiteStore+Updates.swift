@@ -115,7 +115,7 @@ extension SQLiteStore: UpdateService {
     }
 
     /// Counts bytes served to a device, for its progress.
-    public func served(_ range: Range<Int64>, of package: OtaPackage, to device: DeviceId) {
+    public func served(_ range: Range<Int64>, of package: EffectivePackage, to device: DeviceId) {
         guard self.progress.served(range, of: package, to: device) else { return }
         self.writer.writeLater { [progress, statements, now] db, _ in
             try statements.store(progress.drain(), at: now(), db)
