@@ -111,13 +111,13 @@ final class ChainPlan: Sendable {
         }
     }
 
-    /// Why a message cannot go on at once.
+    /// Why a message cannot go on at once; small, as it is passed on at every node that waits.
     private enum Wait {
         /// The node has to wait; it was given the message at the time, if that is measured.
-        case node(Step, any Node, Message, since: NIODeadline?)
+        case node(Step, Message, since: NIODeadline?)
         /// Whether the node's message leaves by the relation, or as it came by `Failure`, depends on whether what the node
         /// began to store can be stored.
-        case write(Step, Message?, Message, Relation, PendingWrite, since: NIODeadline?)
+        indirect case write(Step, Message?, Message, Relation, PendingWrite, since: NIODeadline?)
         /// All that was begun must be stored before a node is given a message, or at the end.
         case writes(before: (step: Step, message: Message)?)
     }
@@ -166,10 +166,10 @@ final class ChainPlan: Sendable {
             case .prompt(let node):
                 switch try node.decideAtOnce(message) {
                 case .go(let emission): return self.take(emission, of: kept, at: step, since: start, &journey)
-                case .wait(let message): return .node(step, node, message, since: start)
+                case .wait(let message): return .node(step, message, since: start)
                 }
-            case .waiting(let node):
-                return .node(step, node, message, since: start)
+            case .waiting:
+                return .node(step, message, since: start)
             case .none:
                 return self.take(.end, of: kept, at: step, since: start, &journey)
             }
@@ -208,9 +208,16 @@ final class ChainPlan: Sendable {
         while let wait = next {
             next = nil
             switch wait {
-            case .node(let step, let node, let message, let start):
+            case .node(let step, let message, let start):
                 do {
-                    next = self.take(try await node.process(message), of: message, at: step, since: start, &journey)
+                    let emission =
+                        switch step.work {
+                        case .immediate(let node): try node.decide(message)
+                        case .prompt(let node): try await node.process(message)
+                        case .waiting(let node): try await node.process(message)
+                        case .none: Emission.end
+                        }
+                    next = self.take(emission, of: message, at: step, since: start, &journey)
                 } catch {
                     step.counters.end(start)
                     journey.fail(step, message, error)
