@@ -162,16 +162,16 @@ final class ChainPlan: Sendable {
         do {
             switch step.work {
             case .immediate(let node):
-                return self.take(try node.decide(message), of: kept, at: step, since: start, &journey)
+                return self.take(try node.decide(message).content, of: kept, at: step, since: start, &journey)
             case .prompt(let node):
                 switch try node.decideAtOnce(message) {
-                case .go(let emission): return self.take(emission, of: kept, at: step, since: start, &journey)
+                case .go(let emission): return self.take(emission.content, of: kept, at: step, since: start, &journey)
                 case .wait(let message): return .node(step, message, since: start)
                 }
             case .waiting:
                 return .node(step, message, since: start)
             case .none:
-                return self.take(.end, of: kept, at: step, since: start, &journey)
+                return self.take(Emission.end.content, of: kept, at: step, since: start, &journey)
             }
         } catch {
             step.counters.end(start)
@@ -182,13 +182,13 @@ final class ChainPlan: Sendable {
 
     /// Takes what a node made of a message, which is given where Failure leads somewhere.
     private func take(
-        _ emission: consuming Emission,
+        _ emitted: consuming Emission.Content,
         of message: Message?,
         at step: Step,
         since start: NIODeadline?,
         _ journey: inout Journey
     ) -> Wait? {
-        switch emission.content {
+        switch consume emitted {
         case .one(let next, let relation):
             journey.leave(step, next, relation)
         case .storing(let next, let relation, let write):
@@ -217,7 +217,7 @@ final class ChainPlan: Sendable {
                         case .waiting(let node): try await node.process(message)
                         case .none: Emission.end
                         }
-                    next = self.take(emission, of: message, at: step, since: start, &journey)
+                    next = self.take(emission.content, of: message, at: step, since: start, &journey)
                 } catch {
                     step.counters.end(start)
                     journey.fail(step, message, error)
