@@ -27,6 +27,8 @@ final class ChainPlan: Sendable {
         private let relations: [Relation]
         /// The exit that takes what has none of its own, if the node's relations are open and `Other` is linked.
         let other: Exit?
+        /// Whether ``work`` is ``Work/waiting(_:)``, told without a copy of the node.
+        let waits: Bool
         /// Whether a message may come here before all is stored that nodes before it began to store.
         let overtakesWrites: Bool
         /// Whether the node's failures are handled by other nodes, so that it has to be known at once whether it failed.
@@ -36,6 +38,7 @@ final class ChainPlan: Sendable {
         init(id: String, node: (any Node)?, exits: [Exit], descriptor: NodeDescriptor, counters: NodeCounters) {
             self.id = id
             self.work = Work(node)
+            if case .waiting = self.work { self.waits = true } else { self.waits = false }
             self.exits = exits
             self.relations = exits.map(\.relation)
             self.other = descriptor.hasOpenRelations ? exits.first { $0.relation == .other } : nil
@@ -157,6 +160,7 @@ final class ChainPlan: Sendable {
     /// Gives a message to a node.
     private func give(_ message: consuming Message, to step: Step, _ journey: inout Journey) -> Wait? {
         let start = step.counters.begin()
+        if step.waits { return .node(step, message, since: start) }
         // Kept only for where Failure leads: a message that the node has for itself is changed without a copy.
         let kept = step.handlesFailure ? copy message : nil
         do {
