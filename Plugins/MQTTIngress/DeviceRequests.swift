@@ -102,6 +102,7 @@ final class DeviceRequests {
 
     let device: Originator
     let services: ConnectionServices
+    private let session = SessionNumber()
     /// Whether a payload that makes no sense is acknowledged in MQTT 3.1.1, as the device's profile may say.
     private let acknowledgesBadPayloads: Bool
     var downloads = Downloads()
@@ -212,7 +213,14 @@ final class DeviceRequests {
     }
 
     func message(_ type: MessageType, _ data: MessageData, _ metadata: Metadata) -> Message {
-        Message(originator: self.device, type: type, metadata: metadata, data: data, timestamp: self.services.now())
+        Message(
+            originator: self.device,
+            type: type,
+            metadata: metadata,
+            data: data,
+            timestamp: self.services.now(),
+            session: self.session
+        )
     }
 
     /// Sends a message to the chain.

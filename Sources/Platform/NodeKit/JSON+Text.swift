@@ -159,7 +159,14 @@ private struct JSONReader {
             let name = try self.text()
             self.skipWhiteSpace()
             guard self.skip(":") else { throw self.fault("':' should be here") }
-            object[name] = try self.value()
+            self.skipWhiteSpace()
+            let start = self.offset
+            let value = try self.value()
+            if case .double = value, let spelling = self.spelling(from: start) {
+                object.set(name, to: value, spelled: spelling)
+            } else {
+                object[name] = value
+            }
             self.skipWhiteSpace()
             if self.skip("}") { return .object(object) }
             guard self.skip(",") else { throw self.fault("',' or '}' should be here") }
@@ -205,6 +212,17 @@ private struct JSONReader {
             throw self.fault("a number out of range")
         }
         return .double(value)
+    }
+
+    /// The characters of the decimal that began here and was just read, if it is likely to be written otherwise as
+    /// ``JSON/text``: it has an exponent, a zero at the end, or very many digits.
+    private func spelling(from start: Int) -> String? {
+        let number = self.bytes[start..<self.offset]
+        let isPlain =
+            number.count <= 15 && (number.last != UInt8(ascii: "0") || number.dropLast().last == UInt8(ascii: "."))
+            && !number.starts(with: "0.000".utf8) && !number.starts(with: "-0.000".utf8)
+            && !number.contains { $0 == UInt8(ascii: "e") || $0 == UInt8(ascii: "E") }
+        return isPlain ? nil : String(decoding: number, as: UTF8.self)
     }
 
     private mutating func digits() throws(JSONSyntaxError) {

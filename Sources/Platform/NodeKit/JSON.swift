@@ -29,6 +29,8 @@ public enum JSON: Sendable, Hashable {
         /// Without it an object of n members would take n² comparisons to read, and a peer chooses n.
         private var places: [String: Int]?
         private static let indexedFrom = 16
+        /// The characters of decimals that are written otherwise than ``JSON/text`` has them; `nil` if there are none.
+        private var spellings: [(name: String, text: String)]?
 
         /// Makes an object without members.
         public init() {}
@@ -59,6 +61,7 @@ public enum JSON: Sendable, Hashable {
         public subscript(name: String) -> JSON? {
             get { self.place(of: name).map { self.members[$0].value } }
             set {
+                if self.spellings != nil { self.spellings?.removeAll { $0.name == name } }
                 switch (self.place(of: name), newValue) {
                 case (let index?, let value?): self.members[index].value = value
                 case (let index?, nil):
@@ -75,6 +78,31 @@ public enum JSON: Sendable, Hashable {
                 case (nil, nil): break
                 }
             }
+        }
+
+        /// The value of the member with this name as a text without quotes, with a number as its sender wrote it: `1.10` stays
+        /// `1.10`, where ``JSON/text`` says `1.1`.
+        ///
+        /// For values that are names written without quotes, such as versions.
+        public func text(of name: String) -> String? {
+            guard let value = self[name] else { return nil }
+            guard case .double = value, let spelling = self.spellings?.first(where: { $0.name == name }) else {
+                return value.text
+            }
+            return spelling.text
+        }
+
+        /// Sets a member to a decimal that is written like this.
+        mutating func set(_ name: String, to value: JSON, spelled text: String) {
+            self[name] = value
+            self.spellings = (self.spellings ?? []) + [(name, text)]
+        }
+
+        /// The object without some members.
+        func filtered(_ isIncluded: ((name: String, value: JSON)) -> Bool) -> Object {
+            var object = Object(self.members.filter(isIncluded))
+            object.spellings = self.spellings
+            return object
         }
 
         private func place(of name: String) -> Int? {

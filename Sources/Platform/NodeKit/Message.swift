@@ -1,5 +1,6 @@
 public import FoundationEssentials
 public import NIOCore
+import Synchronization
 
 /// What moves along a chain: who it is from, what kind it is, what is known about it, and its data.
 ///
@@ -13,6 +14,7 @@ public struct Message: Sendable {
         @usableFromInline var data: MessageData
         @usableFromInline var reply: Reply?
         @usableFromInline var timestamp: Timestamp
+        @usableFromInline var session: SessionNumber?
         @usableFromInline var attachments: [any MessageAttachment] = []
     }
 
@@ -80,16 +82,33 @@ public struct Message: Sendable {
         }
     }
 
+    /// The session that the message came over; `nil` over transports without sessions, and for a message that was stored.
+    public var session: SessionNumber? {
+        @inlinable get { self.box.content.session }
+        @inlinable _modify {
+            self.makeUnique()
+            yield &self.box.content.session
+        }
+    }
+
     /// Makes a message.
     public init(
         originator: Originator,
         type: MessageType,
         metadata: Metadata = [:],
         data: MessageData = .none,
-        timestamp: Timestamp
+        timestamp: Timestamp,
+        session: SessionNumber? = nil
     ) {
         self.box = Box(
-            Content(originator: originator, type: type, metadata: metadata, data: data, timestamp: timestamp)
+            Content(
+                originator: originator,
+                type: type,
+                metadata: metadata,
+                data: data,
+                timestamp: timestamp,
+                session: session
+            )
         )
     }
 
@@ -160,6 +179,15 @@ public protocol MessageAttachment: Sendable {
 extension MessageAttachment {
     /// Provides no variable.
     public func value(forVariable name: String) -> JSON? { nil }
+}
+
+/// One session of a device, such as an MQTT connection; never the same twice while the process runs.
+public struct SessionNumber: Sendable, Hashable {
+    private static let newest = Atomic<UInt64>(0)
+    private let value: UInt64
+
+    /// Makes the number of a new session.
+    public init() { self.value = Self.newest.add(1, ordering: .relaxed).newValue }
 }
 
 /// Who a message is about.

@@ -70,6 +70,6 @@ extension JSON.Object {
     /// The object without members whose value is `null`.
     public var withoutNulls: JSON.Object {
         guard self.members.contains(where: { $0.value.isNull }) else { return self }
-        return JSON.Object(self.members.lazy.filter { !$0.value.isNull }.map { ($0.name, $0.value) })
+        return self.filtered { !$0.value.isNull }
     }
 }
