@@ -46,7 +46,10 @@ public struct ErrorClassificationNode: Node {
         let type = try message.packageType()
         let device = message.device
         let errorClass: OtaErrorClass?
-        if let text = message.value(forVariable: "\(type.prefix)_error")?.text {
+        if let known = message.metadata.string("errorClass").flatMap(OtaErrorClass.init) {
+            // Found by comparing versions, so there is nothing to guess from words.
+            errorClass = known
+        } else if let text = message.value(forVariable: "\(type.prefix)_error")?.text {
             errorClass = ErrorKeywords.errorClass(of: text)
         } else {
             // The device may have told the reason in a message before this one.

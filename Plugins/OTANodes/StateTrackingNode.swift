@@ -1,35 +1,54 @@
 public import NodeKit
 import OTA
+import Synchronization
 
-/// Records what a device tells about its update: `fw_state`, `fw_error` and `fw_progress` (`sw_…` for software).
+/// Records what a device reports about its update: `fw_state`, `fw_error`, `fw_progress`, and what it runs, `current_fw_title` and
+/// `current_fw_version` (`sw_…` for software).
 ///
-/// Takes telemetry in all its forms, each element of an array in order and with its own time, and client attributes. For
-/// each kind of package that the message tells about, the last report that changed the update decides the relation; a message
-/// that tells about both may leave by two. A message leaves by `Success` only if it leaves by nothing else.
+/// Takes telemetry in all its forms, the reports of a message in the order of their times, and client attributes. `fw_title` and
+/// `fw_version` say what runs, too, when they come alone or with `UPDATED`; beside another state they name the package that the
+/// report is about. What a report makes of the update is decided by `UpdateRules`: `UPDATED` counts only if the device runs the
+/// target.
 ///
-/// | Relation  | When                                                                                          |
-/// |-----------|-----------------------------------------------------------------------------------------------|
-/// | `Success` | Nothing to tell: no report in it, progress, a step forward, or a repetition.                  |
-/// | `Updated` | An update ended well.                                                                         |
-/// | `Failed`  | An update failed.                                                                             |
-/// | `Flagged` | A report did not fit the update, or there is none; it is kept in the history and changes nothing. |
-/// | `Failure` | The data could not be read, or the store could not answer.                                    |
+/// For each kind of package that the message is about, the last report that changed the update decides the relation; a message
+/// about both may leave by two. A message leaves by `Success` only if it leaves by nothing else.
+///
+/// | Relation     | When                                                                                          |
+/// |--------------|-----------------------------------------------------------------------------------------------|
+/// | `Success`    | No report in it, progress, a step forward, or a repetition.                                   |
+/// | `Updated`    | An update ended well.                                                                         |
+/// | `Failed`     | An update failed.                                                                             |
+/// | `RolledBack` | After the installation the device runs its former version again; the update is FAILED.        |
+/// | `Flagged`    | A report does not fit the update, or there is none; it is kept in the history and changes nothing. |
+/// | `Failure`    | The data could not be read, or the store could not answer.                                    |
 public struct StateTrackingNode: Node {
     /// Everything the host, the chain checker and the reference page need to know.
     public static let descriptor = NodeDescriptor(
         type: "state-tracking",
-        summary: "Records what the device tells about its update: fw_state, fw_error, fw_progress, or sw_….",
+        summary:
+            "Records what the device reports about its update (fw_state, fw_error, fw_progress, or sw_…) and what it runs (current_fw_version …).",
         relations: [
             RelationDescriptor(.success, "No report in it, progress, a step forward, or a repetition."),
             RelationDescriptor("Updated", "An update ended well."),
             RelationDescriptor("Failed", "An update failed; let error-classification find out why."),
             RelationDescriptor(
+                "RolledBack",
+                "After the installation the device runs its former version again; the update is FAILED."
+            ),
+            RelationDescriptor(
                 "Flagged",
-                "A report did not fit the update, or there is none; it is kept all the same."
+                "A report does not fit the update, or there is none; it is kept all the same."
             ),
             RelationDescriptor(.failure, "The data could not be read, or the store could not answer."),
         ],
-        variables: [.packageType]
+        variables: [
+            .packageType,
+            VariableDescriptor("flag", "Why a report leaves by Flagged, such as OTHER_VERSION or NOT_SERVED."),
+            VariableDescriptor(
+                "errorClass",
+                "Why the update failed, where that is certain: the device runs another version."
+            ),
+        ]
             + OtaPackageType.allCases.flatMap { type in
                 [
                     VariableDescriptor("\(type.prefix)_state", "The state that the device reports."),
@@ -49,6 +68,7 @@ public struct StateTrackingNode: Node {
     static let errorLengthMax = 1024
 
     private let updates: any UpdateService
+    private let clocks = SessionClocks()
 
     /// Reads the configuration; opens nothing and starts nothing.
     public init(configuration: Configuration, services: NodeServices) throws {
@@ -57,21 +77,39 @@ public struct StateTrackingNode: Node {
 
     /// Records each report before it lets the message go on.
     public func process(_ message: Message) async throws -> Emission {
-        let points = try Self.points(of: message)
+        let moments = try self.moments(of: message)
+        guard !moments.isEmpty else { return .route(message, to: .success) }
         var firmware = Finding()
         var software = Finding()
-        for point in points {
-            let time = point.timestamp ?? message.timestamp
-            for keys in Keys.all {
-                guard let report = keys.report(in: point.values, at: time) else { continue }
+        for moment in moments {
+            for report in [moment.firmware, moment.software] {
+                guard let report else { continue }
                 let result = try await self.updates.record(report, of: message.device)
-                if keys.type == .firmware { firmware.add(report, result) } else { software.add(report, result) }
+                if report.type == .firmware { firmware.add(report, result) } else { software.add(report, result) }
             }
         }
         let routes = [(OtaPackageType.firmware, firmware), (.software, software)].compactMap { type, finding in
             finding.relation.map { (finding.described(in: message, as: type), $0) }
         }
         return routes.isEmpty ? .route(message, to: .success) : .routes(routes)
+    }
+
+    /// The moments that a message reports about, in the order of their times and then of their places.
+    private func moments(of message: Message) throws(NodeError) -> [Moment] {
+        let points = try Self.points(of: message)
+        let source: StateReport.Source = message.type == .postAttributesRequest ? .attributes : .telemetry
+        guard points.contains(where: { $0.timestamp != nil }) || points.count > 1 else {
+            guard let point = points.first, let moment = Moment(point, arrival: message.timestamp, source) else {
+                return []
+            }
+            return [moment]
+        }
+        let times = self.clocks.times(of: points.map(\.timestamp), arrival: message.timestamp, session: message.session)
+        return points.indices
+            .compactMap { index in Moment(points[index], at: times[index], arrival: message.timestamp, source) }
+            .enumerated()
+            .sorted { ($0.element.timestamp, $0.offset) < ($1.element.timestamp, $1.offset) }
+            .map(\.element)
     }
 
     private static func points(of message: Message) throws(NodeError) -> [TelemetryPoint] {
@@ -82,32 +120,141 @@ public struct StateTrackingNode: Node {
     }
 }
 
-/// The names under which a device reports about one kind of package, made once: most telemetry has none of them.
-private struct Keys {
-    static let all = OtaPackageType.allCases.map(Self.init)
+/// How far the clocks of devices are off, by session.
+private final class SessionClocks: Sendable {
+    /// The most sessions whose clocks are known.
+    ///
+    /// Beyond that all are forgotten: a clock of which nothing is known counts as right.
+    static let countMax = 100_000
+
+    private let clocks = Mutex<[SessionNumber: DeviceClock]>([:])
+
+    /// When the reports of a message were made, by the host's clock.
+    func times(of stamps: [Timestamp?], arrival: Timestamp, session: SessionNumber?) -> [Timestamp?] {
+        guard let session else {
+            var clock = DeviceClock()
+            return clock.times(of: stamps, arrival: arrival)
+        }
+        return self.clocks.withLock { clocks in
+            if clocks.count >= Self.countMax { clocks.removeAll() }
+            return clocks[session, default: DeviceClock()].times(of: stamps, arrival: arrival)
+        }
+    }
+}
+
+/// What a device reports about its updates at one moment.
+private struct Moment {
+    var timestamp: Timestamp
+    var firmware: StateReport?
+    var software: StateReport?
+
+    /// Reads the values of one moment; `nil` if none of them is about an update.
+    ///
+    /// - Parameters:
+    ///   - point: The values and the device's `ts`.
+    ///   - deviceTime: When the report was made, by the host's clock, if the device says.
+    ///   - arrival: When the message came in.
+    ///   - source: What kind of message it is.
+    init?(
+        _ point: TelemetryPoint,
+        at deviceTime: Timestamp? = nil,
+        arrival: Timestamp,
+        _ source: StateReport.Source
+    ) {
+        var firmware = Values()
+        var software = Values()
+        for (name, value) in point.values.members {
+            // Most telemetry has none of these names.
+            guard let first = name.utf8.first,
+                first == UInt8(ascii: "c") || first == UInt8(ascii: "f") || first == UInt8(ascii: "s"),
+                let member = Member.named[name]
+            else { continue }
+            let text = point.values.text(of: name) ?? ""
+            if member.type == .firmware {
+                firmware.add(member.kind, value, text)
+            } else {
+                software.add(member.kind, value, text)
+            }
+        }
+        self.timestamp = point.timestamp ?? arrival
+        let time = self.timestamp
+        self.firmware = firmware.report(.firmware, at: time, deviceTime, source)
+        self.software = software.report(.software, at: time, deviceTime, source)
+        guard self.firmware != nil || self.software != nil else { return nil }
+    }
+}
+
+/// The names under which a device reports about an update.
+private struct Member {
+    enum Kind: String, CaseIterable { case state, error, progress, title, version, currentTitle, currentVersion }
 
     let type: OtaPackageType
-    private let state: String
-    private let error: String
-    private let progress: String
+    let kind: Kind
 
-    init(of type: OtaPackageType) {
-        self.type = type
-        self.state = "\(type.prefix)_state"
-        self.error = "\(type.prefix)_error"
-        self.progress = "\(type.prefix)_progress"
+    static let named: [String: Member] = Dictionary(
+        uniqueKeysWithValues: OtaPackageType.allCases.flatMap { type in
+            Kind.allCases.map { kind in (Self.name(of: kind, type.prefix), Member(type: type, kind: kind)) }
+        }
+    )
+
+    private static func name(of kind: Kind, _ prefix: String) -> String {
+        switch kind {
+        case .state, .error, .progress, .title, .version: "\(prefix)_\(kind.rawValue)"
+        case .currentTitle: "current_\(prefix)_title"
+        case .currentVersion: "current_\(prefix)_version"
+        }
+    }
+}
+
+/// The values of one kind of package.
+private struct Values {
+    private var state: String?
+    private var error: String?
+    private var progress: Int?
+    /// `fw_title` and `fw_version`.
+    private var plain = ReportedVersion()
+    /// `current_fw_title` and `current_fw_version`.
+    private var current = ReportedVersion()
+
+    mutating func add(_ kind: Member.Kind, _ value: JSON, _ text: String) {
+        let name = String(text.prefix(ReportedVersion.lengthMax))
+        switch kind {
+        case .state: self.state = String(text.prefix(StateTrackingNode.stateLengthMax))
+        case .error: self.error = String(text.prefix(StateTrackingNode.errorLengthMax))
+        case .progress: self.progress = Self.percent(value)
+        case .title: self.plain.title = name
+        case .version: self.plain.version = name
+        case .currentTitle: self.current.title = name
+        case .currentVersion: self.current.version = name
+        }
     }
 
-    /// What the values tell about this kind of package; `nil` if nothing.
-    func report(in values: JSON.Object, at time: Timestamp) -> StateReport? {
-        let state = values[self.state].map { String($0.text.prefix(StateTrackingNode.stateLengthMax)) }
-        let error = values[self.error].map { String($0.text.prefix(StateTrackingNode.errorLengthMax)) }
-        let progress = values[self.progress].flatMap(Self.percent)
-        guard state != nil || error != nil || progress != nil else { return nil }
-        return StateReport(type: self.type, state: state, progress: progress, error: error, timestamp: time)
+    /// The report; `nil` if nothing is about this kind of package.
+    func report(
+        _ type: OtaPackageType,
+        at time: Timestamp,
+        _ deviceTime: Timestamp?,
+        _ source: StateReport.Source
+    ) -> StateReport? {
+        let isAboutUpdate = self.state != nil || self.progress != nil || self.error != nil
+        guard isAboutUpdate || !self.plain.isEmpty || !self.current.isEmpty else { return nil }
+        // Beside a state other than UPDATED, `fw_…` is the package that the device is busy with.
+        let namesTarget = self.state == nil ? isAboutUpdate : self.state != OtaUpdateState.updated.rawValue
+        return StateReport(
+            type: type,
+            state: self.state,
+            progress: self.progress,
+            error: self.error,
+            running: namesTarget || !self.current.isEmpty ? self.current : self.plain,
+            isCurrent: namesTarget || !self.current.isEmpty,
+            target: namesTarget ? self.plain : ReportedVersion(),
+            timestamp: time,
+            deviceTime: deviceTime,
+            source: source
+        )
     }
 
-    /// A number of percent, brought into 0…100; `nil` for what is no number.
+    /// A number of percent, brought into 0…100; `nil` for what is not a number.
     private static func percent(_ value: JSON) -> Int? {
         let number = value.double ?? value.string.flatMap(Double.init)
         guard let number, number.isFinite else { return nil }
@@ -120,18 +267,36 @@ private struct Finding {
     private(set) var relation: Relation?
     private var state: String?
     private var error: String?
+    private var errorClass: OtaErrorClass?
+    private var flag: ReportFlag?
 
     mutating func add(_ report: StateReport, _ result: StateReportResult) {
-        // A device may tell the reason in an element of its own before the one with the state.
+        // A device may send the reason in an element of its own before the one with the state.
         if let error = report.error { self.error = error }
         switch result {
-        case .recorded(.failed) where report.state != nil: self.relation = "Failed"
-        case .recorded(.updated) where report.state != nil: self.relation = "Updated"
-        case .recorded where report.state != nil: self.relation = nil
-        case .flagged where self.relation == nil: self.relation = "Flagged"
-        default: return
+        case .recorded(let state, let cause, let reason):
+            guard report.state != nil || state == .updated else { return }
+            self.relation = Self.relation(for: state, cause)
+            self.flag = nil
+            self.errorClass = cause?.errorClass
+            self.state = state.rawValue
+            if let reason { self.error = reason }
+        case .flagged(let flag):
+            guard self.relation == nil else { return }
+            self.relation = "Flagged"
+            self.flag = flag
+            self.state = report.state
+        case .duplicate, .interrupted, .unrelated: break
         }
-        self.state = report.state
+    }
+
+    private static func relation(for state: OtaUpdateState, _ cause: UpdateCause?) -> Relation? {
+        switch (state, cause) {
+        case (.failed, .rolledBack): "RolledBack"
+        case (.failed, _): "Failed"
+        case (.updated, _): "Updated"
+        default: nil
+        }
     }
 
     /// The message with what was found in its metadata, where it takes precedence over other elements of the data.
@@ -140,6 +305,8 @@ private struct Finding {
         message.metadata[MessageKey.packageType] = .string(type.rawValue)
         message.metadata["\(type.prefix)_state"] = self.state.map(JSON.string)
         message.metadata["\(type.prefix)_error"] = self.error.map(JSON.string)
+        message.metadata["errorClass"] = (self.errorClass?.rawValue).map(JSON.string)
+        message.metadata["flag"] = (self.flag?.rawValue).map(JSON.string)
         return message
     }
 }

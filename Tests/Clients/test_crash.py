@@ -33,7 +33,7 @@ class Counter:
             self.value += 1
 
 
-def storm(host, device, over_mqtt, acknowledged, count, stop):
+def storm(host, device, package, over_mqtt, acknowledged, count, stop):
     """Reports as fast as the host acknowledges, until told to stop or the connection breaks."""
     # Time stamps of the device's own: two reports within a millisecond are two values all the same.
     start = int(time.time() * 1000)
@@ -45,6 +45,8 @@ def storm(host, device, over_mqtt, acknowledged, count, stop):
             body = {"ts": start + number, "values": {"number": number}}
             if number % 8 == 4 and number // 8 < len(FLOW):
                 body["values"]["fw_state"] = FLOW[number // 8]
+                if FLOW[number // 8] == "UPDATED":
+                    body["values"] |= {"current_fw_title": package["title"], "current_fw_version": package["version"]}
             if over_mqtt:
                 client.telemetry(body)
             else:
@@ -85,7 +87,7 @@ def test_kill_in_the_middle_of_downloads_reports_and_pushes_loses_nothing(make_h
             for index, device in enumerate(loading)
         ]
         storms = [
-            pool.submit(storm, host, device, index % 2 == 1, acknowledged[index], reports, stop)
+            pool.submit(storm, host, device, package, index % 2 == 1, acknowledged[index], reports, stop)
             for index, device in enumerate(reporting)
         ]
         try:

@@ -114,7 +114,7 @@ def test_an_update_is_cancelled_tried_again_and_told_again(host, management):
     order("cancel", status=(409,))
     assert order("retry")["attempts"] == 2
     assert json.loads(client.receive()[1])["fw_title"] == package["title"]
-    client.telemetry({"fw_state": "UPDATED"})
+    client.telemetry({"fw_state": "UPDATED", "current_fw_version": package["version"]})
     assert management.record(device)["state"] == "UPDATED"
     order("retry", status=(409,))
     client.close()

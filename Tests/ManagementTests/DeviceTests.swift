@@ -335,7 +335,7 @@ import Testing
                     "title": "fw", "version": "1", "entered": ["QUEUED": 1, "FAILED": 2], "lastChange": 0,
                     "progress": 40,
                     "attempts": 2, "retryTime": nil, "failureCause": nil, "errorClass": "NETWORK_ERROR",
-                    "error": "no route",
+                    "error": "no route", "servedTime": nil, "interrupted": false, "installed": nil,
                 ]
             )
             let history = try await server.get("/api/device/\(id)/update/FIRMWARE/history").json
@@ -343,7 +343,7 @@ import Testing
                 history == [
                     [
                         "id": 7, "ts": 2, "state": "FAILED", "title": "fw", "version": "1", "accepted": true,
-                        "cause": nil, "error": "no route",
+                        "cause": nil, "flag": nil, "error": "no route",
                     ]
                 ]
             )

@@ -357,7 +357,7 @@ final class FakeServices: OtaPackageService, DeviceService, AttributesService, T
         self.state.withLock { $0.history.filter { $0.deviceId == device && $0.type == type } }
     }
 
-    func record(_ report: StateReport, of device: DeviceId) async throws -> StateReportResult { .flagged }
+    func record(_ report: StateReport, of device: DeviceId) async throws -> StateReportResult { .flagged(.noUpdate) }
     func classify(_ errorClass: OtaErrorClass?, of device: DeviceId, type: OtaPackageType) async throws {}
     func initiate(
         _ packageId: OtaPackageId,

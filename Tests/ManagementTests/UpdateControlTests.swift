@@ -30,6 +30,11 @@ final class FakeUpdateControl: UpdateControlService, DeviceQueryService {
         return [.queued: 3, .failed: 1]
     }
 
+    func countInstalled(_ filter: UpdateFilter) async throws -> [InstalledCount] {
+        self.state.withLock { $0.filters.append(filter) }
+        return [InstalledCount(type: .firmware, running: ReportedVersion(title: "fw", version: "1"), count: 2)]
+    }
+
     func carryOut(_ command: UpdateCommand, on filter: UpdateFilter, by who: String) async throws -> Int {
         self.state.withLock { state in
             state.commands.append((command, filter, who))

@@ -226,7 +226,7 @@ final class FakeStore: OtaPackageService, AttributesService, TimeseriesService, 
         return self.look { state in
             state.reports.append(report)
             if !state.results.isEmpty { return state.results.removeFirst() }
-            return report.state.flatMap(OtaUpdateState.init(rawValue:)).map(StateReportResult.recorded) ?? .flagged
+            return report.state.flatMap(OtaUpdateState.init(rawValue:)).map { .recorded($0) } ?? .flagged(.unknownState)
         }
     }
 

@@ -30,7 +30,9 @@ import Testing
                     type: .firmware,
                     state: "DOWNLOADING",
                     progress: 40,
-                    timestamp: Timestamp(milliseconds: 1000)
+                    target: ReportedVersion(version: "1"),
+                    timestamp: Timestamp(milliseconds: 1000),
+                    source: type == .postAttributesRequest ? .attributes : .telemetry
                 )
             ]
         )
@@ -56,6 +58,136 @@ import Testing
         #expect(self.reports.map(\.progress) == [progress])
         #expect(self.reports.map(\.state) == [nil])
         #expect(self.reports.map(\.type) == [.software])
+    }
+
+    /// What the reports of a message say about versions: what runs, whether that is certain, and what they are about.
+    private func versions(_ data: JSON, _ type: MessageType = .postTelemetryRequest) async throws -> [String] {
+        _ = try await self.track(data, type)
+        return self.reports.map { report in
+            let running = [report.running.title, report.running.version].map { $0 ?? "-" }.joined(separator: " ")
+            let target = [report.target.title, report.target.version].map { $0 ?? "-" }.joined(separator: " ")
+            return "\(report.isCurrent ? "current" : "plain") \(running) about \(target)"
+        }
+    }
+
+    @Test(
+        .bug(id: "T1.1"),
+        arguments: [
+            (["current_fw_title": "a", "current_fw_version": "1"], "current a 1 about - -"),
+            (["current_fw_version": "1", "fw_state": "UPDATED"], "current - 1 about - -"),
+            (["fw_title": "a", "fw_version": "1"], "plain a 1 about - -"),
+            (["fw_title": "a", "fw_version": "1", "fw_state": "UPDATED"], "plain a 1 about - -"),
+            (["fw_title": "a", "fw_version": "1", "fw_state": "DOWNLOADING"], "current - - about a 1"),
+            (["fw_version": "2", "fw_progress": 5], "current - - about - 2"),
+            (["current_fw_version": "1", "fw_version": "2"], "current - 1 about - -"),
+            (["current_fw_version": "1", "fw_version": "2", "fw_state": "UPDATED"], "current - 1 about - -"),
+            (["current_fw_version": "1", "fw_version": "2", "fw_state": "VERIFIED"], "current - 1 about - 2"),
+            (["fw_state": "UPDATED"], "plain - - about - -"),
+            (["current_fw_version": 3], "current - 3 about - -"),
+            (["current_fw_version": true], "current - true about - -"),
+        ] as [(JSON, String)]
+    )
+    func `current_fw says what runs, fw_ so or what the report is about`(data: JSON, expected: String) async throws {
+        for type in [MessageType.postTelemetryRequest, .postAttributesRequest] {
+            self.store.look { $0.reports = [] }
+            #expect(try await self.versions(data, type) == [expected])
+        }
+    }
+
+    @Test(
+        .bug(id: "T1.1"),
+        arguments: [
+            "1.10", "1.0", "2", "1.1000", "1e2", "0.00001", "1234567.123456789", "18446744073709551616", "-0.50",
+        ]
+    )
+    func `a version without quotes is the characters that the device sent`(version: String) async throws {
+        let forms = [
+            "{\"current_fw_version\":\(version)}", "[{\"current_fw_version\":\(version),\"x\":null}]",
+            "{\"ts\":1700000000000,\"values\":{\"current_fw_version\": \(version) , \"x\":null}}",
+        ]
+        for form in forms {
+            self.store.look { $0.reports = [] }
+            _ = try await self.track(try JSON(parsing: form))
+            #expect(self.reports.map(\.running.version) == [version], "\(form)")
+        }
+    }
+
+    @Test(.bug(id: "T1.1")) func `a version that is set anew is not the old spelling`() throws {
+        guard case .object(var object) = try JSON(parsing: "{\"v\":1.10,\"w\":1.10}") else { return }
+        object["v"] = 2.5
+        #expect(object.text(of: "v") == "2.5" && object.text(of: "w") == "1.10" && object.text(of: "x") == nil)
+        #expect(object == ["v": 2.5, "w": 1.1])
+    }
+
+    @Test(.bug(id: "T1.1")) func `the reports of a message are recorded in the order of their times, then places`()
+        async throws
+    {
+        let data: JSON = [
+            ["fw_state": "UPDATING"], ["ts": 30, "values": ["fw_state": "VERIFIED"]],
+            ["ts": 10, "values": ["fw_state": "DOWNLOADING"]], ["ts": 30, "values": ["fw_state": "FAILED"]],
+            ["fw_state": "UPDATED"],
+        ]
+        _ = try await self.track(data)
+        #expect(self.reports.map(\.state) == ["DOWNLOADING", "VERIFIED", "FAILED", "UPDATING", "UPDATED"])
+    }
+
+    @Test(.bug(id: "T1.5"))
+    func `the error of a device's clock is known from the other reports of message and session`()
+        async throws
+    {
+        let node = try StateTrackingNode.make(services: self.store.services())
+        let now = Int64(1_800_000_000_000)
+        let session = SessionNumber()
+        func send(_ ages: [Int64], _ session: SessionNumber?) async throws -> [Int64?] {
+            self.store.look { $0.reports = [] }
+            var message = Message.of(
+                .postTelemetryRequest,
+                [:],
+                .array(ages.map { ["ts": .integer(now - $0), "values": ["fw_progress": 1]] })
+            )
+            message.timestamp = Timestamp(milliseconds: now)
+            message.session = session
+            _ = try await node.process(message)
+            return self.reports.map { report in report.deviceTime.map { now - $0.rawValue } }
+        }
+        #expect(try await send([5000], nil) == [5000])
+        #expect(try await send([9000, 5000], nil) == [4000, -4000])
+        #expect(try await send([5000], session) == [5000])
+        #expect(try await send([9000], session) == [4000])
+        // Another session of the device begins without knowledge.
+        #expect(try await send([9000], SessionNumber()) == [9000])
+    }
+
+    @Test(.bug(id: "T1.4")) func `a device that runs its former version again leaves by RolledBack`() async throws {
+        self.store.look { $0.results = [.recorded(.failed, cause: .rolledBack, reason: "runs 1")] }
+        let (message, relation) = try await self.track(["fw_state": "UPDATED", "current_fw_version": "1"]).only
+        #expect(relation == "RolledBack")
+        #expect(message.metadata.string("fw_state") == "FAILED")
+        #expect(message.metadata.string("fw_error") == "runs 1")
+        #expect(message.metadata.string("errorClass") == "INSTALLATION_FAILED")
+    }
+
+    @Test(.bug(id: "T1.4")) func `a third version leaves by Failed and keeps its class in error-classification`()
+        async throws
+    {
+        self.store.look { $0.results = [.recorded(.failed, cause: .otherVersion, reason: "checksum")] }
+        let (message, relation) = try await self.track(["fw_state": "UPDATED", "current_fw_version": "3"]).only
+        #expect(relation == "Failed")
+        let why = try ErrorClassificationNode.make(services: self.store.services())
+        #expect(try await why.process(message).only.relation == "INVALID_PACKAGE")
+        #expect(self.store.look { $0.classes } == [.invalidPackage])
+    }
+
+    @Test(.bug(id: "T1.3")) func `a version without a state can end an update`() async throws {
+        self.store.look { $0.results = [.recorded(.updated)] }
+        let (message, relation) = try await self.track(["current_fw_version": "2"]).only
+        #expect(relation == "Updated")
+        #expect(message.metadata.string("fw_state") == "UPDATED")
+    }
+
+    @Test(.bug(id: "T1.4")) func `an interruption leaves by Success`() async throws {
+        self.store.look { $0.results = [.interrupted(.downloading)] }
+        #expect(try await self.track(["fw_state": "UPDATED", "current_fw_version": "1"]).only.relation == .success)
     }
 
     @Test func `a failure leaves by Failed with its reason`() async throws {
@@ -102,10 +234,11 @@ import Testing
     }
 
     @Test func `a report that does not fit leaves by Flagged`() async throws {
-        self.store.look { $0.results = [.flagged] }
+        self.store.look { $0.results = [.flagged(.unknownState)] }
         let (message, relation) = try await self.track(["fw_state": "IDLE"]).only
         #expect(relation == "Flagged")
         #expect(message.metadata.string("fw_state") == "IDLE")
+        #expect(message.metadata.string("flag") == "UNKNOWN_STATE")
     }
 
     @Test(arguments: [OtaUpdateState.failed, .updated, .downloading])

@@ -90,7 +90,12 @@ import Testing
             let running = try await fixture.device("running", in: profile.id)
             let done = try await fixture.device("done", in: profile.id)
             try await fixture.assign(package.id, to: profile.id)
-            let report = StateReport(type: .firmware, state: "UPDATED", timestamp: .now)
+            let report = StateReport(
+                type: .firmware,
+                state: "UPDATED",
+                running: ReportedVersion(title: "fw", version: "1"),
+                timestamp: .now
+            )
             #expect(try await store.record(report, of: done.id) == .recorded(.updated))
             try await store.settle(try await store.assignments(after: 0, limit: 10).map(\.id))
             try await fixture.assign(nil as OtaPackageId?, to: profile.id)

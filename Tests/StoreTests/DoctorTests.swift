@@ -102,6 +102,10 @@ import Testing
         (.updateRecord, "DELETE FROM update_record"),
         (.updateRecord, "UPDATE update_record SET package_id = (SELECT id FROM ota_package WHERE title = 'sw')"),
         (.updateRecord, "UPDATE update_record SET queued_time = NULL"),
+        (
+            .unprovenUpdate,
+            "UPDATE update_record SET state = 'UPDATED', updated_time = 1, active_time = 9e15, served_time = NULL"
+        ),
         (.staleAssignment, "UPDATE assignment SET package_id = NULL"),
         (.historyGap, "DELETE FROM update_history"),
         (.newestState, "UPDATE latest_state SET value = 'UPDATED'"),

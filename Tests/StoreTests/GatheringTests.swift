@@ -20,11 +20,13 @@ import Testing
                 caches: store.caches,
                 numbers: store.numbers,
                 storages: store.storages,
+                progress: store.progress,
                 assignments: store.assignmentsAdded,
                 updateEvents: store.updateEventsAdded,
                 sessions: store.sessions
             ),
-            gatherTime: gatherTime
+            gatherTime: gatherTime,
+            now: store.now
         )
         let gate = DispatchSemaphore(value: 0)
         writer.writeLater { _, _ in gate.wait() }

@@ -20,7 +20,13 @@ import Testing
 
     private static func report(_ state: String?, progress: Int? = nil) -> StateReport {
         // The clock of a device may be as wrong as this.
-        StateReport(type: .firmware, state: state, progress: progress, timestamp: Timestamp(milliseconds: 9))
+        StateReport(
+            type: .firmware,
+            state: state,
+            progress: progress,
+            running: state == "UPDATED" ? ReportedVersion(title: "fw", version: "1") : ReportedVersion(),
+            timestamp: Timestamp(milliseconds: 9)
+        )
     }
 
     private static func record(_ fixture: StoreFixture, _ device: Device) async throws -> UpdateRecord {
@@ -112,7 +118,8 @@ import Testing
                 #expect(record.state == .failed && record.failureCause == .timedOut && record.error == "timed out")
                 #expect(try await store.initiate(package.id, of: device.id, type: .firmware) == false)
                 for early in ["QUEUED", "INITIATED", "IDLE"] {
-                    #expect(try await store.record(Self.report(early), of: device.id) == .flagged)
+                    let flag: ReportFlag = early == "IDLE" ? .unknownState : .outOfOrder
+                    #expect(try await store.record(Self.report(early), of: device.id) == .flagged(flag))
                 }
                 let next = try #require(OtaUpdateState(rawValue: state))
                 #expect(try await store.record(Self.report(state), of: device.id) == .recorded(next))

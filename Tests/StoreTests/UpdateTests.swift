@@ -29,6 +29,7 @@ import Testing
             state: state,
             progress: progress,
             error: error,
+            running: state == "UPDATED" ? ReportedVersion(title: "fw", version: "1") : ReportedVersion(),
             timestamp: Timestamp(milliseconds: time)
         )
     }
@@ -87,17 +88,24 @@ import Testing
         try await Self.withUpdate { fixture, device, _ in
             let store = fixture.store
             _ = try await store.record(Self.report("VERIFIED"), of: device.id)
-            for state in ["IDLE", "DOWNLOADING", "QUEUED", "updated", ""] {
-                #expect(try await store.record(Self.report(state), of: device.id) == .flagged)
+            let unfit: [(String, ReportFlag)] = [
+                ("IDLE", .unknownState), ("DOWNLOADING", .outOfOrder), ("QUEUED", .outOfOrder),
+                ("updated", .unknownState),
+                ("", .unknownState),
+            ]
+            for (state, flag) in unfit {
+                #expect(try await store.record(Self.report(state), of: device.id) == .flagged(flag))
             }
+            let flags = try await store.updateHistory(of: device.id, type: .firmware).compactMap(\.flag)
+            #expect(flags == unfit.map(\.1))
             #expect(try await Self.record(fixture, device).state == .verified)
             let all = ["QUEUED", "VERIFIED", "(IDLE)", "(DOWNLOADING)", "(QUEUED)", "(updated)", "()"]
             #expect(try await fixture.history(of: device.id) == all)
             _ = try await store.record(Self.report("UPDATED"), of: device.id)
-            #expect(try await store.record(Self.report("FAILED"), of: device.id) == .flagged)
+            #expect(try await store.record(Self.report("FAILED"), of: device.id) == .flagged(.outOfOrder))
             // No update of this type at all.
             let software = StateReport(type: .software, state: "UPDATED", timestamp: .now)
-            #expect(try await store.record(software, of: device.id) == .flagged)
+            #expect(try await store.record(software, of: device.id) == .flagged(.noUpdate))
             #expect(try await fixture.history(of: device.id, type: .software) == ["(UPDATED)"])
             let entry = try #require(try await store.updateHistory(of: device.id, type: .software).first)
             #expect(entry.title == "")
@@ -107,7 +115,7 @@ import Testing
                     StateReport(type: .software, state: nil, progress: 1, timestamp: .now),
                     of: device.id
                 )
-                    == .flagged
+                    == .flagged(.noUpdate)
             )
         }
     }
@@ -128,7 +136,7 @@ import Testing
             #expect(
                 try await store.record(Self.report("FAILED", error: "no route"), of: device.id) == .duplicate(.failed)
             )
-            #expect(try await store.record(Self.report("VERIFIED"), of: device.id) == .flagged)
+            #expect(try await store.record(Self.report("VERIFIED"), of: device.id) == .flagged(.outOfOrder))
             _ = try await store.record(Self.report("DOWNLOADING"), of: device.id)
             record = try await Self.record(fixture, device)
             #expect(record.attempts == 2)
@@ -174,7 +182,7 @@ import Testing
                     == .recorded(.downloading)
             )
             #expect(try await Self.record(fixture, device).progress == 7)
-            #expect(try await store.record(Self.report(nil), of: device.id) == .duplicate(.downloading))
+            #expect(try await store.record(Self.report(nil), of: device.id) == .unrelated)
             _ = try await store.record(Self.report("UPDATED", progress: 3), of: device.id)
             #expect(try await store.record(Self.report(nil, progress: 3), of: device.id) == .duplicate(.updated))
             #expect(try await Self.record(fixture, device).progress == 100)
@@ -205,15 +213,17 @@ import Testing
             other.id = .random()
             store.served(0..<1000, of: other.effective, to: device.id)
             #expect(try await progress() == 99)
+            // With the next byte the device is about this package again.
+            store.served(0..<1, of: package.effective, to: device.id)
             // What was counted before a new attempt does not count for it.
             _ = try await store.record(Self.report("FAILED"), of: device.id)
             store.served(0..<900, of: package.effective, to: device.id)
             _ = try await store.record(Self.report("DOWNLOADING"), of: device.id)
             #expect(try await progress() == nil)
-            // The last byte is stored without waiting for the next time: the write below comes after that one.
+            // The last byte alone is a tenth. It is stored without waiting for the next time: the write below comes after that one.
             store.served(900..<1000, of: package.effective, to: device.id)
-            _ = try await store.record(Self.report("IDLE"), of: device.id)
-            #expect(try await Self.record(fixture, device).progress == 100)
+            _ = try await store.record(Self.report("VERIFIED"), of: device.id)
+            #expect(try await Self.record(fixture, device).progress == 10)
         }
     }
 
@@ -221,16 +231,17 @@ import Testing
     func lastByte() async throws {
         try await Self.withUpdate { _, device, package in
             let counter = ProgressCounter()
+            func drained() -> [Int64] { counter.drain().counts.map(\.ranges.bytes) }
             #expect(!counter.served(0..<999, of: package.effective, to: device.id))
             #expect(counter.served(999..<1000, of: package.effective, to: device.id))
-            #expect(counter.drain().map(\.percent) == [100])
+            #expect(drained() == [1000])
             #expect(!counter.served(0..<1000, of: package.effective, to: device.id))
             // It is kept for the next time all the same.
             #expect(counter.beginInterval())
-            #expect(counter.drain().map(\.percent) == [100])
+            #expect(drained() == [1000])
             #expect(!counter.beginInterval())
             #expect(counter.served(0..<1000, of: package.effective, to: device.id))
-            counter.forget(device.id, package.type)
+            #expect(counter.take(device.id, package.type).map(\.ranges.bytes) == [1000])
             #expect(counter.served(0..<1000, of: package.effective, to: device.id))
         }
     }

@@ -57,13 +57,15 @@ extension DeviceInfo {
     /// ThingsBoard's `Device`.
     var deviceJSON: JSON { self.device.json(type: self.type) }
 
-    /// ThingsBoard's `DeviceInfo`.
+    /// ThingsBoard's `DeviceInfo`, and what the device says it runs.
     var json: JSON {
         guard case .object(var object) = self.deviceJSON else { return .null }
         object["customerTitle"] = .null
         object["customerIsPublic"] = false
         object["deviceProfileName"] = .string(self.type)
         object["active"] = .bool(self.isActive)
+        object["installedFirmware"] = self.installed[.firmware]?.json ?? .null
+        object["installedSoftware"] = self.installed[.software]?.json ?? .null
         return .object(object)
     }
 }

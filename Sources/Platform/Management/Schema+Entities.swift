@@ -28,6 +28,8 @@ extension Schema {
                     (Self.deviceMembers.object?.members ?? []).map { ($0.name, $0.value) } + [
                         ("customerTitle", Self.optionalString), ("customerIsPublic", Self.boolean),
                         ("deviceProfileName", Self.string), ("active", Self.boolean),
+                        ("installedFirmware", Self.optional(Self.installed)),
+                        ("installedSoftware", Self.optional(Self.installed)),
                     ]
                 )
             )
@@ -209,7 +211,23 @@ extension Schema {
         "progress": ["type": ["integer", "null"], "minimum": 0, "maximum": 100],
         "attempts": Self.integer(in: 0...Int64.max), "retryTime": Self.optionalInteger,
         "failureCause": Self.optionalString, "errorClass": Self.optionalString, "error": Self.optionalString,
+        "servedTime": Self.optionalInteger, "interrupted": Self.boolean, "installed": Self.optional(Self.installed),
     ]
+
+    /// What a device says it runs.
+    private static let installed = Self.object([
+        "title": Self.optionalString, "version": Self.optionalString, "since": Self.time, "report": Self.string,
+    ])
+
+    static let installedCounts = Schema(
+        "InstalledCounts",
+        Self.array(
+            of: Self.object([
+                "type": Self.types, "title": Self.optionalString, "version": Self.optionalString,
+                "devices": Self.integer(in: 1...Int64.max),
+            ])
+        )
+    )
 
     static let updateRecord = Schema("UpdateRecord", Self.object(Self.recordMembers))
 
@@ -225,7 +243,7 @@ extension Schema {
         Self.object([
             "id": Self.integer(in: 1...Int64.max), "ts": Self.time, "state": Self.string, "title": Self.string,
             "version": Self.string, "accepted": Self.boolean, "cause": Self.optionalString,
-            "error": Self.optionalString,
+            "flag": Self.optionalString, "error": Self.optionalString,
         ])
     )
 

@@ -57,6 +57,17 @@ struct UpdateRoutes: Sendable {
             Operation("Counts updates by state", query: Self.filter, answer: .json(.stateCounts)),
             self.count
         )
+        routes.add(
+            .get,
+            "/api/updates/installed",
+            for: .tenantUsers,
+            Operation(
+                "Counts the devices that have an update by the version that they say they run, most frequent first",
+                query: Self.filter,
+                answer: .json(.installedCounts)
+            ),
+            self.installed
+        )
         for command in UpdateCommand.allCases {
             let name = command.rawValue
             routes.add(
@@ -138,6 +149,11 @@ struct UpdateRoutes: Sendable {
                 )
             )
         )
+    }
+
+    @Sendable private func installed(_ request: APIRequest) async throws -> Response {
+        let filter = try await self.filter(request) { try UpdateFilter(query: request) }
+        return .json(.array(try await self.services.updateControl.countInstalled(filter).map(\.json)))
     }
 
     /// What a request says about which updates are meant, of its tenant and naming nothing of another.

@@ -22,6 +22,32 @@ extension UpdateRecord {
             "failureCause": JSON(self.failureCause?.rawValue),
             "errorClass": JSON(self.errorClass?.rawValue),
             "error": JSON(self.error),
+            "servedTime": self.servedTime.map { JSON($0) } ?? .null,
+            "interrupted": .bool(self.isInterrupted),
+            "installed": self.installed?.json ?? .null,
+        ]
+    }
+}
+
+extension InstalledVersion {
+    /// What a device says it runs, since when and by which report.
+    var json: JSON {
+        [
+            "title": JSON(self.running.title),
+            "version": JSON(self.running.version),
+            "since": JSON(self.since),
+            "report": .string(self.report),
+        ]
+    }
+}
+
+extension InstalledCount {
+    var json: JSON {
+        [
+            "type": .string(self.type.rawValue),
+            "title": JSON(self.running.title),
+            "version": JSON(self.running.version),
+            "devices": .integer(Int64(self.count)),
         ]
     }
 }
@@ -36,6 +62,7 @@ extension UpdateHistoryEntry {
             "version": .string(self.version),
             "accepted": .bool(self.accepted),
             "cause": JSON(self.cause?.rawValue),
+            "flag": JSON(self.flag?.rawValue),
             "error": JSON(self.error),
         ]
     }

@@ -6,12 +6,20 @@ public struct DeviceInfo: Sendable, Hashable {
     public var type: String
     /// Whether it was heard of lately: the server attribute `active` says so.
     public var isActive: Bool
+    /// What it says it runs, for each package type that it ever reported.
+    public var installed: [OtaPackageType: InstalledVersion]
 
     /// Joins what is known.
-    public init(device: Device, type: String, isActive: Bool) {
+    public init(
+        device: Device,
+        type: String,
+        isActive: Bool,
+        installed: [OtaPackageType: InstalledVersion] = [:]
+    ) {
         self.device = device
         self.type = type
         self.isActive = isActive
+        self.installed = installed
     }
 }
 

@@ -25,59 +25,125 @@ enum AssignedDevices {
     }
 }
 
+/// Devices among those whose effective package becomes another one.
+private struct Part {
+    /// What rows of `device` must fulfil, with the arguments.
+    var condition: String
+    var arguments: StatementArguments
+}
+
 extension Database {
     /// Begins the update of devices to their new effective package, or ends it if they have none any more.
     ///
     /// All rows of all devices are written by a handful of statements, in the order of their keys: a fleet is one assignment.
     func assign(_ id: OtaPackageId?, type: OtaPackageType, to devices: AssignedDevices, at now: Timestamp) throws {
-        let condition = devices.condition(type)
-        if let id {
-            guard let package = try self.package(id) else {
-                throw NodeError(.internalError, "an assigned package does not exist; check the store")
-            }
-            try self.queueUpdates(to: package, of: devices, at: now)
-        } else {
+        let all = Part(condition: devices.condition(type), arguments: [devices.argument])
+        // A newer assignment takes the place of one of which the device was not notified yet.
+        guard let id else {
             // What an update came to stays known; one under way has no target any more.
             try self.run(
                 """
                 DELETE FROM update_record WHERE type = ? AND state NOT IN ('UPDATED', 'FAILED')
-                    AND device IN (SELECT device.no FROM device WHERE \(condition))
+                    AND device IN (SELECT device.no FROM device WHERE \(all.condition))
                 """,
-                [type.rawValue, devices.argument]
+                [type.rawValue] + all.arguments
             )
+            return try self.addAssignments(of: nil, type: type, to: all, at: now)
         }
-        // A newer assignment takes the place of one that the device was not told of yet.
-        try self.run(
+        guard let package = try self.package(id) else {
+            throw NodeError(.internalError, "an assigned package does not exist; check the store")
+        }
+        let (installed, missing) = self.parts(of: all, by: package)
+        try self.noteInstalled(package, on: installed, at: now)
+        try self.begin(.queued, package, of: missing, at: now)
+        try self.addAssignments(of: id, type: type, to: missing, at: now)
+    }
+
+    /// The devices that say they run the package, and the others; see ``UpdateRules/isInstalled(_:by:)``.
+    private func parts(of devices: Part, by package: OtaPackage) -> (installed: Part, missing: Part) {
+        let runsIt = """
+            EXISTS (SELECT 1 FROM device_package v WHERE v.device = device.no AND v.type = ? AND v.title = ? AND v.version = ?)
             """
-            INSERT OR REPLACE INTO assignment (device, type, package_id, timestamp)
-            SELECT device.no, ?, ?, ? FROM device WHERE \(condition)
-            """,
-            [type.rawValue, id?.uuid, now.rawValue, devices.argument]
+        let arguments = devices.arguments + [package.type.rawValue, package.title, package.version]
+        return (
+            Part(condition: "\(devices.condition) AND \(runsIt)", arguments: arguments),
+            Part(condition: "\(devices.condition) AND NOT \(runsIt)", arguments: arguments)
         )
     }
 
-    private func queueUpdates(to package: OtaPackage, of devices: AssignedDevices, at now: Timestamp) throws {
-        let condition = devices.condition(package.type)
-        let prefix = package.type.prefix
+    /// Makes the update of devices that have the package installed UPDATED at once: they need not be notified.
+    ///
+    /// What a push would set is set all the same, for whoever reads the attributes.
+    private func noteInstalled(_ package: OtaPackage, on devices: Part, at now: Timestamp) throws {
+        guard try self.exists("SELECT 1 FROM device WHERE \(devices.condition) LIMIT 1", devices.arguments) else {
+            return
+        }
+        try self.begin(.updated, package, of: devices, at: now)
+        try self.run(
+            "DELETE FROM assignment WHERE type = ? AND device IN (SELECT no FROM device WHERE \(devices.condition))",
+            [package.type.rawValue] + devices.arguments
+        )
+        let values = package.sharedAttributes
+        for key in package.type.sharedAttributeNames {
+            guard let columns = values[key]?.columns else {
+                try self.run(
+                    """
+                    DELETE FROM attribute WHERE scope = 'SHARED_SCOPE' AND key = ?
+                        AND device IN (SELECT no FROM device WHERE \(devices.condition))
+                    """,
+                    [key] + devices.arguments
+                )
+                continue
+            }
+            try self.run(
+                """
+                INSERT OR REPLACE INTO attribute (device, scope, key, kind, value, last_update)
+                SELECT device.no, 'SHARED_SCOPE', ?, ?, ?, ? FROM device WHERE \(devices.condition)
+                """,
+                [key, columns.kind, columns.value, now.rawValue] + devices.arguments
+            )
+        }
+    }
+
+    private func addAssignments(of id: OtaPackageId?, type: OtaPackageType, to devices: Part, at now: Timestamp) throws
+    {
         try self.run(
             """
-            INSERT OR REPLACE INTO update_record (device, type, package_id, title, version, state, queued_time, active_time)
-            SELECT device.no, ?, ?, ?, ?, 'QUEUED', ?, ? FROM device WHERE \(condition)
+            INSERT OR REPLACE INTO assignment (device, type, package_id, timestamp)
+            SELECT device.no, ?, ?, ? FROM device WHERE \(devices.condition)
+            """,
+            [type.rawValue, id?.uuid, now.rawValue] + devices.arguments
+        )
+    }
+
+    /// Begins updates in a state: QUEUED, or UPDATED if the package is installed already.
+    private func begin(_ state: OtaUpdateState, _ package: OtaPackage, of devices: Part, at now: Timestamp) throws {
+        let condition = devices.condition
+        let prefix = package.type.prefix
+        let isOver = state == .updated
+        try self.run(
+            """
+            INSERT OR REPLACE INTO update_record (device, type, package_id, title, version, state, queued_time, active_time,
+                updated_time, progress)
+            SELECT device.no, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM device WHERE \(condition)
             """,
             [
-                package.type.rawValue, package.id.uuid, package.title, package.version, now.rawValue, now.rawValue,
-                devices.argument,
-            ]
+                package.type.rawValue, package.id.uuid, package.title, package.version, state.rawValue,
+                isOver ? nil : now.rawValue, now.rawValue, isOver ? now.rawValue : nil, isOver ? 100 : nil,
+            ] + devices.arguments
         )
         try self.run(
             """
-            INSERT INTO update_history (device, type, title, version, state, timestamp, accepted)
-            SELECT device.no, ?, ?, ?, 'QUEUED', ?, 1 FROM device WHERE \(condition)
+            INSERT INTO update_history (device, type, title, version, state, timestamp, accepted, cause)
+            SELECT device.no, ?, ?, ?, ?, ?, 1, ? FROM device WHERE \(condition)
             """,
-            [package.type.rawValue, package.title, package.version, now.rawValue, devices.argument]
+            [
+                package.type.rawValue, package.title, package.version, state.rawValue, now.rawValue,
+                isOver ? UpdateCause.alreadyInstalled.rawValue : nil,
+            ] + devices.arguments
         )
         // In the order of the keys.
-        var series: [(key: String, value: JSON)] = [("\(prefix)_state", "QUEUED")]
+        var series: [(key: String, value: JSON)] = [("\(prefix)_state", .string(state.rawValue))]
         if let tag = package.tag { series.append(("target_\(prefix)_tag", .string(tag))) }
         series.append(("target_\(prefix)_title", .string(package.title)))
         series.append(("target_\(prefix)_ts", .integer(now.rawValue)))
@@ -94,11 +160,11 @@ extension Database {
             INSERT OR REPLACE INTO ts (device, key, ts, kind, value)
             SELECT device.no, point.key, ?, point.kind, point.value FROM device CROSS JOIN point WHERE \(condition)
             """,
-            arguments + [now.rawValue, devices.argument]
+            arguments + [now.rawValue] + devices.arguments
         )
         try self.run(
-            LatestState.inserting("SELECT ?, device.no, ?, 3, 'QUEUED' FROM device WHERE \(condition)"),
-            ["\(prefix)_state", now.rawValue, devices.argument]
+            LatestState.inserting("SELECT ?, device.no, ?, 3, ? FROM device WHERE \(condition)"),
+            ["\(prefix)_state", now.rawValue, state.rawValue] + devices.arguments
         )
     }
 }

@@ -20,17 +20,23 @@ final class DeviceStatements: Sendable {
     )
     let attributeRemoval = DirectStatement("DELETE FROM attribute WHERE device = ? AND scope = ? AND key = ?")
 
-    /// The columns of an update record that decide what becomes of it: few, as each report needs them.
-    let presentUpdate = DirectStatement(
+    /// What decides about a report: of the device's update, and of the device.
+    ///
+    /// Few columns, as each report needs them.
+    let reportFacts = DirectStatement(
         """
-        SELECT state, title, version, progress, error, failure_cause, queued_time FROM update_record
-        WHERE device = ? AND type = ?
+        SELECT r.state, r.failure_cause, r.package_id, r.title, r.version, coalesce(r.queued_time, r.updated_time),
+            r.served_time IS NOT NULL, r.interrupted, r.former_title, r.former_version, v.title, v.version, v.given_id,
+            r.progress, r.error
+        FROM (SELECT ?1 AS device, ?2 AS type) w
+            LEFT JOIN update_record r ON r.device = w.device AND r.type = w.type
+            LEFT JOIN device_package v ON v.device = w.device AND v.type = w.type
         """
     )
     let historyEntry = DirectStatement(
         """
-        INSERT INTO update_history (device, type, title, version, state, timestamp, accepted, error)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+        INSERT INTO update_history (device, type, title, version, state, timestamp, accepted, error, cause, flag)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
         """
     )
     let completion = DirectStatement(
@@ -39,12 +45,38 @@ final class DeviceStatements: Sendable {
     let errorClass = DirectStatement(
         "UPDATE update_record SET error_class = ? WHERE device = ? AND type = ? AND state = 'FAILED'"
     )
-    /// Counted progress never lowers what is known, and what is over stays as it is.
-    let countedProgress = DirectStatement(
+    let installed = DirectStatement(
         """
-        UPDATE update_record SET progress = ?1, active_time = ?2
-        WHERE device = (SELECT no FROM device WHERE id = ?3) AND type = ?4 AND package_id = ?5
-            AND state NOT IN ('UPDATED', 'FAILED') AND (progress IS NULL OR progress < ?1)
+        INSERT INTO device_package (device, type, title, version, since, report) VALUES (?, ?, ?, ?, ?, ?)
+        ON CONFLICT (device, type) DO UPDATE SET title = excluded.title, version = excluded.version, since = excluded.since,
+            report = excluded.report
+        """
+    )
+    let former = DirectStatement(
+        "UPDATE update_record SET former_title = ?, former_version = ? WHERE device = ? AND type = ?"
+    )
+    let given = DirectStatement(
+        """
+        INSERT INTO device_package (device, type, given_id) VALUES (?, ?, ?)
+        ON CONFLICT (device, type) DO UPDATE SET given_id = excluded.given_id
+        """
+    )
+    /// What decides about bytes that were served to a device.
+    let servedFacts = DirectStatement(
+        """
+        SELECT d.no, r.package_id, r.state, r.progress, r.served_time, r.served_ranges, r.attempt_ranges, v.given_id, k.data_size
+        FROM device d
+            LEFT JOIN update_record r ON r.device = d.no AND r.type = ?2
+            LEFT JOIN device_package v ON v.device = d.no AND v.type = ?2
+            LEFT JOIN ota_package k ON k.id = r.package_id
+        WHERE d.id = ?1
+        """
+    )
+    let served = DirectStatement(
+        """
+        UPDATE update_record SET progress = ?, active_time = coalesce(?, active_time), served_time = ?, served_ranges = ?,
+            attempt_ranges = ?
+        WHERE device = ? AND type = ?
         """
     )
     private let entering = Dictionary(

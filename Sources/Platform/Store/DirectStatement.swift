@@ -103,8 +103,9 @@ final class DirectStatement: @unchecked Sendable {
             try self.check(sqlite3_bind_text(self.statement, self.place, value, -1, Self.copied))
         }
 
-        mutating func add(_ value: UUID) throws {
+        mutating func add(_ value: UUID?) throws {
             self.place += 1
+            guard let value else { return try self.check(sqlite3_bind_null(self.statement, self.place)) }
             let code = withUnsafeBytes(of: value.uuid) { bytes in
                 sqlite3_bind_blob(self.statement, self.place, bytes.baseAddress, Int32(bytes.count), Self.copied)
             }

@@ -24,12 +24,15 @@ struct Effects {
     var assignments = false
     /// Whether updates changed their states.
     var updateEvents = false
+    /// Halves of the journal of served bytes whose entries are in the database now.
+    var journalHalves: [Int] = []
     /// What connected devices are to be told.
     var notifications: [(device: DeviceId, notification: DeviceNotification)] = []
 
     /// Whether there is nothing to do.
     var isEmpty: Bool {
-        !self.updateEvents && !self.assignments && self.notifications.isEmpty && self.devices.isEmpty
+        !self.updateEvents && !self.assignments && self.journalHalves.isEmpty && self.notifications.isEmpty
+            && self.devices.isEmpty
             && self.credentials.isEmpty && self.packages.isEmpty && self.files.isEmpty && !self.allCredentials
             && !self.allDevices && !self.allTransports && !self.allHolders
     }
@@ -46,6 +49,7 @@ struct Effects {
         self.files += later.files
         self.assignments = self.assignments || later.assignments
         self.updateEvents = self.updateEvents || later.updateEvents
+        self.journalHalves += later.journalHalves
         self.notifications += later.notifications
     }
 
@@ -62,14 +66,16 @@ struct TakenPush: Sendable {
     var device: DeviceId
     var type: OtaPackageType
 
-    /// Notes that the device need not be told when it returns.
-    func store(_ db: Database) throws {
+    /// Notes that the device knows of its package: it need not be notified when it returns, and of a package with a URL it has
+    /// got all that it gets from here.
+    func store(_ db: Database, at now: Timestamp) throws {
         try db.run(
             """
-            UPDATE update_record SET push_missed = 0
-            WHERE device = (SELECT no FROM device WHERE id = ?) AND type = ? AND push_missed = 1
+            UPDATE update_record SET push_missed = 0, served_time = coalesce(served_time,
+                (SELECT ?3 FROM ota_package k WHERE k.id = update_record.package_id AND k.url IS NOT NULL))
+            WHERE device = (SELECT no FROM device WHERE id = ?1) AND type = ?2 AND push_missed = 1
             """,
-            [self.device.uuid, self.type.rawValue]
+            [self.device.uuid, self.type.rawValue, now.rawValue]
         )
     }
 }
@@ -79,6 +85,7 @@ struct EffectApplier: Sendable {
     let caches: StoreCaches
     let numbers: DeviceNumbers
     let storages: PackageStorages
+    let progress: ProgressCounter
     let assignments: Signal
     let updateEvents: Signal
     let sessions: DeviceSessions
@@ -90,6 +97,7 @@ struct EffectApplier: Sendable {
         self.caches.forget(effects)
         if effects.allDevices { self.numbers.forgetAll() } else { self.numbers.forget(effects.devices) }
         for sha256 in effects.files { self.removeIfUnused(sha256, db) }
+        for half in effects.journalHalves { self.progress.committed(half) }
         if effects.assignments { self.assignments.raise() }
         if effects.assignments || effects.updateEvents { self.updateEvents.raise() }
         var taken: [TakenPush] = []

@@ -55,13 +55,20 @@ final class GroupCommitWriter: Sendable {
     private let applier: EffectApplier
     let counters = CommitCounters()
     private let gatherTime: Duration
+    private let now: @Sendable () -> Timestamp
     /// Raised when as many writes wait as are wanted.
     private let gathered = DispatchSemaphore(value: 0)
 
-    init(pool: DatabasePool, applier: EffectApplier, gatherTime: Duration = GroupCommitWriter.gatherTime) {
+    init(
+        pool: DatabasePool,
+        applier: EffectApplier,
+        gatherTime: Duration = GroupCommitWriter.gatherTime,
+        now: @escaping @Sendable () -> Timestamp
+    ) {
         self.pool = pool
         self.applier = applier
         self.gatherTime = gatherTime
+        self.now = now
     }
 
     /// Runs `body` in a transaction and returns when that is committed.
@@ -191,7 +198,7 @@ final class GroupCommitWriter: Sendable {
             for write in batch { write.addEffects(to: &effects, isCommitted: failure == nil) }
             for push in self.applier.apply(effects, db) {
                 // Until then it counts as missed: a device is rather told twice than not at all.
-                self.writeLater(repeatable: true) { db, _ in try push.store(db) }
+                self.writeLater(repeatable: true) { [now] db, _ in try push.store(db, at: now()) }
             }
             let error = failure.map(NodeError.init(storing:))
             for write in batch { write.finish(error) }

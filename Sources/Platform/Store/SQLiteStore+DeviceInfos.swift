@@ -60,6 +60,10 @@ extension Database {
             """,
             [number]
         )
-        return DeviceInfo(device: device, type: type?["name"] ?? "", isActive: isActive)
+        var installed: [OtaPackageType: InstalledVersion] = [:]
+        for row in try self.rows("SELECT * FROM device_package WHERE device = ?", [number]) {
+            installed[try row.choice("type")] = InstalledVersion(row: row, title: "title", version: "version")
+        }
+        return DeviceInfo(device: device, type: type?["name"] ?? "", isActive: isActive, installed: installed)
     }
 }

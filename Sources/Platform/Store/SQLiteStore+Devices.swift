@@ -64,8 +64,12 @@ extension SQLiteStore: DeviceService {
         let now = self.now()
         let token = accessToken.flatMap { $0.isEmpty ? nil : $0 } ?? Self.randomText()
         let credentials = DeviceCredentials(createdTime: now, deviceId: device.id, credentialsId: token)
-        return try await self.write { db, effects in
-            try Self.save(device, credentials: credentials, at: now, db, &effects)
+        return try await self.write { [progress, statements] db, effects in
+            // What was served before an assignment does not count for it.
+            for type in OtaPackageType.allCases {
+                try statements.store(progress.take(device.id, type), at: now, db)
+            }
+            return try Self.save(device, credentials: credentials, at: now, db, &effects)
         }
     }
 

@@ -11,8 +11,8 @@ extension SQLiteStore: UpdateControlService {
     public func findUpdates(_ filter: UpdateFilter, page: PageLink) async throws -> Page<ListedUpdate> {
         let conditions = UpdateConditions(filter)
         let query = PageQuery(
-            select: "SELECT r.*, d.id AS device_id, d.name AS device_name, d.device_profile_id",
-            from: "FROM update_record r JOIN device d ON d.no = r.device",
+            select: "SELECT \(UpdateRecord.columns), d.id AS device_id, d.name AS device_name, d.device_profile_id",
+            from: "FROM \(UpdateRecord.table) JOIN device d ON d.no = r.device",
             conditions: conditions.list,
             arguments: conditions.arguments,
             searched: "d.name",
@@ -46,6 +46,28 @@ extension SQLiteStore: UpdateControlService {
                 conditions.arguments
             )
             return Dictionary(uniqueKeysWithValues: try rows.map { (try $0.choice("state"), $0["count"]) })
+        }
+    }
+
+    /// How many devices with such an update say they run each version, most frequent first.
+    public func countInstalled(_ filter: UpdateFilter) async throws -> [InstalledCount] {
+        let conditions = UpdateConditions(filter)
+        return try await self.read { db in
+            try db.rows(
+                """
+                SELECT r.type, v.title, v.version, count(*) AS count
+                FROM \(UpdateRecord.table) JOIN device d ON d.no = r.device
+                WHERE \(conditions.list.joined(separator: " AND ")) GROUP BY r.type, v.title, v.version
+                ORDER BY count DESC, r.type, v.title, v.version LIMIT ?
+                """,
+                conditions.arguments + [InstalledCount.countMax]
+            ).map { row in
+                InstalledCount(
+                    type: try row.choice("type"),
+                    running: ReportedVersion(title: row["title"], version: row["version"]),
+                    count: row["count"]
+                )
+            }
         }
     }
 
@@ -194,7 +216,7 @@ extension Database {
             """
             UPDATE update_record SET state = 'QUEUED', queued_time = ?1, active_time = ?1, progress = NULL,
                 attempts = max(attempts, 1) + 1, error = NULL, error_class = NULL, failure_cause = NULL,
-                retry_time = NULL, push_missed = 0
+                retry_time = NULL, push_missed = 0, interrupted = 0, \(UpdateRecord.attemptEnds)
             WHERE type = ?2 AND device IN (SELECT value FROM json_each(?3))
             """,
             [now.rawValue, type.rawValue, list]

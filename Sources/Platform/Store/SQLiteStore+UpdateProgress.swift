@@ -13,8 +13,8 @@ extension SQLiteStore: UpdateProgressService {
             // The index update_record_active has just these rows, in this order.
             try db.rows(
                 """
-                SELECT r.*, d.id, d.name, p.name AS profile_name
-                FROM update_record r JOIN device d ON d.no = r.device JOIN device_profile p ON p.id = d.device_profile_id
+                SELECT \(UpdateRecord.columns), d.id, d.name, p.name AS profile_name
+                FROM \(UpdateRecord.table) JOIN device d ON d.no = r.device JOIN device_profile p ON p.id = d.device_profile_id
                 WHERE r.state = ? AND r.active_time <= ? ORDER BY r.active_time LIMIT ?
                 """,
                 [state.rawValue, since.rawValue, max(0, limit)]

@@ -17,7 +17,7 @@ public final class SQLiteStore: Sendable {
     let numbers = DeviceNumbers()
     let statements = DeviceStatements()
     let sessions: DeviceSessions
-    let progress = ProgressCounter()
+    let progress: ProgressCounter
     let tableCounts = TableCounts()
     let assignmentsAdded: Signal
     let updateEventsAdded: Signal
@@ -84,9 +84,11 @@ public final class SQLiteStore: Sendable {
         now: @escaping @Sendable () -> Timestamp = { .now },
         system: any FileSystem
     ) async throws -> SQLiteStore {
-        try await offEventLoop {
+        let store = try await offEventLoop {
             try SQLiteStore(directory: directory, sessions: sessions, options: options, now: now, system: system)
         }
+        try await store.storeRecovered()
+        return store
     }
 
     private init(
@@ -103,6 +105,7 @@ public final class SQLiteStore: Sendable {
         self.caches = StoreCaches()
         self.assignmentsAdded = Signal()
         self.updateEventsAdded = Signal()
+        self.progress = ProgressCounter(journal: try? ServedJournal(path: "\(directory)/served"))
         self.pool = try Self.openDatabase("\(directory)/windlass.sqlite")
         self.storages = PackageStorages(
             files: PackageFiles(directory: "\(directory)/packages", system: system),
@@ -115,10 +118,12 @@ public final class SQLiteStore: Sendable {
                 caches: self.caches,
                 numbers: self.numbers,
                 storages: self.storages,
+                progress: self.progress,
                 assignments: self.assignmentsAdded,
                 updateEvents: self.updateEventsAdded,
                 sessions: sessions
-            )
+            ),
+            now: now
         )
         do {
             try Self.addDefaultProfile(to: self.pool, at: now())

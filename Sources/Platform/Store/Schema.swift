@@ -26,6 +26,9 @@ enum Schema {
         migrator.registerMigration("7") { db in
             for statement in Self.version7 { try db.execute(sql: statement) }
         }
+        migrator.registerMigration("8") { db in
+            for statement in Self.version8 { try db.execute(sql: statement) }
+        }
         return migrator
     }
 }

@@ -16,6 +16,8 @@ public struct StoreFinding: Sendable, Hashable, CustomStringConvertible {
         case credentialsMissing = "credentials-missing"
         /// An update record does not fit the device's effective package, or itself.
         case updateRecord = "update-record"
+        /// An update is UPDATED although nothing shows that the device runs its package.
+        case unprovenUpdate = "unproven-update"
         /// An assignment waits that is out of date.
         case staleAssignment = "stale-assignment"
         /// An update's state is not in its history.

@@ -18,6 +18,7 @@ extension StoreInspection {
             )
         }
         for type in OtaPackageType.allCases { faults += try Self.updateFaults(of: type, db) }
+        faults += try Self.unprovenUpdates(db)
         // What is recorded and what was recorded must tell the same story.
         if try db.exists(
             """
@@ -153,6 +154,55 @@ extension StoreInspection {
             add(count, "values of '\(table)'")
         }
         return faults
+    }
+
+    /// The most updates without proof that are listed one by one.
+    static let unprovenUpdatesMax = 100
+
+    /// Updates that are UPDATED and would not be by the rules; those of versions before the rules may be so.
+    ///
+    /// What a device reported after the end of its update does not count.
+    private static func unprovenUpdates(_ db: Database) throws -> [StoreFinding] {
+        let rows = try Row.fetchCursor(
+            db,
+            sql: """
+                SELECT d.name, r.type, r.title, r.version, v.title AS running_title, v.version AS running_version
+                FROM update_record r JOIN device d ON d.no = r.device
+                    LEFT JOIN device_package v ON v.device = r.device AND v.type = r.type AND v.since <= r.active_time
+                WHERE r.state = 'UPDATED' AND r.served_time IS NULL
+                    AND NOT EXISTS (SELECT 1 FROM device_package n
+                        WHERE n.device = r.device AND n.type = r.type AND n.since > r.active_time)
+                ORDER BY d.name, r.type
+                """
+        )
+        var findings: [StoreFinding] = []
+        var count = 0
+        while let row = try rows.next() {
+            let target = ReportedVersion(title: row["title"], version: row["version"])
+            let running = ReportedVersion(title: row["running_title"], version: row["running_version"])
+            guard !UpdateRules.isProven(target, running: running, isServed: false) else { continue }
+            count += 1
+            guard count <= Self.unprovenUpdatesMax else { continue }
+            findings.append(
+                StoreFinding(
+                    .unprovenUpdate,
+                    "the \(row["type"] as String) update of '\(row["name"] as String)' to \(target) is UPDATED, but "
+                        + (running.isEmpty
+                            ? "nothing shows that the device runs it" : "the device says it runs \(running)"),
+                    remedy: "nothing is changed by itself; if it is not so, 'windlass update resend --device NAME'"
+                )
+            )
+        }
+        if count > Self.unprovenUpdatesMax {
+            findings.append(
+                StoreFinding(
+                    .unprovenUpdate,
+                    "\(count - Self.unprovenUpdatesMax) more updates are UPDATED and nothing shows that their devices run them",
+                    remedy: "nothing is changed by itself; if it is not so, 'windlass update resend --package ID'"
+                )
+            )
+        }
+        return findings
     }
 
     private static func updateFaults(of type: OtaPackageType, _ db: Database) throws -> [StoreFinding] {

@@ -31,9 +31,14 @@ struct DeviceList: AsyncParsableCommand {
 
     func run() async throws {
         let client = try await self.server.client()
-        var output = ListOutput(self.format, titles: ["NAME", "LABEL", "PROFILE", "CREATED", "ID"]) { device in
+        var output = ListOutput(
+            self.format,
+            titles: ["NAME", "LABEL", "PROFILE", "FIRMWARE", "SOFTWARE", "CREATED", "ID"]
+        ) {
+            device in
             [
                 device.shown("name"), device.shown("label"), device.shown("deviceProfileName"),
+                device["installedFirmware"]?.runningText ?? "-", device["installedSoftware"]?.runningText ?? "-",
                 device["createdTime"]?.dateText ?? "-", device.entityID,
             ]
         }
@@ -66,26 +71,48 @@ struct DeviceShow: AsyncParsableCommand {
     func run() async throws {
         let client = try await self.server.client()
         let device = try await client.device(self.device)
+        let info = try await client.get("/api/device/info/\(device.entityID)")
         var updates: JSON.Object = [:]
         for type in ["FIRMWARE", "SOFTWARE"] {
             updates[type] = try await client.getIfPresent("/api/device/\(device.entityID)/update/\(type)")
         }
         switch self.format {
-        case .json: print(JSON.object(["device": device, "updates": .object(updates)]))
+        case .json: print(JSON.object(["device": info, "updates": .object(updates)]))
         case .text:
             print("name     \(device.shown("name"))")
             print("id       \(device.entityID)")
             print("profile  \(device.shown("type"))")
             print("label    \(device.shown("label"))")
             print("created  \(device["createdTime"]?.dateText ?? "-")")
+            for (type, installed) in UpdateText.installed(info) { print(UpdateText.line(installed, type: type)) }
             for (type, update) in updates.members { print(UpdateText.lines(update, type: type)) }
             if updates.isEmpty { print("no update yet") }
         }
     }
 }
 
+extension JSON {
+    /// Title and version that a device says it runs; a dash if it never said.
+    var runningText: String {
+        let known = ["title", "version"].compactMap { self[$0]?.string }
+        return known.isEmpty ? "-" : known.joined(separator: " ")
+    }
+}
+
 /// An update record for people.
 enum UpdateText {
+    /// What a device says it runs, by the name of the package type.
+    static func installed(_ info: JSON) -> [(type: String, installed: JSON)] {
+        ["Firmware", "Software"].compactMap { type in
+            guard let installed = info["installed\(type)"], !installed.isNull else { return nil }
+            return (type.lowercased(), installed)
+        }
+    }
+
+    static func line(_ installed: JSON, type: String) -> String {
+        "runs     \(type) \(installed.runningText)  since \(installed["since"]?.dateText ?? "-"), by \(installed.shown("report"))"
+    }
+
     static func lines(_ update: JSON, type: String) -> String {
         var lines = [
             "\(type.lowercased())  \(update.shown("title")) \(update.shown("version"))  \(update.shown("state"))"
@@ -94,6 +121,10 @@ enum UpdateText {
         if let attempts = update["attempts"]?.integer, attempts > 1 { lines.append("  attempts  \(attempts)") }
         if let error = update["errorClass"]?.string { lines.append("  class     \(error)") }
         if let error = update["error"]?.string { lines.append("  error     \(error)") }
+        if let cause = update["failureCause"]?.string { lines.append("  cause     \(cause)") }
+        if let installed = update["installed"], !installed.isNull {
+            lines.append("  runs      \(installed.runningText)")
+        }
         for (state, time) in update["entered"]?.object?.members ?? [] {
             lines.append("  \(state)\(String(repeating: " ", count: max(0, 12 - state.count)))\(time.dateText)")
         }

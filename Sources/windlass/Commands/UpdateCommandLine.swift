@@ -55,7 +55,8 @@ struct UpdateArguments: ParsableArguments {
 struct UpdateStatus: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "status",
-        abstract: "Tells how far the update of a device is, or how many updates are in each state.",
+        abstract:
+            "Shows how far the update of a device is, or how many updates are in each state and what their devices run.",
         discussion: CommandFailure.exitCodes
     )
 
@@ -65,7 +66,10 @@ struct UpdateStatus: AsyncParsableCommand {
     @Flag(name: .long, help: "List the update of each device in place of counts.")
     var list = false
 
-    @Option(name: .long, help: "How to tell it: text or json.")
+    @Flag(name: .long, help: "With --format json, count the versions that devices run in place of states.")
+    var installed = false
+
+    @Option(name: .long, help: "How to show it: text or json.")
     var format = OutputFormat.text
 
     func run() async throws {
@@ -81,19 +85,27 @@ struct UpdateStatus: AsyncParsableCommand {
         if self.list {
             var output = ListOutput(
                 self.format,
-                titles: ["DEVICE", "TYPE", "TITLE", "VERSION", "STATE", "PROGRESS", "ERROR"]
+                titles: ["DEVICE", "TYPE", "TITLE", "VERSION", "STATE", "PROGRESS", "RUNS", "ERROR"]
             ) { update in
-                ["deviceName", "type", "title", "version", "state", "progress", "error"].map(update.shown)
+                ["deviceName", "type", "title", "version", "state", "progress"].map(update.shown)
+                    + [update["installed"]?.runningText ?? "-", update.shown("error")]
             }
             try await client.pages("/api/updates?\(query)") { output.add($0) }
             output.finish()
             return
         }
+        if self.format == .json {
+            return print(try await client.get("/api/updates/\(self.installed ? "installed" : "count")?\(query)"))
+        }
         let counts = try await client.get("/api/updates/count?\(query)")
-        guard self.format == .text else { return print(counts) }
+        let installed = try await client.get("/api/updates/installed?\(query)")
         var table = Table(["STATE", "UPDATES"])
         for (state, count) in counts.object?.members ?? [] { table.add([state, count.text]) }
         print(table.text)
+        guard let versions = installed.array, !versions.isEmpty else { return }
+        var runs = Table(["TYPE", "RUNS", "DEVICES"])
+        for version in versions { runs.add([version.shown("type"), version.runningText, version.shown("devices")]) }
+        print("\n\(runs.text)")
     }
 }
 

@@ -24,8 +24,10 @@ public enum OtaUpdateState: String, Sendable, Hashable, CaseIterable {
     /// Whether the update is over.
     public var isFinal: Bool { self == .updated || self == .failed }
 
-    /// Whether a report of `next` fits when the update is in this state: states go forward, possibly skipping some; any
-    /// unfinished update may fail; after FAILED a device may try again from DOWNLOADING on.
+    /// Whether `next` follows this state: states go forward, possibly skipping some; any unfinished update may fail; after
+    /// FAILED a device may try again from DOWNLOADING on.
+    ///
+    /// What else a report needs to be believed is in ``UpdateRules``.
     public func accepts(_ next: OtaUpdateState) -> Bool {
         switch (self, next) {
         case (.updated, _): false
@@ -36,17 +38,8 @@ public enum OtaUpdateState: String, Sendable, Hashable, CaseIterable {
         }
     }
 
-    /// Whether a report of `next` changes or completes an update in this state, which failed for `cause` if it did.
-    ///
-    /// After a cancellation nothing does. That an update timed out is only what the server made of silence, so whatever the
-    /// device then tells counts.
-    public func takes(_ next: OtaUpdateState, failedFor cause: UpdateCause?) -> Bool {
-        switch cause {
-        case .cancelled: false
-        case .timedOut: next.order >= OtaUpdateState.downloading.order
-        default: next == self || self.accepts(next)
-        }
-    }
+    /// Whether devices report this state; QUEUED and INITIATED are the server's.
+    var isReportedByDevices: Bool { self.order >= Self.downloading.order }
 
     private var order: Int { Self.allCases.firstIndex(of: self) ?? 0 }
 }
@@ -83,7 +76,8 @@ public struct UpdateRecord: Sendable, Hashable {
     public var state: OtaUpdateState
     /// When each state was last entered.
     public var entered: [OtaUpdateState: Timestamp]
-    /// Percent downloaded, 0…100, as the device told or as counted from the chunks served; `nil` if nothing is known.
+    /// Percent downloaded in this attempt, 0…100, as the device reported or as counted from the bytes served; `nil` if nothing
+    /// is known.
     public var progress: Int?
     /// How many attempts there were: the first begins with the first download, the others when the device downloads again after
     /// a failure or the server queues the update again.
@@ -92,12 +86,20 @@ public struct UpdateRecord: Sendable, Hashable {
     public var errorClass: OtaErrorClass?
     /// What the device, or whoever ended the update, said about the failure.
     public var error: String?
-    /// Why the server ended the update, ``UpdateCause/cancelled`` or ``UpdateCause/timedOut``; `nil` if it did not.
+    /// Why the server ended the update: ``UpdateCause/cancelled``, ``UpdateCause/timedOut``, ``UpdateCause/rolledBack`` or
+    /// ``UpdateCause/otherVersion``; `nil` if it did not.
     public var failureCause: UpdateCause?
     /// When the update begins again by itself, if it does.
     public var retryTime: Timestamp?
     /// When its state or progress changed last, by the host's clock; a device's own may be wrong.
     public var activeTime: Timestamp
+    /// Since when all bytes have been served to the device, counted from the assignment, or, for a package with a URL, since when it
+    /// has been notified; `nil` if that is not so.
+    public var servedTime: Timestamp?
+    /// Whether the device restarted in the middle of the update and has not begun again.
+    public var isInterrupted: Bool
+    /// What the device says it runs; `nil` if it never said.
+    public var installed: InstalledVersion?
 
     /// Makes a record.
     public init(
@@ -114,7 +116,10 @@ public struct UpdateRecord: Sendable, Hashable {
         error: String? = nil,
         failureCause: UpdateCause? = nil,
         retryTime: Timestamp? = nil,
-        activeTime: Timestamp = Timestamp(milliseconds: 0)
+        activeTime: Timestamp = Timestamp(milliseconds: 0),
+        servedTime: Timestamp? = nil,
+        isInterrupted: Bool = false,
+        installed: InstalledVersion? = nil
     ) {
         self.deviceId = deviceId
         self.type = type
@@ -130,6 +135,9 @@ public struct UpdateRecord: Sendable, Hashable {
         self.failureCause = failureCause
         self.retryTime = retryTime
         self.activeTime = activeTime
+        self.servedTime = servedTime
+        self.isInterrupted = isInterrupted
+        self.installed = installed
     }
 }
 
@@ -145,7 +153,7 @@ public struct UpdateHistoryEntry: Sendable, Hashable {
     public var title: String
     /// The package's version; empty like the title.
     public var version: String
-    /// The state as told: one of ``OtaUpdateState`` or whatever text the device sent.
+    /// The state as reported: one of ``OtaUpdateState``, whatever text the device sent, or ``interrupted``.
     public var state: String
     /// When.
     public var timestamp: Timestamp
@@ -157,6 +165,11 @@ public struct UpdateHistoryEntry: Sendable, Hashable {
     public var error: String?
     /// Why the server made the change; `nil` for an assignment and for what a device reported.
     public var cause: UpdateCause?
+    /// Why the report did not fit; `nil` if it did, and for entries from before this was recorded.
+    public var flag: ReportFlag?
+
+    /// The state of an entry that says that the device restarted in the middle of its update.
+    public static let interrupted = "INTERRUPTED"
 
     /// Makes an entry.
     public init(
@@ -169,7 +182,8 @@ public struct UpdateHistoryEntry: Sendable, Hashable {
         timestamp: Timestamp,
         accepted: Bool,
         error: String? = nil,
-        cause: UpdateCause? = nil
+        cause: UpdateCause? = nil,
+        flag: ReportFlag? = nil
     ) {
         self.id = id
         self.deviceId = deviceId
@@ -181,46 +195,8 @@ public struct UpdateHistoryEntry: Sendable, Hashable {
         self.accepted = accepted
         self.error = error
         self.cause = cause
+        self.flag = flag
     }
-}
-
-/// What a device told about an update in one report.
-public struct StateReport: Sendable, Hashable {
-    /// Firmware or software.
-    public var type: OtaPackageType
-    /// The state as sent; `nil` if only progress or an error was sent.
-    public var state: String?
-    /// Percent, 0…100.
-    public var progress: Int?
-    /// What the device said about a failure.
-    public var error: String?
-    /// When.
-    public var timestamp: Timestamp
-
-    /// Makes a report.
-    public init(
-        type: OtaPackageType,
-        state: String?,
-        progress: Int? = nil,
-        error: String? = nil,
-        timestamp: Timestamp
-    ) {
-        self.type = type
-        self.state = state
-        self.progress = progress
-        self.error = error
-        self.timestamp = timestamp
-    }
-}
-
-/// What became of a report.
-public enum StateReportResult: Sendable, Hashable {
-    /// The record changed; this is its new state.
-    case recorded(OtaUpdateState)
-    /// The record is in this state already; nothing was written.
-    case duplicate(OtaUpdateState)
-    /// It does not fit the record, or there is none; it is in the history, flagged.
-    case flagged
 }
 
 /// An effective package changed, or its update begins again or is cancelled: the device is to be told.

@@ -12,6 +12,12 @@ public enum UpdateCause: String, Sendable, Hashable, CaseIterable {
     case cancelled = "CANCELLED"
     /// Nothing was heard of the update for too long.
     case timedOut = "TIMED_OUT"
+    /// The device ran the package before it was assigned.
+    case alreadyInstalled = "ALREADY_INSTALLED"
+    /// After the installation the device runs its former version again.
+    case rolledBack = "ROLLED_BACK"
+    /// After the installation the device runs a version that is neither the target's nor its former one.
+    case otherVersion = "OTHER_VERSION"
 }
 
 /// What an administrator can do with updates.
@@ -84,6 +90,26 @@ public struct ListedUpdate: Sendable, Hashable {
     }
 }
 
+/// How many devices say they run a version.
+public struct InstalledCount: Sendable, Hashable {
+    /// The most versions that are counted apart; devices choose what they report.
+    public static let countMax = 1000
+
+    /// Firmware or software.
+    public var type: OtaPackageType
+    /// What they say; empty for those that never said.
+    public var running: ReportedVersion
+    /// How many devices.
+    public var count: Int
+
+    /// Makes a count.
+    public init(type: OtaPackageType, running: ReportedVersion, count: Int) {
+        self.type = type
+        self.running = running
+        self.count = count
+    }
+}
+
 /// An update of which nothing was heard for some time.
 public struct StalledUpdate: Sendable, Hashable {
     /// The device, in the form that messages carry.
@@ -121,6 +147,9 @@ public protocol UpdateControlService: Sendable {
     func findUpdates(_ filter: UpdateFilter, page: PageLink) async throws -> Page<ListedUpdate>
     /// How many updates there are in each state; states without any are absent.
     func countUpdates(_ filter: UpdateFilter) async throws -> [OtaUpdateState: Int]
+    /// How many devices with such an update say they run each version, most frequent first, at most
+    /// ``InstalledCount/countMax`` versions.
+    func countInstalled(_ filter: UpdateFilter) async throws -> [InstalledCount]
 
     /// Carries out a command on every update that the filter means and that the command fits, in transactions of many
     /// devices each. Each update is changed wholly or not at all.

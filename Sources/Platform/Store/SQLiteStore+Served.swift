@@ -1,0 +1,105 @@
+import GRDB
+import NodeKit
+public import OTA
+
+extension SQLiteStore {
+    /// Counts bytes served to a device.
+    public func served(_ range: Range<Int64>, of package: EffectivePackage, to device: DeviceId) {
+        guard self.progress.served(range, of: package, to: device) else { return }
+        self.writer.writeLater { [progress, statements, now] db, effects in
+            try statements.store(progress, at: now(), db, &effects)
+        }
+    }
+
+    /// Stores what was counted since the last time.
+    func storeProgress() async throws {
+        guard self.progress.beginInterval() else { return }
+        // Taken away by the writer's thread, so that a count never comes after the report that begins anew.
+        try await self.write { [progress, statements, now] db, effects in
+            try statements.store(progress, at: now(), db, &effects)
+        }
+    }
+
+    /// Stores what a process before this one had counted when it ended early.
+    func storeRecovered() async throws {
+        let (counts, halves) = self.progress.recovered()
+        guard !counts.isEmpty else { return halves.forEach(self.progress.committed) }
+        try await self.write { [statements, now] db, effects in
+            try statements.store(counts, at: now(), db)
+            effects.journalHalves = halves
+        }
+    }
+}
+
+extension DeviceStatements {
+    /// Adds what was served in this attempt to what was served in those before, as another attempt begins.
+    func moveServedRanges(_ device: Int64, _ type: OtaPackageType, _ db: Database) throws {
+        try db.run(
+            "UPDATE update_record SET \(UpdateRecord.attemptEnds) WHERE device = ? AND type = ?",
+            [device, type.rawValue]
+        )
+    }
+
+    func setGiven(_ package: OtaPackageId?, to device: Int64, _ type: OtaPackageType, _ db: Database) throws {
+        try self.given.run(db) { arguments in
+            try arguments.add(device)
+            try arguments.add(type.rawValue)
+            try arguments.add(package?.uuid)
+        }
+    }
+
+    /// Stores all that was counted; what of the journal has it is emptied after the commit.
+    func store(
+        _ progress: ProgressCounter,
+        at now: Timestamp,
+        _ db: Database,
+        _ effects: inout Effects
+    ) throws {
+        let (counts, half) = progress.drain()
+        try self.store(counts, at: now, db)
+        if let half { effects.journalHalves.append(half) }
+    }
+
+    /// Stores bytes that were counted.
+    func store(_ counts: [ProgressCounter.Count], at now: Timestamp, _ db: Database) throws {
+        for count in counts { try self.store(count, at: now, db) }
+    }
+
+    private func store(_ count: ProgressCounter.Count, at now: Timestamp, _ db: Database) throws {
+        let found = try self.servedFacts.row(db) { arguments in
+            try arguments.add(count.device.uuid)
+            try arguments.add(count.type.rawValue)
+        } read: { columns in
+            (
+                device: columns.integer(0), package: columns.identifier(1).map(OtaPackageId.init),
+                state: columns.text(2).flatMap(OtaUpdateState.init(rawValue:)), progress: columns.integerIfPresent(3),
+                servedTime: columns.integerIfPresent(4), earlier: columns.text(5), attempt: columns.text(6),
+                given: columns.identifier(7).map(OtaPackageId.init), size: columns.integerIfPresent(8)
+            )
+        }
+        guard let found else { return }
+        let isTarget = found.package == count.package
+        // A device that fetches what it runs once more is not in the middle of an update.
+        guard !isTarget || found.state != .updated else { return }
+        if found.given != count.package { try self.setGiven(count.package, to: found.device, count.type, db) }
+        guard isTarget, let state = found.state, let size = count.size ?? found.size, size > 0 else { return }
+        var attempt = ServedRanges(text: found.attempt)
+        let before = attempt
+        attempt.formUnion(count.ranges)
+        guard attempt != before else { return }
+        var all = ServedRanges(text: found.earlier)
+        all.formUnion(attempt)
+        let percent = attempt.bytes.multipliedReportingOverflow(by: 100).partialValue / size
+        let isServed = found.servedTime != nil || all.cover(size)
+        try self.served.run(db) { arguments in
+            // What the device reports may be ahead of what was counted.
+            try arguments.add(state.isFinal ? found.progress : max(found.progress ?? 0, percent))
+            try arguments.add(state.isFinal ? nil : now.rawValue)
+            try arguments.add(isServed ? found.servedTime ?? now.rawValue : nil)
+            try arguments.add(isServed ? nil : found.earlier)
+            try arguments.add(attempt.text)
+            try arguments.add(found.device)
+            try arguments.add(count.type.rawValue)
+        }
+    }
+}
