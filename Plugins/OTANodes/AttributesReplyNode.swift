@@ -4,7 +4,7 @@ import OTA
 /// Answers a device that asks for client and shared attributes.
 ///
 /// The metadata's `clientKeys` and `sharedKeys` say which: with neither, all of both; with one, only that group. A group
-/// without a result is absent from the answer.
+/// without a result is absent from the answer. `missed-pushes` hears of a reply that offers a package, and does not send it again.
 ///
 /// | Relation  | When                                                                          |
 /// |-----------|-------------------------------------------------------------------------------|
@@ -31,11 +31,13 @@ public struct AttributesReplyNode: Node {
 
     private let keysMax: Int
     private let attributes: any AttributesService
+    private let sessions: DeviceSessions
 
     /// Reads the configuration; opens nothing and starts nothing.
     public init(configuration: Configuration, services: NodeServices) throws {
         self.keysMax = Int(configuration.integer("keys-max"))
         self.attributes = try services.require((any AttributesService).self)
+        self.sessions = try services.require(DeviceSessions.self)
     }
 
     /// Sets the reply.
@@ -48,7 +50,9 @@ public struct AttributesReplyNode: Node {
             answer["client"] = try await self.group(.client, clientKeys, of: message.device)
         }
         if isForAll || sharedKeys != nil {
-            answer["shared"] = try await self.group(.shared, sharedKeys, of: message.device)
+            let shared = try await self.group(.shared, sharedKeys, of: message.device)
+            answer["shared"] = shared
+            if case .object(let values)? = shared { self.sessions.replied(to: message.originator.id, values) }
         }
         return .route(message.replying(.json(.object(answer))), to: .success)
     }

@@ -6,26 +6,36 @@ import OTA
 /// Sends one message for each device that returns and missed the push of its package: `PACKAGE_ASSIGNED`, with the cause `RESENT`.
 ///
 /// A push is missed if no session of the device took it: it was not connected, or had not subscribed to its attributes yet. Then
-/// its update stays as it is, and as soon as a session of the device listens for attributes (MQTT: subscribes, CoAP: observes, HTTP:
-/// polls for updates), its message comes from here. What was missed is stored, so a restart of the host changes nothing.
+/// its update stays as it is until a session of the device listens for attributes (MQTT: subscribes, CoAP: observes, HTTP: polls for
+/// updates). Most devices ask for their attributes as well when they return, so the node waits for a moment. If a reply to the device
+/// held all that it needs to know about the package, the device has been notified and nothing is sent; otherwise its message comes
+/// from here. What was missed is stored until then, so that a restart of the host loses nothing.
 ///
-/// | Relation  | When                                                  |
-/// |-----------|-------------------------------------------------------|
-/// | `Success` | A device listens that was not told of its package.    |
+/// | Relation  | When                                                             |
+/// |-----------|------------------------------------------------------------------|
+/// | `Success` | A device listens that has not been notified of its package.      |
 public struct MissedPushesNode: IngressNode {
     /// Everything the host, the chain checker and the reference page need to know.
     public static let descriptor = NodeDescriptor(
         type: "missed-pushes",
         summary:
             "Sends one message for each device that returns and missed the push of its package (PACKAGE_ASSIGNED).",
-        relations: [RelationDescriptor(.success, "A device listens that was not told of its package.")],
+        relations: [RelationDescriptor(.success, "A device listens that has not been notified of its package.")],
         attributes: [
+            .duration(
+                "quiet-milliseconds",
+                .milliseconds,
+                default: 1000,
+                in: 0...60_000,
+                summary:
+                    "How long to wait for a reply that notifies a device that returned, before the push is sent; 0 for at once."
+            ),
             .integer(
                 "in-flight-max",
                 default: 64,
                 in: 1...4096,
                 summary: "How many devices are handled side by side."
-            )
+            ),
         ],
         variables: [
             .packageType, VariableDescriptor(MessageKey.packageId, "The identifier of the package."),
@@ -33,17 +43,42 @@ public struct MissedPushesNode: IngressNode {
         ]
     )
 
+    /// The most devices that wait for a reply; of more it is heard when there is room, as ``DeviceArrivals`` keeps them until then.
+    static let waitingMax = 100_000
+
+    private let quietTime: Duration
     private let inFlightMax: Int
     private let progress: any UpdateProgressService
+    private let packages: any OtaPackageService
     private let sessions: DeviceSessions
+    private let clock: any Clock<Duration>
     private let logger: Logger
 
     /// Reads the configuration; opens nothing and starts nothing.
     public init(configuration: Configuration, services: NodeServices) throws {
+        self.quietTime = configuration.duration("quiet-milliseconds")
         self.inFlightMax = Int(configuration.integer("in-flight-max"))
         self.progress = try services.require((any UpdateProgressService).self)
+        self.packages = try services.require((any OtaPackageService).self)
         self.sessions = try services.require(DeviceSessions.self)
+        self.clock = services.clock
         self.logger = services.logger
+    }
+
+    private enum Event {
+        /// Listeners came, or replies left.
+        case heard([UUID: DeviceNews])
+        /// The first of the devices that wait has waited long enough.
+        case due
+        /// All is done for a device that can be done now.
+        case finished(UUID, Ending)
+    }
+
+    private enum Ending {
+        /// It was notified, or missed nothing.
+        case done
+        /// It left before its push could be sent.
+        case left
     }
 
     /// Hands on devices that return, until its task is cancelled.
@@ -51,26 +86,87 @@ public struct MissedPushesNode: IngressNode {
         let arrivals = self.sessions.watchArrivals(interestedIn: .attributes)
         defer { self.sessions.unwatch(arrivals) }
         outlet.ready([])
-        while case let devices = await arrivals.next(), !devices.isEmpty {
-            await withTaskGroup(of: Void.self) { group in
-                for (index, device) in devices.enumerated() {
-                    if index >= self.inFlightMax { await group.next() }
-                    group.addTask { await self.tell(device, outlet) }
+        await self.handOn(arrivals, to: outlet, clock: self.clock)
+    }
+
+    private func handOn<C: Clock>(_ arrivals: DeviceArrivals, to outlet: any Outlet, clock: C) async
+    where C.Duration == Duration {
+        await withTaskGroup(of: Event.self) { group in
+            var waiting = QuietDevices<C.Instant>()
+            var inFlight: Set<UUID> = []
+            /// What came of those meanwhile, as the messages of a device go one after the other.
+            var again: [UUID: DeviceNews] = [:]
+            /// Devices that listened for less than the wait: the next time their push is sent at once.
+            var hasty: Set<UUID> = []
+            var isWatching = false
+            var isSleeping = false
+            while !Task.isCancelled {
+                if !isWatching, waiting.count < Self.waitingMax {
+                    isWatching = true
+                    group.addTask { .heard(await arrivals.nextNews()) }
+                }
+                while inFlight.count < self.inFlightMax, let (device, news) = waiting.next(at: clock.now) {
+                    if inFlight.insert(device).inserted {
+                        group.addTask { .finished(device, await self.notify(device, news, outlet)) }
+                    } else {
+                        again[device, default: DeviceNews()].add(news)
+                    }
+                }
+                if !isSleeping, inFlight.count < self.inFlightMax, let deadline = waiting.deadline {
+                    isSleeping = true
+                    group.addTask {
+                        // Cancellation shows in the loop's condition.
+                        try? await clock.sleep(until: deadline, tolerance: nil)
+                        return .due
+                    }
+                }
+                switch await group.next() {
+                case .heard(let news):
+                    isWatching = false
+                    let deadline = clock.now.advanced(by: self.quietTime)
+                    for (device, news) in news {
+                        let isHasty = news.hasArrived && hasty.remove(device) != nil
+                        waiting.add(news, of: device, until: isHasty ? nil : deadline)
+                    }
+                case .due: isSleeping = false
+                case .finished(let device, let ending):
+                    inFlight.remove(device)
+                    if ending == .left, hasty.count < Self.waitingMax { hasty.insert(device) }
+                    if let news = again.removeValue(forKey: device) { waiting.add(news, of: device, until: nil) }
+                case nil: break
                 }
             }
+            group.cancelAll()
         }
     }
 
-    private func tell(_ device: UUID, _ outlet: any Outlet) async {
+    /// Sends what a device missed, unless a reply held it.
+    private func notify(_ device: UUID, _ news: DeviceNews, _ outlet: any Outlet) async -> Ending {
         do {
+            // What cannot be handled stays missed, and comes when the device returns the next time.
             for assignment in try await self.progress.missedPushes(of: DeviceId(device)) {
-                // What cannot be handled stays missed, and comes when the device returns the next time.
-                guard case .failed(let error) = await outlet.send(Message(assignment)) else { continue }
-                self.log("a device that returned could not be told of its package", device, error)
+                // Nobody knows whether what was sent to a session that ended has arrived, so that the device is rather notified twice.
+                guard !news.hasArrived || self.sessions.hasListener(of: device) else {
+                    return news.offers.isEmpty ? .left : .done
+                }
+                if let package = try await self.package(of: assignment, offeredBy: news) {
+                    try await self.progress.noteNotified(DeviceId(device), assignment.type, of: package)
+                } else if news.hasArrived, case .failed(let error) = await outlet.send(Message(assignment)) {
+                    self.log("a device that returned could not be notified of its package", device, error)
+                }
             }
         } catch {
             self.log("whether a device missed a push could not be read", device, NodeError(wrapping: error))
         }
+        return .done
+    }
+
+    /// The package of an assignment, if a reply held all that the device needs to know about it.
+    private func package(of assignment: Assignment, offeredBy news: DeviceNews) async throws -> OtaPackageId? {
+        guard let offer = news.offers[assignment.type], let id = assignment.packageId,
+            let package = try await self.packages.package(id)?.package, package.isOffered(by: offer)
+        else { return nil }
+        return id
     }
 
     private func log(_ text: Logger.Message, _ device: UUID, _ error: NodeError) {
@@ -79,5 +175,47 @@ public struct MissedPushesNode: IngressNode {
             text,
             metadata: ["device.id": "\(device)", "error": "\(error)"]
         )
+    }
+}
+
+/// Devices that wait, each once, in the order in which they came.
+private struct QuietDevices<Instant: InstantProtocol> {
+    private var news: [UUID: DeviceNews] = [:]
+    private var queue: [(device: UUID, deadline: Instant)] = []
+    /// How many at the start of the queue have gone on.
+    private var goneCount = 0
+    private var atOnce: [UUID] = []
+
+    /// How many wait.
+    var count: Int { self.news.count }
+
+    /// When the first of them has waited long enough.
+    var deadline: Instant? { self.goneCount < self.queue.count ? self.queue[self.goneCount].deadline : nil }
+
+    /// Adds what is new about a device; one that waits already goes on when it would have.
+    ///
+    /// - Parameters:
+    ///   - news: What is new.
+    ///   - device: The device.
+    ///   - deadline: Until when it waits, not before the device that came last; `nil` if it does not.
+    mutating func add(_ news: DeviceNews, of device: UUID, until deadline: Instant?) {
+        if self.news[device] == nil {
+            if let deadline { self.queue.append((device, deadline)) } else { self.atOnce.append(device) }
+        }
+        self.news[device, default: DeviceNews()].add(news)
+    }
+
+    /// Takes away a device that has waited long enough, if there is one.
+    mutating func next(at now: Instant) -> (device: UUID, news: DeviceNews)? {
+        var device = self.atOnce.popLast()
+        if device == nil, let deadline = self.deadline, deadline <= now {
+            device = self.queue[self.goneCount].device
+            self.goneCount += 1
+            if self.goneCount * 2 >= self.queue.count {
+                self.queue.removeFirst(self.goneCount)
+                self.goneCount = 0
+            }
+        }
+        return device.flatMap { device in self.news.removeValue(forKey: device).map { (device, $0) } }
     }
 }

@@ -3,6 +3,8 @@ import OTA
 
 /// Answers with what a device needs to know about its package, as a JSON object of the shared attributes.
 ///
+/// `missed-pushes` hears of the reply, and does not send the package again.
+///
 /// | Relation  | When                                          |
 /// |-----------|-----------------------------------------------|
 /// | `Success` | The reply is set.                             |
@@ -18,12 +20,17 @@ public struct PackageInfoNode: ImmediateNode {
         ]
     )
 
+    private let sessions: DeviceSessions
+
     /// Reads the configuration; opens nothing and starts nothing.
-    public init(configuration: Configuration, services: NodeServices) throws {}
+    public init(configuration: Configuration, services: NodeServices) throws {
+        self.sessions = try services.require(DeviceSessions.self)
+    }
 
     /// Sets the reply.
     public func decide(_ message: Message) throws -> Emission {
-        let package = try message.lookedUpPackage().package
-        return .route(message.replying(.json(.object(package.sharedAttributes))), to: .success)
+        let values = try message.lookedUpPackage().package.sharedAttributes
+        self.sessions.replied(to: message.originator.id, values)
+        return .route(message.replying(.json(.object(values))), to: .success)
     }
 }

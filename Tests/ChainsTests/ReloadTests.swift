@@ -1,5 +1,6 @@
 @testable import Chains
 import NodeKit
+import NodeTesting
 import Synchronization
 import Testing
 

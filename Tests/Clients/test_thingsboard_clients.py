@@ -1,13 +1,15 @@
 """The clients that ThingsBoard publishes work as they are."""
 
 import json
+import re
 import subprocess
 
 import pytest
+import requests
 
 from support.data import sha256, some_bytes
 from support.host import ADMIN, PASSWORD
-from support.management import unique
+from support.management import Management, unique
 from support.waiting import wait_until
 
 WHOLE_FLOW = ["QUEUED", "INITIATED", "DOWNLOADING", "DOWNLOADED", "VERIFIED", "UPDATING", "UPDATED"]
@@ -34,6 +36,32 @@ def upload(management, profile, algorithm, size):
     raise AssertionError(f"100 files of {size} bytes with a zero in front of their {algorithm}")
 
 
+def start_tb_device(host, thingsboard_python, device, chunk_size, package, folder):
+    """The client as a process that updates itself; it logs into `client.log` and writes the file beside it."""
+    script = f"{__file__.rsplit('/', 1)[0]}/support/tb_device.py"
+    command = [thingsboard_python, script, *map(str, host.addresses["mqtt"]), device["token"]]
+    with (folder / "client.log").open("wb") as output:
+        return subprocess.Popen(
+            [*command, str(chunk_size), package["title"]],
+            cwd=folder, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT,
+        )
+
+
+def log_of(folder):
+    return (folder / "client.log").read_text(errors="replace")[-3000:]
+
+
+def wait_for_update(management, process, device, folder):
+    """Waits until the host knows that the device is updated, then lets the client end."""
+    wait_until(
+        lambda: process.poll() is not None or "UPDATED" in management.states(device),
+        lambda: f"the update of {device['name']}: {management.states(device)}\n{log_of(folder)}",
+        seconds=60,
+    )
+    process.stdin.close()
+    assert process.wait(timeout=70) == 0, log_of(folder)
+
+
 @pytest.fixture(scope="module")
 def updated_devices(host, management, thingsboard_python, tmp_path_factory):
     """One device for each case, all updated at once: the client sleeps for seconds in each state."""
@@ -44,14 +72,7 @@ def updated_devices(host, management, thingsboard_python, tmp_path_factory):
         device = management.device(profile)
         management.assign_to_device(device, package)
         folder = tmp_path_factory.mktemp("tb-device")
-        script = f"{__file__.rsplit('/', 1)[0]}/support/tb_device.py"
-        command = [thingsboard_python, script, *map(str, host.addresses["mqtt"]), device["token"]]
-        log = folder / "client.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [*command, str(chunk_size), package["title"]],
-                cwd=folder, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT,
-            )
+        process = start_tb_device(host, thingsboard_python, device, chunk_size, package, folder)
         runs[algorithm] = (process, device, package, data, folder)
     yield runs
     for process, *_ in runs.values():
@@ -62,17 +83,7 @@ def updated_devices(host, management, thingsboard_python, tmp_path_factory):
 @pytest.mark.parametrize("algorithm", [algorithm for algorithm, *_ in UPDATES])
 def test_tb_mqtt_client_updates_itself_through_all_states(management, updated_devices, algorithm):
     process, device, package, data, folder = updated_devices[algorithm]
-
-    def log():
-        return (folder / "client.log").read_text(errors="replace")[-3000:]
-
-    wait_until(
-        lambda: process.poll() is not None or "UPDATED" in management.states(device),
-        lambda: f"the update of {device['name']}: {management.states(device)}\n{log()}",
-        seconds=60,
-    )
-    process.stdin.close()
-    assert process.wait(timeout=70) == 0, log()
+    wait_for_update(management, process, device, folder)
     assert management.states(device, package["title"]) == WHOLE_FLOW
     assert sha256((folder / package["title"]).read_bytes()) == sha256(data)
     assert management.record(device)["state"] == "UPDATED"
@@ -84,6 +95,36 @@ def test_tb_mqtt_client_updates_itself_through_all_states(management, updated_de
         "target_fw_title": package["title"],
         "target_fw_version": package["version"],
     }
+
+
+def chunks_served(host):
+    """How many requests for bytes of packages the host has taken in."""
+    text = requests.get(f"{host.url('management')}/metrics", timeout=30).text
+    counts = re.findall(r'^windlass_node_messages_total\{[^}]*node="serve"[^}]*\} (\d+)', text, re.MULTILINE)
+    assert len(counts) == 1, text
+    return int(counts[0])
+
+
+@pytest.mark.bug("T2")
+def test_tb_mqtt_client_that_was_offline_at_the_assignment_downloads_the_file_once(
+    make_host, thingsboard_python, tmp_path
+):
+    host = make_host()
+    management = Management(host)
+    profile = management.profile()
+    package, data = upload(management, profile, "SHA256", 300_000)
+    device = management.device(profile)
+    management.assign_to_device(device, package)
+    wait_until(lambda: management.record(device)["state"] == "INITIATED", "the push that nobody takes")
+    process = start_tb_device(host, thingsboard_python, device, 4096, package, tmp_path)
+    try:
+        wait_for_update(management, process, device, tmp_path)
+    finally:
+        process.kill()
+        process.wait()
+    assert management.states(device) == WHOLE_FLOW
+    assert sha256((tmp_path / package["title"]).read_bytes()) == sha256(data)
+    assert chunks_served(host) == -(-300_000 // 4096)
 
 
 @pytest.mark.parametrize("version", ["4.3", "4.4"])

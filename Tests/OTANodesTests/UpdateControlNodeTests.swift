@@ -9,7 +9,7 @@ import Testing
 @testable import OTANodes
 
 /// A store on the disk with one device whose update is queued, and a time of day that a test sets.
-private final class Fleet: Sendable {
+final class Fleet: Sendable {
     let store: SQLiteStore
     let sessions: DeviceSessions
     let device: Device
@@ -59,13 +59,15 @@ private final class Fleet: Sendable {
 
     func advance(_ duration: Duration) { self.time.withLock { $0 = $0.adding(duration) } }
 
-    var services: NodeServices {
+    var services: NodeServices { self.services(clock: LeapingClock()) }
+
+    func services(clock: any Clock<Duration>) -> NodeServices {
         .testing(
             { registry in
                 self.store.register(in: &registry)
                 registry.register(DeviceCalls(sessions: self.sessions, lastRequest: 0), as: DeviceCalls.self)
             },
-            clock: LeapingClock(),
+            clock: clock,
             now: { self.now }
         )
     }
@@ -307,47 +309,6 @@ func eventually(
                 second.sent.map(\.message.type.rawValue) == ["UPDATE_QUEUED", "UPDATE_QUEUED", "UPDATE_CANCELLED"]
             )
             #expect(second.sent[0].message.metadata.string("cause") == "RETRIED")
-        }
-    }
-
-    @Test func `a device that returns is told what it missed, and only that`() async throws {
-        try await Fleet.run { fleet in
-            let push = try AttributePushNode.make(services: fleet.services)
-            let node = try MissedPushesNode.make(services: fleet.services)
-            let assignments = try await fleet.store.assignments(after: 0, limit: 1)
-            #expect(try await push.process(Message(try #require(assignments.first))).only.relation == .success)
-            #expect(try await fleet.record().state == .initiated)
-            let outlet = TestOutlet { message in
-                guard let emission = try? await push.process(message), emission.only.relation == .success else {
-                    return .failed(NodeError("test", "not pushed"))
-                }
-                return .completed(nil)
-            }
-            let told = Mutex<[DeviceNotification]>([])
-            let run = Task { try await node.run(outlet) }
-            defer { run.cancel() }
-            _ = await outlet.listeners()
-            let id = fleet.device.id.uuid
-            // Who listens for calls is not told of attributes.
-            let calls = fleet.sessions.subscribeSelectively(id, interests: .calls) { _ in false }
-            let attributes = fleet.sessions.subscribeSelectively(id, interests: .attributes) { notification in
-                told.withLock { $0.append(notification) }
-                return true
-            }
-            try await eventually { told.withLock { !$0.isEmpty } }
-            try await eventually { try await fleet.store.missedPushes(of: fleet.device.id).isEmpty }
-            fleet.sessions.unsubscribe(attributes)
-            fleet.sessions.unsubscribe(calls)
-            let again = fleet.sessions.subscribeSelectively(id, interests: .attributes) { _ in true }
-            fleet.sessions.unsubscribe(again)
-            run.cancel()
-            try await run.value
-            #expect(outlet.sent.map(\.message.type) == [.packageAssigned])
-            #expect(outlet.sent.first?.message.metadata.string("cause") == "RESENT")
-            guard case .attributesUpdated(let values)? = told.withLock({ $0.first }) else {
-                throw NodeError("test", "no push")
-            }
-            #expect(values["fw_title"] == "fw" && values["fw_url"] == "http://x")
         }
     }
 

@@ -167,4 +167,46 @@ import Testing
             #expect(error.code == .badRequest)
         }
     }
+
+    static let external = changed { $0.url = "http://x/y" }
+
+    @Test(
+        "attributes offer a package if they hold all that a device needs to fetch and check it",
+        .bug(id: "T2"),
+        arguments: [
+            (stored, ["title", "version", "size", "checksum", "checksum_algorithm"], true),
+            (stored, ["title", "version", "size", "checksum", "checksum_algorithm", "tag"], true),
+            (stored, ["title", "version"], false),
+            (stored, ["title", "version", "size", "checksum"], false),
+            (stored, ["version", "size", "checksum", "checksum_algorithm"], false),
+            (external, ["title", "version", "url"], true),
+            (external, ["title", "version"], false),
+            (external, ["url"], false),
+        ]
+    )
+    func offers(package: OtaPackage, names: [String], isOffer: Bool) throws {
+        let all = package.sharedAttributes
+        var values: JSON.Object = ["sw_title": "other", "color": "red"]
+        for name in names { values["fw_\(name)"] = try #require(all["fw_\(name)"]) }
+        let offer = OtaPackageType.firmware.offer(in: values)
+        #expect((offer != nil) == isOffer)
+        #expect(offer?.names.allSatisfy { $0.hasPrefix("fw_") } ?? true)
+        #expect(package.isOffered(by: values) == isOffer)
+        #expect(OtaPackageType.software.offer(in: values) == nil)
+    }
+
+    @Test(
+        "an offer of another package is not one of this",
+        .bug(id: "T2"),
+        arguments: ["fw_title", "fw_version", "fw_size", "fw_checksum", "fw_checksum_algorithm"]
+    )
+    func otherOffers(name: String) {
+        var values = Self.stored.sharedAttributes
+        values[name] = "another"
+        #expect(!Self.stored.isOffered(by: values))
+        // A URL that attribute-push adds changes nothing.
+        var linked = Self.stored.sharedAttributes
+        linked["fw_url"] = "http://x/link"
+        #expect(Self.stored.isOffered(by: linked))
+    }
 }

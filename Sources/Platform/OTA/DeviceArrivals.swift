@@ -1,4 +1,5 @@
 public import FoundationEssentials
+public import NodeKit
 import Synchronization
 
 /// What a listener on behalf of a device wants to hear.
@@ -14,7 +15,28 @@ public struct DeviceInterests: OptionSet, Sendable, Hashable {
     public static let calls = DeviceInterests(rawValue: 2)
 }
 
-/// Devices for which a listener came, until somebody asks; each once, however often it came meanwhile.
+/// What a watcher hears of a device.
+public struct DeviceNews: Sendable, Hashable {
+    /// Whether a listener for the device came.
+    public var hasArrived: Bool
+    /// The shared attributes with which replies offered a package to the device, of each kind of package the last ones.
+    public var offers: [OtaPackageType: JSON.Object]
+
+    /// Joins what is new.
+    public init(hasArrived: Bool = false, offers: [OtaPackageType: JSON.Object] = [:]) {
+        self.hasArrived = hasArrived
+        self.offers = offers
+    }
+
+    /// Adds what came later.
+    public mutating func add(_ later: DeviceNews) {
+        self.hasArrived = self.hasArrived || later.hasArrived
+        self.offers.merge(later.offers) { $1 }
+    }
+}
+
+/// Devices for which a listener came, or which a reply offered a package, until the watcher asks; each once, however often that
+/// happened meanwhile.
 ///
 /// Made by ``DeviceSessions/watchArrivals(interestedIn:)``. One task at a time asks.
 public final class DeviceArrivals: Sendable {
@@ -22,7 +44,7 @@ public final class DeviceArrivals: Sendable {
     static let waitingMax = 100_000
 
     private struct State {
-        var waiting: Set<UUID> = []
+        var waiting: [UUID: DeviceNews] = [:]
         var waiter: CheckedContinuation<Void, Never>?
     }
 
@@ -32,18 +54,23 @@ public final class DeviceArrivals: Sendable {
     /// Makes one of which nobody knows but its owner.
     package init(interests: DeviceInterests) { self.interests = interests }
 
-    /// A listener for a device came.
-    package func add(_ device: UUID) {
+    /// Something about a device is new; a listener came unless told otherwise.
+    package func add(_ device: UUID, _ news: DeviceNews = DeviceNews(hasArrived: true)) {
         let waiter = self.state.withLock { state in
-            guard state.waiting.count < Self.waitingMax else { return nil as CheckedContinuation<Void, Never>? }
-            state.waiting.insert(device)
+            guard state.waiting[device] != nil || state.waiting.count < Self.waitingMax else {
+                return nil as CheckedContinuation<Void, Never>?
+            }
+            state.waiting[device, default: DeviceNews()].add(news)
             return state.waiter.take()
         }
         waiter?.resume()
     }
 
     /// The devices that came since the last time, as soon as there are any; empty only if the task is cancelled.
-    public func next() async -> Set<UUID> {
+    public func next() async -> Set<UUID> { Set(await self.nextNews().keys) }
+
+    /// What is new about devices since the last time, as soon as there is anything; empty only if the task is cancelled.
+    public func nextNews() async -> [UUID: DeviceNews] {
         await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
                 // Cancellation may have come before the continuation was stored; then nobody would resume it later.
@@ -57,9 +84,9 @@ public final class DeviceArrivals: Sendable {
         } onCancel: {
             self.state.withLock { $0.waiter.take() }?.resume()
         }
-        guard !Task.isCancelled else { return [] }
+        guard !Task.isCancelled else { return [:] }
         return self.state.withLock { state in
-            defer { state.waiting = [] }
+            defer { state.waiting = [:] }
             return state.waiting
         }
     }

@@ -146,6 +146,9 @@ public final class DeviceSessions: Sendable {
         return subscription
     }
 
+    /// Whether a device has a listener now.
+    public func hasListener(of device: UUID) -> Bool { self.state.withLock { $0.listeners[device] != nil } }
+
     /// How many sessions a device has now.
     public func sessionCount(of device: UUID) -> Int {
         self.state.withLock { state in (state.listeners[device] ?? []).count { $0.session != nil } }
@@ -223,9 +226,23 @@ public final class DeviceSessions: Sendable {
     }
 
     private func arrived(_ device: UUID, _ interests: DeviceInterests) {
+        self.tellWatchers(of: device, DeviceNews(hasArrived: true), interests)
+    }
+
+    /// A reply to a device holds these shared attributes, which may offer it a package.
+    ///
+    /// Those who watch for devices that listen for attributes hear of it.
+    public func replied(to device: UUID, _ sharedAttributes: JSON.Object) {
+        var news = DeviceNews()
+        for type in OtaPackageType.allCases { news.offers[type] = type.offer(in: sharedAttributes) }
+        guard !news.offers.isEmpty else { return }
+        self.tellWatchers(of: device, news, .attributes)
+    }
+
+    private func tellWatchers(of device: UUID, _ news: DeviceNews, _ interests: DeviceInterests) {
         guard !interests.isEmpty else { return }
         let watchers = self.state.withLock { $0.watchers }
-        for watcher in watchers where !watcher.interests.isDisjoint(with: interests) { watcher.add(device) }
+        for watcher in watchers where !watcher.interests.isDisjoint(with: interests) { watcher.add(device, news) }
     }
 
     private func offer(_ held: [Held], to handler: @Sendable (DeviceNotification) -> Bool) {

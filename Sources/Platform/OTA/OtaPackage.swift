@@ -136,7 +136,29 @@ extension OtaPackage {
     }
 }
 
+extension OtaPackage {
+    /// Whether these shared attributes are an offer of this package; see ``OtaPackageType/offer(in:)``.
+    public func isOffered(by values: JSON.Object) -> Bool {
+        let own = self.sharedAttributes
+        return self.type.offerNames(hasURL: self.url != nil).allSatisfy { own[$0] != nil && values[$0] == own[$0] }
+    }
+}
+
 extension OtaPackageType {
+    /// The names of the shared attributes without which a device cannot fetch and check a package.
+    fileprivate func offerNames(hasURL: Bool) -> [String] {
+        let names = ["title", "version"] + (hasURL ? ["url"] : ["size", "checksum", "checksum_algorithm"])
+        return names.map { "\(self.prefix)_\($0)" }
+    }
+
+    /// The shared attributes among these that offer a device a package of this type: title and version with size, checksum and
+    /// checksum algorithm, or with a URL; `nil` if one is missing, as the device then has to ask again.
+    public func offer(in values: JSON.Object) -> JSON.Object? {
+        let isOffer = [false, true].contains { self.offerNames(hasURL: $0).allSatisfy { values[$0] != nil } }
+        guard isOffer else { return nil }
+        return JSON.Object(self.sharedAttributeNames.compactMap { name in values[name].map { (name, $0) } })
+    }
+
     /// The names of all shared attributes that any package of this type may set.
     public var sharedAttributeNames: [String] {
         ["title", "version", "tag", "url", "size", "checksum_algorithm", "checksum"].map { "\(self.prefix)_\($0)" }

@@ -61,10 +61,12 @@ struct Effects {
     }
 }
 
-/// The push of a package that a session of its device took.
+/// The push of a package that its device need not get again: a session took it, or a reply held the same.
 struct TakenPush: Sendable {
     var device: DeviceId
     var type: OtaPackageType
+    /// The package; `nil` for whichever it is.
+    var package: OtaPackageId?
 
     /// Notes that the device knows of its package: it need not be notified when it returns, and of a package with a URL it has
     /// got all that it gets from here.
@@ -72,10 +74,11 @@ struct TakenPush: Sendable {
         try db.run(
             """
             UPDATE update_record SET push_missed = 0, served_time = coalesce(served_time,
-                (SELECT ?3 FROM ota_package k WHERE k.id = update_record.package_id AND k.url IS NOT NULL))
+                (SELECT ?4 FROM ota_package k WHERE k.id = update_record.package_id AND k.url IS NOT NULL))
             WHERE device = (SELECT no FROM device WHERE id = ?1) AND type = ?2 AND push_missed = 1
+                AND package_id IS coalesce(?3, package_id)
             """,
-            [self.device.uuid, self.type.rawValue, now.rawValue]
+            [self.device.uuid, self.type.rawValue, self.package?.uuid, now.rawValue]
         )
     }
 }

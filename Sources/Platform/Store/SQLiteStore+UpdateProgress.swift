@@ -161,6 +161,13 @@ extension SQLiteStore: UpdateProgressService {
 }
 
 extension SQLiteStore {
+    /// Notes that a device learned of a package whose push it missed.
+    public func noteNotified(_ device: DeviceId, _ type: OtaPackageType, of packageId: OtaPackageId) async throws {
+        let push = TakenPush(device: device, type: type, package: packageId)
+        let now = self.now()
+        try await self.write(repeatable: true) { db, _ in try push.store(db, at: now) }
+    }
+
     /// What became of updates after an entry of the history.
     public func updateEvents(after id: Int64, limit: Int) async throws -> [UpdateEvent] {
         try await self.read { db in

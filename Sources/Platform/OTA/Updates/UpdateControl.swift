@@ -209,6 +209,8 @@ public protocol UpdateProgressService: Sendable {
 
     /// The packages that a device should have been told of and was not, for want of a session that took the push.
     func missedPushes(of device: DeviceId) async throws -> [Assignment]
+    /// Notes that a device learned of a package whose push it missed, unless it should have another one by now.
+    func noteNotified(_ device: DeviceId, _ type: OtaPackageType, of packageId: OtaPackageId) async throws
 }
 
 /// Finds devices by a query in ThingsBoard's form.

@@ -1,12 +1,16 @@
 import Synchronization
 
 /// A clock that stands still until a test moves it.
-final class ManualClock: Clock {
-    struct Instant: InstantProtocol {
+public final class ManualClock: Clock {
+    /// A time since the clock was made.
+    public struct Instant: InstantProtocol {
         var offset: Duration
-        func advanced(by duration: Duration) -> Instant { Instant(offset: self.offset + duration) }
-        func duration(to other: Instant) -> Duration { other.offset - self.offset }
-        static func < (a: Instant, b: Instant) -> Bool { a.offset < b.offset }
+        /// The time so much later.
+        public func advanced(by duration: Duration) -> Instant { Instant(offset: self.offset + duration) }
+        /// How long it is from this time to another.
+        public func duration(to other: Instant) -> Duration { other.offset - self.offset }
+        /// The earlier time is less.
+        public static func < (a: Instant, b: Instant) -> Bool { a.offset < b.offset }
     }
 
     private struct Sleeper {
@@ -26,10 +30,16 @@ final class ManualClock: Clock {
 
     private let state = Mutex(State())
 
-    var now: Instant { self.state.withLock { $0.now } }
-    var minimumResolution: Duration { .nanoseconds(1) }
+    /// Makes a clock at the start of its time.
+    public init() {}
 
-    func sleep(until deadline: Instant, tolerance: Duration?) async throws {
+    /// The time to which it was moved.
+    public var now: Instant { self.state.withLock { $0.now } }
+    /// No sleep is shorter.
+    public var minimumResolution: Duration { .nanoseconds(1) }
+
+    /// Waits until the clock is moved to a time.
+    public func sleep(until deadline: Instant, tolerance: Duration?) async throws {
         let id = self.state.withLock { state in
             state.nextID += 1
             return state.nextID
@@ -59,7 +69,7 @@ final class ManualClock: Clock {
     }
 
     /// Wakes all whose time has come.
-    func advance(by duration: Duration) {
+    public func advance(by duration: Duration) {
         let due = self.state.withLock { state in
             state.now = state.now.advanced(by: duration)
             let due = state.sleepers.filter { $0.deadline <= state.now }
@@ -70,7 +80,7 @@ final class ManualClock: Clock {
     }
 
     /// Waits until someone who sleeps for this long has begun to.
-    func sleeper(for duration: Duration) async {
+    public func sleeper(for duration: Duration) async {
         await withCheckedContinuation { continuation in
             let isThere = self.state.withLock { state in
                 if state.sleepers.contains(where: {
