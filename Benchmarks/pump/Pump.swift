@@ -124,7 +124,7 @@ struct PumpNode: IngressNode {
         self.eventLoop = services.eventLoopGroup.next()
         let device = configuration.stringIfPresent("device").flatMap(UUID.init(uuidString:))
         self.message = Message(
-            originator: Originator(id: device ?? UUID(), name: "pump", type: "default"),
+            originator: Originator(id: device ?? UUID.random(), name: "pump", type: "default"),
             type: "PACKAGE_CHUNK_REQUEST",
             metadata: [
                 "transport": "mqtt", "packageType": "FIRMWARE", "chunk": .integer(3), "size": .integer(16384),

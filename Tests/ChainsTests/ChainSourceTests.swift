@@ -5,7 +5,7 @@ import Testing
 
 @Suite struct ChainSourceTests {
     private func withFolder(_ body: (URL) throws -> Void) throws {
-        let folder = FileManager.default.temporaryDirectory.appending(path: "chains-\(UUID())")
+        let folder = FileManager.default.temporaryDirectory.appending(path: "chains-\(UUID.random())")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(at: folder) }
         try body(folder)

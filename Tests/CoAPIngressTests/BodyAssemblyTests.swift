@@ -1,5 +1,6 @@
 import FoundationEssentials
 import NIOCore
+import NodeKit
 import Testing
 
 @testable import CoAPIngress
@@ -10,7 +11,7 @@ private func peer(_ port: Int = 1) throws -> Endpoint { try Endpoint("127.0.0.1"
 
 @Suite("Bodies in blocks")
 struct BodyAssemblyTests {
-    private static let device = UUID()
+    private static let device = UUID.random()
 
     private func add(
         _ assemblies: inout BodyAssemblies,
@@ -127,7 +128,7 @@ struct BodyAssemblyTests {
     @Test("a device has as many bodies as allowed; one more takes the place of its oldest, and of nobody else's")
     func perDevice() throws {
         var assemblies = BodyAssemblies(limits: .init(transfersPerDeviceMax: 2))
-        #expect(try self.add(&assemblies, 0, more: true, device: UUID()) == .more)
+        #expect(try self.add(&assemblies, 0, more: true, device: UUID.random()) == .more)
         for path in ["a", "b", "c"] { #expect(try self.add(&assemblies, 0, more: true, path: path) == .more) }
         #expect(assemblies.count == 3 && assemblies.bytes == 48)
         #expect(try self.add(&assemblies, 1, more: true, path: "a") == .incomplete)
@@ -172,7 +173,7 @@ struct BodyAssemblyTests {
     func retained() throws {
         var retained = RetainedBodies(bytesMax: 20)
         let keys = try (1...3).map {
-            RetainedBodies.Key(peer: try peer($0), device: UUID(), subject: .notification(.attributes))
+            RetainedBodies.Key(peer: try peer($0), device: UUID.random(), subject: .notification(.attributes))
         }
         let body = ByteBuffer(repeating: 1, count: 10)
         retained.keep(body, for: keys[0])

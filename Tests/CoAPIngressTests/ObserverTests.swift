@@ -10,7 +10,7 @@ private let start = NIODeadline.uptimeNanoseconds(1_000_000_000_000)
 
 @Suite("Observers")
 struct ObserverTests {
-    private let device = UUID()
+    private let device = UUID.random()
 
     private func key(_ port: Int = 1, token: UInt64 = 1) throws -> Observers.Key {
         Observers.Key(
@@ -130,7 +130,7 @@ struct ObserverTests {
         var observers = Observers(limits: .init(perDeviceMax: 2))
         let first = try self.register(&observers, key(1))
         #expect(try self.register(&observers, key(2)).ended.isEmpty)
-        #expect(try self.register(&observers, key(3), device: UUID()).ended.isEmpty)
+        #expect(try self.register(&observers, key(3), device: UUID.random()).ended.isEmpty)
         #expect(try self.register(&observers, key(4)).ended.map(\.id) == [first.id])
         #expect(observers.count == 3)
     }
@@ -138,9 +138,9 @@ struct ObserverTests {
     @Test("there may be as many observers as allowed; one more is not added, one of them may register again")
     func total() throws {
         var observers = Observers(limits: .init(countMax: 2))
-        _ = try self.register(&observers, key(1), device: UUID())
+        _ = try self.register(&observers, key(1), device: UUID.random())
         let second = try self.register(&observers, key(2))
-        #expect(observers.register(try key(3), device: UUID(), resource: .rpc, exponent: nil, now: start) == nil)
+        #expect(observers.register(try key(3), device: UUID.random(), resource: .rpc, exponent: nil, now: start) == nil)
         #expect(try self.register(&observers, key(2)).replaced?.id == second.id)
         #expect(observers.count == 2)
     }

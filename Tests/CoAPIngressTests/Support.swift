@@ -31,8 +31,8 @@ extension ByteBuffer {
 
 /// Knows two devices by their access tokens, and some whose profiles are for one transport.
 struct TestAuthenticator: DeviceAuthenticator {
-    static let first = Originator(id: UUID(), name: "first", type: "default")
-    static let second = Originator(id: UUID(), name: "second", type: "default")
+    static let first = Originator(id: UUID.random(), name: "first", type: "default")
+    static let second = Originator(id: UUID.random(), name: "second", type: "default")
 
     /// Whether it has them in memory.
     var isPrompt = false
@@ -49,7 +49,7 @@ struct TestAuthenticator: DeviceAuthenticator {
 
     /// A device that has the name of its profile's transport as its access token.
     private static func ofProfile(_ kind: ProfileTransport.Kind) -> Originator {
-        Originator(id: UUID(), name: kind.rawValue, type: kind.rawValue)
+        Originator(id: UUID.random(), name: kind.rawValue, type: kind.rawValue)
     }
 
     func transport(of device: Originator) async throws -> ProfileTransport { Self.transport(device) }

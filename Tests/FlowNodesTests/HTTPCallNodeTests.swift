@@ -133,7 +133,7 @@ import Testing
     }
 
     @Test func `over TLS the server must have a certificate that is trusted, for its name or address`() async throws {
-        let folder = FileManager.default.temporaryDirectory.path + "/windlass-http-call-\(UUID().uuidString)"
+        let folder = FileManager.default.temporaryDirectory.path + "/windlass-http-call-\(UUID.random().uuidString)"
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(atPath: folder) }
         let authority = try TestCertificate.authority.write(to: folder, as: "ca").certificate

@@ -57,7 +57,7 @@ import Testing
             let good = Self.path()
             let paths = [
                 DownloadLinks.path + "x", String(good.dropLast()) + (good.hasSuffix("A") ? "B" : "A"),
-                Self.path(UUID()),
+                Self.path(UUID.random()),
                 Self.path(expires: Timestamp.now.adding(.seconds(-1))),
             ]
             for path in paths { #expect(try await server.get(path).status == 403) }

@@ -39,7 +39,7 @@ import Testing
         answer: @escaping @Sendable (Message) async -> Outcome = { .completed(.json(.string($0.originator.name))) },
         body: (TestServer, _ folder: String) async throws -> Void
     ) async throws {
-        let folder = FileManager.default.temporaryDirectory.appending(path: "https-\(UUID().uuidString)").path
+        let folder = FileManager.default.temporaryDirectory.appending(path: "https-\(UUID.random().uuidString)").path
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(atPath: folder) }
         let files = try TestCertificate.server.write(to: folder, as: "server")

@@ -11,8 +11,8 @@ import Synchronization
 
 /// Devices by their tokens.
 struct TestAuthenticator: DeviceAuthenticator {
-    static let device = Originator(id: UUID(), name: "d1", type: "default")
-    static let other = Originator(id: UUID(), name: "d2", type: "default")
+    static let device = Originator(id: UUID.random(), name: "d1", type: "default")
+    static let other = Originator(id: UUID.random(), name: "d2", type: "default")
 
     func device(accessToken: String) async throws -> Originator? {
         switch accessToken {

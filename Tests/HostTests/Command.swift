@@ -1,4 +1,5 @@
 import Foundation
+import NodeKit
 import Testing
 
 /// The built command, run as a user would.
@@ -29,7 +30,7 @@ struct Command {
         process.arguments = arguments
         let output = Pipe()
         // A pipe that nobody reads would stop the process; a file does not.
-        let errors = FileManager.default.temporaryDirectory.appendingPathComponent("windlass-\(UUID()).err")
+        let errors = FileManager.default.temporaryDirectory.appendingPathComponent("windlass-\(UUID.random()).err")
         _ = FileManager.default.createFile(atPath: errors.path, contents: nil)
         defer { try? FileManager.default.removeItem(at: errors) }
         process.standardOutput = output
@@ -45,7 +46,7 @@ struct Command {
 
 /// A folder that is gone after the test.
 func withTemporaryFolder<Result>(_ body: (URL) async throws -> Result) async throws -> Result {
-    let folder = FileManager.default.temporaryDirectory.appendingPathComponent("windlass-test-\(UUID())")
+    let folder = FileManager.default.temporaryDirectory.appendingPathComponent("windlass-test-\(UUID.random())")
     try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
     defer { try? FileManager.default.removeItem(at: folder) }
     return try await body(folder)

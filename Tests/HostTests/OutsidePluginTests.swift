@@ -37,7 +37,7 @@ import Testing
             )
             init(configuration: Configuration, services: NodeServices) throws {}
             func run(_ outlet: any Outlet) async throws {
-                let pump = Originator(id: UUID(), name: "pump", type: "default")
+                let pump = Originator(id: UUID.random(), name: "pump", type: "default")
                 outlet.ready([])
                 _ = await outlet.send(Message(originator: pump, type: .postTelemetryRequest, timestamp: .now))
                 try await Task.sleep(for: .seconds(600))

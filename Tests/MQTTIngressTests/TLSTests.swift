@@ -14,7 +14,7 @@ import Testing
         _ attributes: [String: String] = [:],
         _ body: @escaping @Sendable (TestServer) async throws -> Void
     ) async throws {
-        let folder = FileManager.default.temporaryDirectory.appending(path: "mqtt-\(UUID().uuidString)").path
+        let folder = FileManager.default.temporaryDirectory.appending(path: "mqtt-\(UUID.random().uuidString)").path
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(atPath: folder) }
         let (certificate, key) = try TestCertificate.server.write(to: folder, as: "server")
@@ -72,7 +72,7 @@ import Testing
     )
     func clientCertificate(version: ProtocolVersion, code: UInt8) async throws {
         try await Self.run { server in
-            let device = Originator(id: UUID(), name: "with certificate", type: "default")
+            let device = Originator(id: UUID.random(), name: "with certificate", type: "default")
             server.devices.add(certificate: try Self.certificate(.client).toDERBytes(), of: device)
             for userName in [nil, "wrong", TestServer.token] {
                 let connect = ConnectPacket(version: version, clientId: "x", userName: userName)

@@ -10,7 +10,7 @@ import Synchronization
 
 /// A listener on a free port of this machine, with a few devices.
 struct TestServer: Sendable {
-    static let device = Originator(id: UUID(), name: "device", type: "default")
+    static let device = Originator(id: UUID.random(), name: "device", type: "default")
     static let token = "TOKEN"
     /// Time-outs that no test waits for, however busy the machine is.
     static let patience = [
@@ -138,7 +138,7 @@ struct TestServer: Sendable {
 /// Devices by access token.
 final class TestDevices: DeviceAuthenticator {
     private let state = Mutex([
-        TestServer.token: TestServer.device, "OTHER": Originator(id: UUID(), name: "other", type: "default"),
+        TestServer.token: TestServer.device, "OTHER": Originator(id: UUID.random(), name: "other", type: "default"),
     ])
     private let failure: NodeError?
     private let transport: ProfileTransport

@@ -35,7 +35,7 @@ struct TenantWorld: Sendable {
     let entities: [String: String]
 
     static func run(_ body: (TenantWorld) async throws -> Void) async throws {
-        let folder = FileManager.default.temporaryDirectory.path + "/windlass-tenants-\(UUID().uuidString)"
+        let folder = FileManager.default.temporaryDirectory.path + "/windlass-tenants-\(UUID.random().uuidString)"
         defer { try? FileManager.default.removeItem(atPath: folder) }
         let sessions = DeviceSessions()
         let store = try await SQLiteStore.open(directory: folder, sessions: sessions)

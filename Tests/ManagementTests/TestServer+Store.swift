@@ -6,7 +6,7 @@ import Store
 extension TestServer {
     /// Runs a server on a store in a folder of its own while the body runs.
     static func runOnStore(_ body: (TestServer, SQLiteStore) async throws -> Void) async throws {
-        let folder = FileManager.default.temporaryDirectory.path + "/windlass-management-\(UUID().uuidString)"
+        let folder = FileManager.default.temporaryDirectory.path + "/windlass-management-\(UUID.random().uuidString)"
         defer { try? FileManager.default.removeItem(atPath: folder) }
         let sessions = DeviceSessions()
         let store = try await SQLiteStore.open(directory: folder, sessions: sessions)

@@ -70,7 +70,7 @@ import Testing
 
     private func message(_ metadata: Metadata = [:], _ data: MessageData = .none) -> Message {
         Message(
-            originator: Originator(id: UUID(), name: "pump-1", type: "pump"),
+            originator: Originator(id: UUID.random(), name: "pump-1", type: "pump"),
             type: "X",
             metadata: metadata,
             data: data,

@@ -8,7 +8,7 @@ import Testing
     }
 
     private static let message = Message(
-        originator: Originator(id: UUID(), name: "pump", type: "default"),
+        originator: Originator(id: UUID.random(), name: "pump", type: "default"),
         type: .postTelemetryRequest,
         metadata: ["a": 1],
         data: .json(["t": 20]),

@@ -16,7 +16,7 @@ private struct CallChain {
     let device: Originator
 
     static func run(_ attributes: [String: String] = [:], _ body: (CallChain) async throws -> Void) async throws {
-        let folder = FileManager.default.temporaryDirectory.path + "/windlass-calls-\(UUID().uuidString)"
+        let folder = FileManager.default.temporaryDirectory.path + "/windlass-calls-\(UUID.random().uuidString)"
         defer { try? FileManager.default.removeItem(atPath: folder) }
         let sessions = DeviceSessions()
         let store = try await SQLiteStore.open(directory: folder, sessions: sessions)

@@ -31,7 +31,7 @@ final class Fleet: Sendable {
     }
 
     static func run(_ body: (Fleet) async throws -> Void) async throws {
-        let folder = FileManager.default.temporaryDirectory.path + "/windlass-nodes-\(UUID().uuidString)"
+        let folder = FileManager.default.temporaryDirectory.path + "/windlass-nodes-\(UUID.random().uuidString)"
         defer { try? FileManager.default.removeItem(atPath: folder) }
         let sessions = DeviceSessions()
         let clock = FleetClock()

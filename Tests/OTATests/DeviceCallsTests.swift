@@ -7,7 +7,7 @@ import Testing
 
 @Suite struct DeviceCallsTests {
     private let sessions = DeviceSessions()
-    private let device = Originator(id: UUID(), name: "pump", type: "default")
+    private let device = Originator(id: UUID.random(), name: "pump", type: "default")
 
     private func calls(
         _ limits: DeviceCalls.Limits = DeviceCalls.Limits(),
@@ -46,7 +46,7 @@ import Testing
         let calls = self.calls()
         _ = self.sessions.subscribe(self.device.id) { notification in
             #expect(notification == .rpcRequest(id: 7, method: "m", params: [1]))
-            #expect(!calls.answer(7, of: UUID(), with: "of another"))
+            #expect(!calls.answer(7, of: UUID.random(), with: "of another"))
             #expect(!calls.answer(8, of: self.device.id, with: "to another"))
             #expect(!calls.answer(.max, of: self.device.id, with: "to none"))
             #expect(calls.answer(7, of: self.device.id, with: "yes"))
@@ -148,7 +148,7 @@ import Testing
         limits.callsPerDeviceMax = 2
         limits.callsMax = 3
         let calls = self.calls(limits)
-        let devices = (0..<2).map { Originator(id: UUID(), name: "d\($0)", type: "default") }
+        let devices = (0..<2).map { Originator(id: UUID.random(), name: "d\($0)", type: "default") }
         let ids = Mutex<[(UUID, Int)]>([])
         for device in devices {
             _ = self.sessions.subscribe(device.id) { notification in
@@ -174,7 +174,7 @@ import Testing
             for (device, id) in ids.withLock({ $0 }) { #expect(calls.answer(Int64(id), of: device, with: true)) }
             for await code in group { #expect(code == nil) }
         }
-        #expect(await ask(Originator(id: UUID(), name: "free", type: "")) == .deviceNotConnected)
+        #expect(await ask(Originator(id: UUID.random(), name: "free", type: "")) == .deviceNotConnected)
     }
 
     @Test func `identifiers stay within 31 bits`() async throws {

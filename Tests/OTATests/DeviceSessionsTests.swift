@@ -1,4 +1,5 @@
 import FoundationEssentials
+import NodeKit
 import Synchronization
 import Testing
 
@@ -28,7 +29,7 @@ import Testing
 
     @Test("one session more than a device may have ends the oldest, which listens no more")
     func oldest() {
-        let (sessions, device, log) = (DeviceSessions(), UUID(), Log())
+        let (sessions, device, log) = (DeviceSessions(), UUID.random(), Log())
         _ = sessions.subscribe(device) { _ in log.add("listener notified") }
         let first = Self.begin(sessions, device, "a", max: 2, log)
         _ = Self.begin(sessions, device, "b", max: 2, log)
@@ -43,7 +44,7 @@ import Testing
 
     @Test("what waits for a listener is offered to one that says so later, and is taken once")
     func offered() {
-        let (sessions, device, log) = (DeviceSessions(), UUID(), Log())
+        let (sessions, device, log) = (DeviceSessions(), UUID.random(), Log())
         let takes = Mutex(false)
         let late = sessions.subscribeSelectively(device, isOfferedHeld: false) { _ in takes.withLock { $0 } }
         let held = sessions.notifyOrHold(device, .attributesDeleted([])) { log.add("taken") }
@@ -57,7 +58,7 @@ import Testing
 
     @Test("a session ends that of the same name, whatever there is room for")
     func namesake() {
-        let (sessions, device, log) = (DeviceSessions(), UUID(), Log())
+        let (sessions, device, log) = (DeviceSessions(), UUID.random(), Log())
         for name in ["a", "b", nil, nil, "a"] { _ = Self.begin(sessions, device, name, max: 10, log) }
         #expect(log.all == ["a replaced"] && sessions.sessionCount(of: device) == 4)
     }
@@ -65,7 +66,7 @@ import Testing
     @Test("sessions of one device do not end those of another, and one that ended makes room")
     func apart() {
         let (sessions, log) = (DeviceSessions(), Log())
-        let (one, other) = (UUID(), UUID())
+        let (one, other) = (UUID.random(), UUID.random())
         let first = Self.begin(sessions, one, "a", max: 1, log)
         _ = Self.begin(sessions, other, "a", max: 1, log)
         sessions.unsubscribe(first)
@@ -77,7 +78,7 @@ import Testing
     @Test("who watches for arrivals hears of listeners with its interests, each device once")
     func arrivals() async {
         let sessions = DeviceSessions()
-        let (one, other, third) = (UUID(), UUID(), UUID())
+        let (one, other, third) = (UUID.random(), UUID.random(), UUID.random())
         let arrivals = sessions.watchArrivals(interestedIn: .attributes)
         _ = sessions.subscribeSelectively(third, interests: .calls) { _ in true }
         for _ in 0..<2 { _ = sessions.subscribeSelectively(one, interests: [.attributes, .calls]) { _ in true } }
@@ -102,7 +103,7 @@ import Testing
     @Test("no more devices wait to be asked for than allowed")
     func arrivalsMax() async {
         let arrivals = DeviceArrivals(interests: .attributes)
-        for _ in 0...DeviceArrivals.waitingMax { arrivals.add(UUID()) }
+        for _ in 0...DeviceArrivals.waitingMax { arrivals.add(UUID.random()) }
         #expect(await arrivals.next().count == DeviceArrivals.waitingMax)
     }
 }

@@ -1,4 +1,5 @@
 import FoundationEssentials
+import NodeKit
 import Testing
 
 @testable import OTA
@@ -7,7 +8,7 @@ import Testing
     @Test("an identifier is read from its text in either case, and written in lower case")
     func text() throws {
         for _ in 0..<100 {
-            let uuid = UUID()
+            let uuid = UUID.random()
             let upper = uuid.uuidString
             #expect(DeviceId(upper)?.uuid == uuid)
             let identifier = try #require(DeviceId(upper.lowercased()))

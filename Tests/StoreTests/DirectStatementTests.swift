@@ -30,7 +30,7 @@ import Testing
     @Test("a query gives the columns of its first row, and nothing if there is none")
     func columns() throws {
         try DatabaseQueue().write { db in
-            let id = UUID()
+            let id = UUID.random()
             let query = DirectStatement("SELECT ?, ?, ?, ?, ? WHERE ?")
             for isThere in [true, false, true] {
                 let found = try query.row(db) { arguments in

@@ -272,7 +272,7 @@ import Testing
             ]
             try await queue.write { db in
                 for (number, settings) in settings.enumerated() {
-                    let id = withUnsafeBytes(of: UUID().uuid) { Data($0) }
+                    let id = withUnsafeBytes(of: UUID.random().uuid) { Data($0) }
                     try db.execute(
                         sql: """
                             INSERT INTO device_profile (id, created_time, tenant_id, name, is_default, settings)

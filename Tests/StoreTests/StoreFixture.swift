@@ -57,7 +57,7 @@ final class StoreFixture: Sendable {
 
     /// Runs a test with an empty folder.
     static func withFolder(_ body: (String) async throws -> Void) async throws {
-        let folder = FileManager.default.temporaryDirectory.path + "/windlass-store-\(UUID().uuidString)"
+        let folder = FileManager.default.temporaryDirectory.path + "/windlass-store-\(UUID.random().uuidString)"
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(atPath: folder) }
         try await body(folder)

@@ -65,7 +65,7 @@ struct AuthRoutes: Sendable {
             from: request.remoteAddress,
             trail: request.trail
         )
-        return .json(try await self.tokens.pair(for: user, session: UUID().uuidString.lowercased()))
+        return .json(try await self.tokens.pair(for: user, session: UUID.random().uuidString.lowercased()))
     }
 
     @Sendable private func refresh(_ request: APIRequest) async throws -> Response {

@@ -54,7 +54,7 @@ struct PasswordRoutes: Sendable {
         guard new != current else { throw APIError.badRequest("New password should be different from existing!") }
         let hash = try await self.logins.hash(new)
         let user = try await self.users.changeUser(caller.id) { $0.passwordHash = hash }
-        return .json(try await self.tokens.pair(for: user, session: UUID().uuidString.lowercased()))
+        return .json(try await self.tokens.pair(for: user, session: UUID.random().uuidString.lowercased()))
     }
 
     /// Takes the first password of a user, who is logged in with it.
@@ -77,6 +77,6 @@ struct PasswordRoutes: Sendable {
             guard !user.isActivated else { throw NodeError(.badRequest, "User is already activated!") }
             user.passwordHash = hash
         }
-        return .json(try await self.tokens.pair(for: saved, session: UUID().uuidString.lowercased()))
+        return .json(try await self.tokens.pair(for: saved, session: UUID.random().uuidString.lowercased()))
     }
 }

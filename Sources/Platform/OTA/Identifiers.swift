@@ -1,4 +1,5 @@
 public import FoundationEssentials
+import NodeKit
 
 /// The identifier of an entity, typed by the kind of entity.
 public struct EntityID<Entity>: Hashable, Sendable, CustomStringConvertible {
@@ -16,7 +17,7 @@ public struct EntityID<Entity>: Hashable, Sendable, CustomStringConvertible {
     }
 
     /// Makes a new random identifier.
-    public static func random() -> Self { Self(UUID()) }
+    public static func random() -> Self { Self(UUID.random()) }
 
     /// The UUID in lower-case hexadecimal with dashes, as ThingsBoard writes it.
     public var description: String { self.uuid.uuidString.lowercased() }

@@ -72,7 +72,7 @@ private final class IncomingFile: IncomingBytes {
     /// Makes the file; blocks.
     init(_ files: PackageFiles) throws {
         self.files = files
-        self.part = files.path("\(Self.prefix)\(UUID().uuidString.lowercased())\(Self.suffix)")
+        self.part = files.path("\(Self.prefix)\(UUID.random().uuidString.lowercased())\(Self.suffix)")
         self.state = Mutex(State(file: try files.system.create(self.part)))
     }
 

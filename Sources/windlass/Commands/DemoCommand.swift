@@ -27,9 +27,9 @@ struct DemoCommand: AsyncParsableCommand {
     var file: String?
 
     func run() async throws {
-        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("windlass-demo-\(UUID())")
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("windlass-demo-\(UUID.random())")
         defer { try? FileManager.default.removeItem(at: folder) }
-        let admin = (user: "demo@windlass.local", password: UUID().uuidString)
+        let admin = (user: "demo@windlass.local", password: UUID.random().uuidString)
         var options = self.load.options(data: folder.path)
         options.managementPort = 0
         options.environment.merge(

@@ -185,7 +185,7 @@ struct PackagePush: AsyncParsableCommand {
     /// Uploads the file as a form; the checksum follows the bytes, so that the file is read once.
     private func upload(_ file: LocalFile, to package: JSON, _ client: ManagementClient) async throws -> JSON {
         // Not a secret: it only must not occur in the file, and 128 random bits do not.
-        let boundary = "windlass-\(UUID().uuidString)"
+        let boundary = "windlass-\(UUID.random().uuidString)"
         func field(_ name: String, _ value: String) -> String {
             "\r\n--\(boundary)\r\nContent-Disposition: form-data; name=\"\(name)\"\r\n\r\n\(value)"
         }
