@@ -129,7 +129,7 @@ import Testing
             await device.clock.sleeper(for: .seconds(1))
             device.clock.advance(by: .seconds(1))
             // The end of the wait shows in what the node does next.
-            let other = UUID()
+            let other = DeviceId.random().uuid
             _ = device.fleet.sessions.subscribeSelectively(other, interests: .attributes) { _ in true }
             await device.clock.sleeper(for: .seconds(1))
             #expect(try await device.misses())
@@ -147,7 +147,7 @@ import Testing
             device.fleet.sessions.unsubscribe(session)
             await device.clock.sleeper(for: .seconds(1))
             device.clock.advance(by: .seconds(1))
-            _ = device.fleet.sessions.subscribeSelectively(UUID(), interests: .attributes) { _ in true }
+            _ = device.fleet.sessions.subscribeSelectively(DeviceId.random().uuid, interests: .attributes) { _ in true }
             await device.clock.sleeper(for: .seconds(1))
             #expect(try await device.misses())
             device.listen()
