@@ -66,7 +66,8 @@ final class ActivityTable: Sendable {
         self.part(device.id).entries.withLock { entries in
             // In place: to take an entry out and put it back would copy its texts.
             if let index = entries.index(forKey: device.id) {
-                if entries.values[index].lastActivity < time { entries.values[index].lastActivity = time }
+                let last = entries.values[index].lastActivity
+                if last < time || last.believed(at: time) != last { entries.values[index].lastActivity = time }
                 return .known
             }
             guard entries.count < self.partCountMax else { return .full }
@@ -109,7 +110,8 @@ final class ActivityTable: Sendable {
         var due = Due()
         for part in self.parts {
             part.entries.withLock { entries in
-                for (id, entry) in entries {
+                for (id, var entry) in entries {
+                    if entry.bringBack(to: time) { entries[id] = entry }
                     if !entry.isTold {
                         entries[id]?.markTold(at: time)
                         due.active.append(entry)
@@ -148,6 +150,17 @@ final class ActivityTable: Sendable {
 }
 
 extension ActivityTable.Entry {
+    /// Lets times that lie in the future, as the clock was ahead, count as now.
+    ///
+    /// - Returns: Whether there were any.
+    fileprivate mutating func bringBack(to now: Timestamp) -> Bool {
+        let times = (self.lastActivity, self.toldTime)
+        self.lastActivity = self.lastActivity.believed(at: now)
+        self.toldActivity = self.toldActivity.believed(at: now)
+        self.toldTime = self.toldTime.believed(at: now)
+        return times != (self.lastActivity, self.toldTime)
+    }
+
     fileprivate mutating func markTold(at time: Timestamp) {
         self.isTold = true
         self.toldActivity = self.lastActivity

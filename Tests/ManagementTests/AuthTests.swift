@@ -39,6 +39,20 @@ import Testing
         }
     }
 
+    @Test("a login from when the clock was a year ahead has ended when it is set back", .bug(id: "D2.5"))
+    func clockAhead() async throws {
+        try await TestServer.run { server in
+            let year: Int64 = 365 * 86_400
+            server.advance(seconds: year)
+            let ahead = try #require(try await server.logIn("admin@windlass.local")["token"]?.string)
+            #expect(try await server.send(.GET, "/api/auth/user", json: [:], token: ahead).status == 200)
+            server.advance(seconds: -year)
+            #expect(try await server.send(.GET, "/api/auth/user", json: [:], token: ahead).status == 401)
+            let now = try #require(try await server.logIn("admin@windlass.local")["token"]?.string)
+            #expect(try await server.send(.GET, "/api/auth/user", json: [:], token: now).status == 200)
+        }
+    }
+
     @Test(
         "A wrong name or password is told alike",
         arguments: [

@@ -68,6 +68,22 @@ import Testing
         }
     }
 
+    @Test("nobody waits longer when the clock was a year ahead", .bug(id: "D2.5"))
+    func clockAhead() {
+        var limiter = LoginLimiter()
+        let now = Timestamp(milliseconds: 1_700_000_000_000)
+        let ahead = now.adding(.seconds(365 * 86_400))
+        for _ in 0..<5 { limiter.end("a", succeeded: false, at: limiter.begun("a", at: ahead)) }
+        guard case .wait = limiter.begin("a", at: ahead) else {
+            Issue.record("it does not wait")
+            return
+        }
+        #expect(limiter.begin("a", at: now) == .go)
+        // What was tried does count.
+        limiter.end("a", succeeded: false, at: now)
+        #expect(limiter.begin("a", at: now) != .go)
+    }
+
     @Test func aSuccessOrTimeForgetsFailures() {
         var limiter = LoginLimiter()
         var now = Timestamp(milliseconds: 0)
@@ -249,5 +265,13 @@ import Testing
         let same = #expect(throws: NodeError.self) { _ = try BootstrappedUsers(users, name: name, password: password) }
         #expect(same?.code == .badRequest)
         #expect(try await users.countUsers() == 0)
+    }
+}
+
+extension LoginLimiter {
+    /// Begins a try that must be allowed, and returns its time.
+    fileprivate mutating func begun(_ key: String, at now: Timestamp) -> Timestamp {
+        #expect(self.begin(key, at: now) == .go)
+        return now
     }
 }

@@ -87,6 +87,31 @@ import Testing
         #expect(await self.told(node).first?.contains(#""lastActivityTime":1100000"#) == true)
     }
 
+    @Test(
+        "a device becomes inactive in time when the clock was a year ahead",
+        .bug(id: "D2.5"),
+        arguments: [true, false]
+    )
+    func clockAhead(isHeardAgain: Bool) async throws {
+        let node = try self.node()
+        let year: Int64 = 365 * 86_400
+        self.pass(seconds: year)
+        _ = try await node.process(self.message())
+        #expect(await self.told(node).count == 1)
+        self.pass(seconds: -year)
+        #expect(await self.told(node) == [])
+        if isHeardAgain {
+            self.pass(seconds: 300)
+            _ = try await node.process(self.message())
+            #expect(await self.told(node).first?.hasPrefix("Seen") == true)
+        }
+        self.pass(seconds: 599)
+        #expect(await self.told(node) == [])
+        self.pass(seconds: 1)
+        let told = await self.told(node)
+        #expect(told.count == 1 && told.first?.hasPrefix("Inactive") == true)
+    }
+
     @Test func `sessions are told as they begin and end, and only a beginning is a sign of life`() async throws {
         let node = try self.node()
         let ended = try await node.process(self.message(.disconnectEvent)).routes

@@ -34,6 +34,14 @@ struct LoginLimiter: Sendable {
         var failures: Int
         var last: Timestamp
         var blockedUntil: Timestamp
+
+        /// The entry after the clock was set back: nobody waits until it is where it was.
+        func believed(at now: Timestamp) -> Entry {
+            var entry = self
+            entry.last = self.last.believed(at: now)
+            entry.blockedUntil = self.blockedUntil.believed(at: now)
+            return entry
+        }
     }
 
     private let limits: Limits
@@ -43,7 +51,7 @@ struct LoginLimiter: Sendable {
     init(_ limits: Limits = Limits()) { self.limits = limits }
 
     mutating func begin(_ key: String, at now: Timestamp) -> Decision {
-        if let entry = self.entries[key], entry.blockedUntil > now {
+        if let entry = self.entries[key]?.believed(at: now), entry.blockedUntil > now {
             return .wait(milliseconds: entry.blockedUntil.rawValue - now.rawValue)
         }
         guard self.pending < self.limits.pendingMax else { return .busy }
@@ -61,7 +69,7 @@ struct LoginLimiter: Sendable {
             self.entries[key] = nil
             return false
         }
-        var entry = self.entries[key] ?? Entry(failures: 0, last: now, blockedUntil: now)
+        var entry = self.entries[key]?.believed(at: now) ?? Entry(failures: 0, last: now, blockedUntil: now)
         if now.rawValue - entry.last.rawValue > self.limits.memory { entry.failures = 0 }
         entry.failures += 1
         entry.last = now
@@ -71,7 +79,7 @@ struct LoginLimiter: Sendable {
             entry.blockedUntil = Timestamp(milliseconds: now.rawValue + delay)
         }
         if self.entries[key] == nil, self.entries.count >= self.limits.entriesMax,
-            let oldest = self.entries.min(by: { $0.value.last < $1.value.last })
+            let oldest = self.entries.min(by: { $0.value.believed(at: now).last < $1.value.believed(at: now).last })
         {
             self.entries[oldest.key] = nil
         }

@@ -152,7 +152,10 @@ final class TokenIssuer: Sendable {
         guard let claims = try? await self.keys.verify(Array(token.utf8), as: Claims.self),
             Purpose(claims.scopes) == purpose
         else { throw APIError.notAuthenticated }
-        guard claims.exp > self.seconds else { throw APIError.tokenExpired }
+        // One that was issued when the clock was ahead would be valid for as long as it was.
+        let issued = Timestamp(milliseconds: claims.iat.multipliedReportingOverflow(by: 1000).partialValue)
+        let now = self.now()
+        guard claims.exp > now.rawValue / 1000, issued.believed(at: now) == issued else { throw APIError.tokenExpired }
         guard self.loggedOut.withLock({ $0[claims.sessionId] == nil }),
             let id = UserId(claims.userId),
             let user = try await users.findUserById(id)
