@@ -28,13 +28,19 @@ public struct SaveTelemetryNode: ImmediateNode {
         self.timeseries = try services.require((any TimeseriesService).self)
     }
 
-    /// Stores the points; values without a time get that of the message.
+    /// Stores the points.
+    ///
+    /// Those without a time get times of the host. The message goes on with the first of these, so that what else is stored about it
+    /// agrees.
     public func decide(_ message: consuming Message) throws -> Emission {
         guard case .json(let data) = message.data else {
             throw NodeError(.badRequest, "telemetry must be JSON")
         }
-        let points = try data.telemetryPoints()
+        var points = try data.telemetryPoints()
         guard !points.isEmpty else { return .route(message, to: .success) }
+        var message = message
+        let time = self.timeseries.settleTimes(of: &points, reportedBy: message.device, at: message.timestamp)
+        if time != message.timestamp { message.timestamp = time }
         let write = try self.timeseries.beginSavingTimeseries(of: message.device, points, at: message.timestamp)
         return .route(message, to: .success, storing: write)
     }

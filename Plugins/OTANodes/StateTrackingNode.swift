@@ -99,15 +99,22 @@ public struct StateTrackingNode: Node {
         let points = try Self.points(of: message)
         let source: StateReport.Source = message.type == .postAttributesRequest ? .attributes : .telemetry
         guard points.contains(where: { $0.timestamp != nil }) || points.count > 1 else {
-            guard let point = points.first, let moment = Moment(point, arrival: message.timestamp, source) else {
-                return []
-            }
-            return [moment]
+            return points.first.flatMap { Moment($0, at: message.timestamp, source) }.map { [$0] } ?? []
         }
-        let times = self.clocks.times(of: points.map(\.timestamp), arrival: message.timestamp, session: message.session)
-        return points.indices
-            .compactMap { index in Moment(points[index], at: times[index], arrival: message.timestamp, source) }
-            .enumerated()
+        let times = self.clocks.times(
+            of: points.map(\.timestamp),
+            arrival: message.timestamp,
+            session: message.session
+        )
+        var moments: [Moment] = []
+        // As save-telemetry gives times to points without one.
+        var untimed = 0
+        for (point, deviceTime) in zip(points, times) {
+            let time = point.timestamp ?? message.timestamp.adding(.milliseconds(untimed))
+            if point.timestamp == nil { untimed += 1 }
+            if let moment = Moment(point, at: time, deviceTime: deviceTime, source) { moments.append(moment) }
+        }
+        return moments.enumerated()
             .sorted { ($0.element.timestamp, $0.offset) < ($1.element.timestamp, $1.offset) }
             .map(\.element)
     }
@@ -151,14 +158,14 @@ private struct Moment {
     /// Reads the values of one moment; `nil` if none of them is about an update.
     ///
     /// - Parameters:
-    ///   - point: The values and the device's `ts`.
+    ///   - point: The values.
+    ///   - time: Their time, as stored.
     ///   - deviceTime: When the report was made, by the host's clock, if the device says.
-    ///   - arrival: When the message came in.
     ///   - source: What kind of message it is.
     init?(
         _ point: TelemetryPoint,
-        at deviceTime: Timestamp? = nil,
-        arrival: Timestamp,
+        at time: Timestamp,
+        deviceTime: Timestamp? = nil,
         _ source: StateReport.Source
     ) {
         var firmware = Values()
@@ -176,8 +183,7 @@ private struct Moment {
                 software.add(member.kind, value, text)
             }
         }
-        self.timestamp = point.timestamp ?? arrival
-        let time = self.timestamp
+        self.timestamp = time
         self.firmware = firmware.report(.firmware, at: time, deviceTime, source)
         self.software = software.report(.software, at: time, deviceTime, source)
         guard self.firmware != nil || self.software != nil else { return nil }

@@ -339,4 +339,35 @@ func eventually(
             #expect(try await shared() == [])
         }
     }
+
+    @Test("the series and the history of an update have the same times", .bug(id: "D1.4"))
+    func sameTimes() async throws {
+        try await Fleet.run { fleet in
+            fleet.advance(.seconds(1))
+            let save = try SaveTelemetryNode.make(services: fleet.services)
+            let track = try StateTrackingNode.make(services: fleet.services)
+            for data in [["fw_state": "DOWNLOADING"], [["fw_state": "DOWNLOADED"], ["fw_state": "VERIFIED"]]] as [JSON]
+            {
+                let message = Message(
+                    originator: Originator(id: fleet.device.id.uuid, name: "d", type: "p"),
+                    type: .postTelemetryRequest,
+                    data: .json(data),
+                    timestamp: fleet.now
+                )
+                _ = try await track.process(try await save.process(message).stored.message)
+            }
+            let series = try await fleet.store.timeseries(
+                of: fleet.device.id,
+                key: "fw_state",
+                from: fleet.now,
+                to: fleet.now.adding(.seconds(1)),
+                limit: 9,
+                ascending: true
+            )
+            let history = try await fleet.store.updateHistory(of: fleet.device.id, type: .firmware).dropFirst()
+            #expect(series.map(\.value.text) == ["DOWNLOADING", "DOWNLOADED", "VERIFIED"])
+            #expect(history.map(\.state) == series.map(\.value.text))
+            #expect(history.map(\.timestamp) == series.map(\.timestamp))
+        }
+    }
 }

@@ -64,11 +64,13 @@ public struct Host: Sendable {
         var storeOptions = SQLiteStore.Options()
         storeOptions.packageStorage = self.options.packageStorage
         storeOptions.retention = settings.retention
+        storeOptions.timestampAheadMax = settings.timestampAheadMax
         let sessions = DeviceSessions()
         let store = try await SQLiteStore.open(
             directory: self.options.data,
             sessions: sessions,
-            options: storeOptions
+            options: storeOptions,
+            logger: self.logger
         )
         do {
             try await self.run(

@@ -59,6 +59,14 @@ public struct HostSettings: Sendable {
         defaultText: "0",
         summary: "The most entries of each series of a device; older ones are removed; 0 keeps them for ever."
     )
+    private static let aheadSeconds = Setting(
+        name: "timeseries.ahead.seconds",
+        kind: .integer(0...315_360_000),
+        defaultText: "86400",
+        summary:
+            "How far the ts of a device's report may lie ahead of the host's clock; what lies further ahead is stored with the "
+            + "time of its arrival, counted and logged; 0 takes any."
+    )
     private static let historyDays = Setting(
         name: "retention.history.days",
         kind: .integer(0...36500),
@@ -82,7 +90,8 @@ public struct HostSettings: Sendable {
 
     /// All settings there are.
     public static let all = [
-        Self.externalEnabled, Self.externalURLPattern, Self.timeseriesDays, Self.timeseriesCount, Self.historyDays,
+        Self.externalEnabled, Self.externalURLPattern, Self.timeseriesDays, Self.timeseriesCount, Self.aheadSeconds,
+        Self.historyDays,
         Self.auditDays, Self.auditCount,
     ]
 
@@ -130,6 +139,9 @@ public struct HostSettings: Sendable {
             historyAge: self.number(Self.historyDays).map(Self.days)
         )
     }
+
+    /// How far the `ts` of a device's report may lie ahead of the host's clock; `nil` for any.
+    public var timestampAheadMax: Duration? { self.number(Self.aheadSeconds).map { .seconds($0) } }
 
     /// How much of the audit log is kept.
     public var auditRetention: AuditRetention {

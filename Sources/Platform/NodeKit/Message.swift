@@ -313,10 +313,12 @@ public struct Timestamp: RawRepresentable, Hashable, Comparable, Sendable, Custo
     public init(milliseconds: Int64) { self.rawValue = milliseconds }
     /// The time by the system's clock.
     public static var now: Timestamp { Timestamp(milliseconds: Int64(Date().timeIntervalSince1970 * 1000)) }
-    /// The time so much later, in whole milliseconds.
+    /// The time so much later, in whole milliseconds; the last one there is if it would be later, as a device may send any time.
     public func adding(_ duration: Duration) -> Timestamp {
         let (seconds, attoseconds) = duration.components
-        return Timestamp(milliseconds: self.rawValue + seconds * 1000 + attoseconds / 1_000_000_000_000_000)
+        let milliseconds = seconds * 1000 + attoseconds / 1_000_000_000_000_000
+        let (time, isBeyond) = self.rawValue.addingReportingOverflow(milliseconds)
+        return Timestamp(milliseconds: isBeyond ? (milliseconds > 0 ? .max : .min) : time)
     }
     /// How long it is from this time to another; negative if that is earlier.
     public func duration(to other: Timestamp) -> Duration { .milliseconds(other.rawValue - self.rawValue) }

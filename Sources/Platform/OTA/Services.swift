@@ -228,7 +228,20 @@ extension AttributesService {
 
 /// Time series of devices.
 public protocol TimeseriesService: Sendable {
-    /// Writes points; those without a time get `at`.
+    /// Gives each point that a device reported in one message the time that it is stored with.
+    ///
+    /// Points without a time, and those whose time lies further ahead than a device's clock may be, get times of the host: a
+    /// millisecond apart, and later than all that the device got before, so that no report takes the place of another. Asked for
+    /// each report; waits for nothing.
+    ///
+    /// - Parameters:
+    ///   - points: The points, in order.
+    ///   - device: The device.
+    ///   - arrival: When the message came.
+    /// - Returns: The first of these times, which then is the message's; `arrival` if all points have times of their own.
+    func settleTimes(of points: inout [TelemetryPoint], reportedBy device: DeviceId, at arrival: Timestamp) -> Timestamp
+
+    /// Writes points; those without a time get times of the host from `at` on, as ``settleTimes(of:reportedBy:at:)`` gives them.
     func saveTimeseries(of device: DeviceId, _ points: [TelemetryPoint], at: Timestamp) async throws
     /// Begins to write points as ``saveTimeseries(of:_:at:)`` does and returns at once.
     ///
@@ -263,6 +276,13 @@ public protocol TimeseriesService: Sendable {
 }
 
 extension TimeseriesService {
+    /// Leaves the points as they are; those without a time get one when they are saved.
+    public func settleTimes(
+        of points: inout [TelemetryPoint],
+        reportedBy device: DeviceId,
+        at arrival: Timestamp
+    ) -> Timestamp { arrival }
+
     /// Writes points when they are waited for.
     public func beginSavingTimeseries(
         of device: DeviceId,

@@ -169,7 +169,7 @@ struct EntityStatement {
             let name = self.bind(key.name)
             joins += """
                  LEFT JOIN ts \(alias) ON \(alias).device = d.no AND \(alias).key = \(name) AND \(alias).ts =
-                (SELECT max(ts) FROM ts WHERE device = d.no AND key = \(name))
+                \(LatestState.newestTime(of: "d.no", name))
                 """
             return operand
         case .attribute, .clientAttribute, .sharedAttribute, .serverAttribute:

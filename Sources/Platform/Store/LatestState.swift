@@ -1,5 +1,18 @@
 /// The newest values of the series that tell a state, which have a table of their own so that devices are found by them.
 enum LatestState {
+    /// The time of the newest entry of a series, in SQL; one that cannot be yet counts only if there is no other.
+    ///
+    /// - Parameters:
+    ///   - device: The row number of the device, in SQL.
+    ///   - key: The name of the series, in SQL.
+    /// - Returns: An expression.
+    static func newestTime(of device: String, _ key: String) -> String {
+        """
+        coalesce((SELECT max(ts) FROM ts WHERE device = \(device) AND key = \(key) AND ts <= latest_time_max()),
+            (SELECT max(ts) FROM ts WHERE device = \(device) AND key = \(key)))
+        """
+    }
+
     /// The series.
     static let keys: Set<String> = ["fw_state", "sw_state"]
 
@@ -13,7 +26,7 @@ enum LatestState {
         INSERT INTO latest_state (key, device, ts, kind, value)
         \(source)
         ON CONFLICT (key, device) DO UPDATE SET ts = excluded.ts, kind = excluded.kind, value = excluded.value
-        WHERE excluded.ts >= latest_state.ts
+        WHERE (excluded.ts <= latest_time_max(), excluded.ts) >= (latest_state.ts <= latest_time_max(), latest_state.ts)
         """
     }
 }

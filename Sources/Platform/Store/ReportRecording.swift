@@ -12,7 +12,17 @@ struct ReportRecording {
     private let now: Timestamp
     private let db: Database
 
-    init(_ statements: DeviceStatements, _ device: Int64, _ report: StateReport, now: Timestamp, _ db: Database) {
+    /// Gives a time to a point of the host's own.
+    private let serverTime: () -> Timestamp
+
+    init(
+        _ statements: DeviceStatements,
+        _ device: Int64,
+        _ report: StateReport,
+        now: Timestamp,
+        _ db: Database,
+        serverTime: @escaping () -> Timestamp
+    ) {
         self.statements = statements
         self.device = device
         self.report = report
@@ -20,6 +30,7 @@ struct ReportRecording {
         self.progress = report.progress.map { min(max($0, 0), 100) }
         self.now = now
         self.db = db
+        self.serverTime = serverTime
     }
 
     private var type: OtaPackageType { self.report.type }
@@ -145,9 +156,9 @@ struct ReportRecording {
 
     /// Puts a state that the device did not report into its series, behind what it did report.
     private func showInSeries(_ state: OtaUpdateState, error: String? = nil) throws {
-        let told = self.report.timestamp.rawValue
-        // A device's time may be any number.
-        let time = Timestamp(milliseconds: self.report.state == nil || told == .max ? told : told + 1)
+        let told = self.report.timestamp
+        // A device's clock may be ahead. A report without a state leaves the place at its own time free.
+        let time = self.report.state == nil ? told : max(self.serverTime(), told.adding(.milliseconds(1)))
         try self.statements.insertPoint(
             self.device,
             "\(self.type.prefix)_state",
@@ -279,7 +290,7 @@ extension DeviceStatements {
             return true
         }
         // Later than QUEUED by all means: the series `fw_state` has one value for each millisecond, and both are to be seen.
-        let time = Timestamp(milliseconds: max(now.rawValue, facts.queuedTime.rawValue + 1))
+        let time = max(now, facts.queuedTime.believed(at: now).adding(.milliseconds(1)))
         let state = OtaUpdateState.initiated.rawValue
         try self.enter(.initiated, device, type, at: time, now: now, progress: nil, nil, db)
         try self.appendHistory(device, type, state, of: facts.target, at: time, db)

@@ -75,7 +75,7 @@ extension SQLiteStore: AuditService {
     /// - Returns: How many went; call it again until none did.
     /// - Throws: ``NodeError`` if the store cannot be written.
     func removeAuditEntries(beyond retention: AuditRetention, countMax: Int) async throws -> Int {
-        let now = self.now()
+        let now = self.believedTime()
         return try await self.write { db, _ in
             if let age = retention.ageMax {
                 let oldest = now.rawValue - Int64(age.components.seconds) * 1000

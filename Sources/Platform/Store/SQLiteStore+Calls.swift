@@ -138,6 +138,7 @@ extension SQLiteStore: PersistentCallService {
 
     /// Gives up what waits and whose time has run out.
     public func expireCalls(at now: Timestamp) async throws {
+        try await self.followClock()
         let isDue = try await self.read { db in
             try db.exists(
                 "SELECT 1 FROM rpc WHERE is_over = 0 AND expiration_time <= ? AND status = 'QUEUED'",

@@ -64,12 +64,12 @@ extension SQLiteStore: DeviceService {
         let now = self.now()
         let token = accessToken.flatMap { $0.isEmpty ? nil : $0 } ?? Self.randomText()
         let credentials = DeviceCredentials(createdTime: now, deviceId: device.id, credentialsId: token)
-        return try await self.write { [progress, statements] db, effects in
+        return try await self.write { [progress, statements, times] db, effects in
             // What was served before an assignment does not count for it.
             for type in OtaPackageType.allCases {
                 try statements.store(progress.take(device.id, type), at: now, db)
             }
-            return try Self.save(device, credentials: credentials, at: now, db, &effects)
+            return try Self.save(device, credentials: credentials, at: now, times, db, &effects)
         }
     }
 
@@ -80,6 +80,7 @@ extension SQLiteStore: DeviceService {
         _ device: Device,
         credentials: DeviceCredentials,
         at now: Timestamp,
+        _ times: ServerTimes,
         _ db: Database,
         _ effects: inout Effects
     ) throws -> Device {
@@ -129,7 +130,7 @@ extension SQLiteStore: DeviceService {
         for type in OtaPackageType.allCases {
             let effective = saved.packageId(of: type) ?? profile.packageId(of: type)
             guard effective != oldEffective[type] else { continue }
-            try db.assign(effective, type: type, to: .device(number), at: now)
+            try db.assign(effective, type: type, to: .device(number), at: times.take(1, for: device.id, at: now))
             effects.assignments = true
         }
         return saved

@@ -74,7 +74,13 @@ extension SQLiteStore {
     /// The store's numbers: its writer, its tables, and the updates by state.
     public func metrics() async throws -> [MetricFamily] {
         let counted = try await self.tableCounts.families { try await self.read { db in try Self.count(db) } }
-        return self.writer.counters.families(waiting: self.writer.waitingCount) + counted
+        let ahead = MetricFamily(
+            "windlass_store_points_ahead_total",
+            .counter,
+            "Points of time series whose ts lay too far ahead and that were stored as now.",
+            [MetricSample(value: Double(self.pointsAhead.count))]
+        )
+        return self.writer.counters.families(waiting: self.writer.waitingCount) + [ahead] + counted
     }
 
     /// Whether the store answers.

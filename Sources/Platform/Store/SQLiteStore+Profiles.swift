@@ -57,7 +57,7 @@ extension SQLiteStore {
         try Self.checkLength(profile.provisioning.deviceKey, of: "provisionDeviceKey")
         try Self.checkLength(profile.provisioning.deviceSecret, of: "provisionDeviceSecret")
         let now = self.now()
-        return try await self.write { [progress, statements] db, effects in
+        return try await self.write { [progress, statements, times] db, effects in
             let old = try db.profile(profile.id)
             let tenant = old?.tenantId ?? profile.tenantId
             let taken = try db.exists(
@@ -91,7 +91,8 @@ extension SQLiteStore {
             for type in OtaPackageType.allCases where saved.packageId(of: type) != old.packageId(of: type) {
                 // What was served before an assignment does not count for it.
                 try statements.store(progress, at: now, db, &effects)
-                try db.assign(saved.packageId(of: type), type: type, to: .profile(saved.id), at: now)
+                let id = saved.packageId(of: type)
+                try db.assign(id, type: type, to: .profile(saved.id), at: times.takeForAll(at: now))
                 effects.allDevices = true
                 effects.assignments = true
             }

@@ -12,7 +12,7 @@ extension SQLiteStore: DeviceProvisioningService {
         guard try await self.read({ db in try Self.profile(for: request, db) }) != nil else { return .notFound }
         let now = self.now()
         do {
-            return try await self.write { [statements] db, effects in
+            return try await self.write { [statements, times] db, effects in
                 guard let profile = try Self.profile(for: request, db) else { return .notFound }
                 let known = try Self.device(named: request.deviceName, of: profile.tenantId, db)
                 guard profile.provisioning.kind == .allowCreateNewDevices else {
@@ -21,7 +21,7 @@ extension SQLiteStore: DeviceProvisioningService {
                 if let known {
                     return .refused("a device with this name exists already", known.device.originator(known.type))
                 }
-                return try Self.create(request, in: profile, at: now, statements, db, &effects)
+                return try Self.create(request, in: profile, at: now, times, statements, db, &effects)
             }
         } catch let error as NodeError where error.code == .badRequest {
             // A rule of names or credentials; the write was undone.
@@ -57,6 +57,7 @@ extension SQLiteStore: DeviceProvisioningService {
         _ request: ProvisionRequest,
         in profile: DeviceProfile,
         at now: Timestamp,
+        _ times: ServerTimes,
         _ statements: DeviceStatements,
         _ db: Database,
         _ effects: inout Effects
@@ -70,7 +71,7 @@ extension SQLiteStore: DeviceProvisioningService {
         )
         try Self.check(device)
         let credentials = try Self.completed(request.credentials(of: device.id, at: now))
-        let saved = try Self.save(device, credentials: credentials, at: now, db, &effects)
+        let saved = try Self.save(device, credentials: credentials, at: now, times, db, &effects)
         try statements.markProvisioned(try db.number(of: saved.id), at: now, db)
         return .provisioned(saved.originator(profile.name), credentials)
     }

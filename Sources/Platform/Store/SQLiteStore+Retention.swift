@@ -49,7 +49,7 @@ extension SQLiteStore {
     }
 
     private func time(before age: Duration) -> Int64 {
-        let (time, overflow) = self.now().rawValue.subtractingReportingOverflow(age.components.seconds * 1000)
+        let (time, overflow) = self.believedTime().rawValue.subtractingReportingOverflow(age.components.seconds * 1000)
         return overflow ? .min : time
     }
 

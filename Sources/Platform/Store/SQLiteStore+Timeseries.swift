@@ -8,7 +8,42 @@ extension SQLiteStore: TimeseriesService {
         try await self.beginSavingTimeseries(of: device, points, at: time).stored()
     }
 
-    /// Begins to write points; those without a time get `at`.
+    /// Gives points their times: those of the device's own, unless they lie too far ahead, else times of the host.
+    public func settleTimes(
+        of points: inout [TelemetryPoint],
+        reportedBy device: DeviceId,
+        at arrival: Timestamp
+    ) -> Timestamp {
+        var ahead: (count: Int, most: Timestamp) = (0, arrival)
+        for index in points.indices {
+            guard let time = points[index].timestamp, self.isTooFarAhead(time, of: arrival) else { continue }
+            ahead = (ahead.count + 1, max(ahead.most, time))
+            points[index].timestamp = nil
+        }
+        if ahead.count > 0 {
+            let (distance, overflow) = ahead.most.rawValue.subtractingReportingOverflow(arrival.rawValue)
+            self.pointsAhead.add(ahead.count, of: device, ahead: .milliseconds(overflow ? .max : distance), self.logger)
+        }
+        return self.giveTimes(to: &points, of: device, at: arrival)
+    }
+
+    /// Gives times of the host to points without one.
+    ///
+    /// - Returns: The first of these times; `now` if all points have one.
+    @discardableResult
+    private func giveTimes(to points: inout [TelemetryPoint], of device: DeviceId, at now: Timestamp) -> Timestamp {
+        let count = points.count { $0.timestamp == nil }
+        guard count > 0 else { return now }
+        let first = self.times.take(count, for: device, at: now)
+        var next = first
+        for index in points.indices where points[index].timestamp == nil {
+            points[index].timestamp = next
+            next.rawValue &+= 1
+        }
+        return first
+    }
+
+    /// Begins to write points; those without a time get times of the host from `at` on.
     public func beginSavingTimeseries(
         of device: DeviceId,
         _ points: [TelemetryPoint],
@@ -16,7 +51,9 @@ extension SQLiteStore: TimeseriesService {
     ) throws -> PendingWrite {
         for point in points { try Self.checkKeys(point.values) }
         guard points.contains(where: { !$0.values.withoutNulls.isEmpty }) else { return .nothing }
-        return self.writer.begin { [numbers, statements] db, _ in
+        var points = points
+        self.giveTimes(to: &points, of: device, at: time)
+        return self.writer.begin { [points, numbers, statements] db, _ in
             let number = try numbers.number(of: device, db)
             for point in points {
                 for (key, value) in point.values.members {
@@ -34,7 +71,9 @@ extension SQLiteStore: TimeseriesService {
             let names = try keys.map { Array(Set($0)).sorted() } ?? Self.names(of: number, db)
             return try names.compactMap { key in
                 try db.row(
-                    "SELECT key, ts, kind, value FROM ts WHERE device = ? AND key = ? ORDER BY ts DESC LIMIT 1",
+                    """
+                    SELECT key, ts, kind, value FROM ts WHERE device = ?1 AND key = ?2 AND ts = \(LatestState.newestTime(of: "?1", "?2"))
+                    """,
                     [number, key]
                 ).map(TimeseriesEntry.init(row:))
             }

@@ -83,7 +83,7 @@ extension SQLiteStore: UpdateControlService {
                     try db.devices(conditions, after: last, limit: Self.commandBatchSize)
                 }
                 guard let end = devices.last else { break }
-                let now = self.now()
+                let now = self.serverTime()
                 count += try await self.write { db, effects in
                     let devices = try db.devices(conditions, among: devices)
                     try db.carryOut(command, type: type, on: devices, by: who, at: now)

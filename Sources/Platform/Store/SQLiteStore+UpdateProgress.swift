@@ -9,7 +9,8 @@ extension SQLiteStore: UpdateProgressService {
         since: Timestamp,
         limit: Int
     ) async throws -> [StalledUpdate] {
-        try await self.read { db in
+        try await self.followClock()
+        return try await self.read { db in
             // The index update_record_active has just these rows, in this order.
             try db.rows(
                 """
@@ -54,7 +55,7 @@ extension SQLiteStore: UpdateProgressService {
         reason: String,
         retryAt retryTime: Timestamp?
     ) async throws -> Bool {
-        let now = self.now()
+        let now = self.serverTime(for: device)
         return try await self.write { db, effects in
             let number = try db.number(of: device)
             let isUnderWay = try db.exists(
@@ -96,6 +97,7 @@ extension SQLiteStore: UpdateProgressService {
 
     /// Begins again what is due.
     public func releaseRetries(until now: Timestamp, limit: Int) async throws -> (count: Int, next: Timestamp?) {
+        try await self.followClock()
         let isDue = try await self.read { db in
             try db.exists(
                 "SELECT 1 FROM update_record WHERE retry_time IS NOT NULL AND retry_time <= ?",
@@ -104,6 +106,7 @@ extension SQLiteStore: UpdateProgressService {
         }
         var count = 0
         if isDue {
+            let time = self.serverTime()
             count = try await self.write { db, effects in
                 let rows = try db.rows(
                     """
@@ -116,7 +119,7 @@ extension SQLiteStore: UpdateProgressService {
                     let due = rows.filter { $0["type"] as String == type.rawValue }.map { $0["device"] as Int64 }
                     // The package may have been taken away since; what an update came to stays known.
                     let current = try db.retryable(due, type: type)
-                    try db.queueAgain(current, type: type, cause: .retried, at: now)
+                    try db.queueAgain(current, type: type, cause: .retried, at: time)
                     for device in Set(due).subtracting(current) {
                         try db.run(
                             "UPDATE update_record SET retry_time = NULL WHERE device = ? AND type = ?",

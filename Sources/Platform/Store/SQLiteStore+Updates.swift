@@ -46,9 +46,13 @@ extension SQLiteStore: UpdateService {
     /// Records what a device reports.
     public func record(_ report: StateReport, of device: DeviceId) async throws -> StateReportResult {
         let now = self.now()
-        return try await self.write(repeatable: true) { [progress, numbers, statements] db, effects in
+        var report = report
+        report.timestamp = self.plausible(report.timestamp, at: now)
+        return try await self.write(repeatable: true) { [report, progress, numbers, statements, times] db, effects in
             let number = try numbers.number(of: device, db)
-            let recording = ReportRecording(statements, number, report, now: now, db)
+            let recording = ReportRecording(statements, number, report, now: now, db) {
+                times.take(1, for: device, at: now)
+            }
             // What was served counts at the end of an update, and when another attempt begins, before it is stored by itself.
             if report.needsServed { try statements.store(progress.take(device, report.type), at: now, db) }
             let given = progress.package(givenTo: device, report.type)
@@ -81,7 +85,7 @@ extension SQLiteStore: UpdateService {
         at time: Timestamp
     ) async throws -> Bool {
         try Self.checkKeys(attributes)
-        let now = self.now()
+        let now = self.serverTime(for: device)
         return try await self.write(repeatable: true) { [statements] db, effects in
             let found = try statements.effectivePackage(type).row(db) { arguments in
                 try arguments.add(device.uuid)

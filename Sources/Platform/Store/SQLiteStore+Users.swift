@@ -145,7 +145,7 @@ extension SQLiteStore: UserService {
 
     /// Remembers that a login has ended, until all of its tokens have expired.
     public func endLogin(_ id: String, until: Timestamp) async throws {
-        let now = self.now()
+        let now = self.believedTime()
         try await self.write { db, _ in
             try db.run("DELETE FROM ended_login WHERE until <= ?", [now.rawValue])
             try db.run("INSERT OR REPLACE INTO ended_login (id, until) VALUES (?, ?)", [id, until.rawValue])

@@ -1,6 +1,7 @@
 import CSystemShims
 import FoundationEssentials
 import GRDB
+public import Logging
 public import NodeKit
 public import OTA
 import Synchronization
@@ -24,7 +25,12 @@ public final class SQLiteStore: Sendable {
     /// Devices with stored calls that nobody carries yet.
     let newCalls = DeviceArrivals(interests: .calls)
     let now: @Sendable () -> Timestamp
+    let times: ServerTimes
+    let timeOfDay: Mutex<TimeOfDay>
+    let latestSeen: LatestSeen
+    let pointsAhead = PointsAhead()
     let options: Options
+    let logger: Logger
     private let lock: Mutex<DirectoryLock?>
 
     /// What an operator decides about a store.
@@ -33,6 +39,8 @@ public final class SQLiteStore: Sendable {
         public var packageStorage = PackageStorage.files
         /// How long what grows by itself is kept.
         public var retention = Retention()
+        /// How far the `ts` of a device's report may lie ahead of the host's clock; `nil` for any.
+        public var timestampAheadMax: Duration? = .seconds(86_400)
 
         /// Options as they are if nothing is said.
         public init() {}
@@ -58,6 +66,7 @@ public final class SQLiteStore: Sendable {
     ///   - directory: The folder; made if it does not exist.
     ///   - sessions: Who is told of changes that concern connected devices.
     ///   - options: What an operator decides.
+    ///   - logger: Hears of what an operator should know.
     ///   - now: The time of day.
     /// - Returns: The store; close it with ``close()``.
     /// - Throws: ``NodeError`` with a sentence for the operator: the folder cannot be written, the file is not a database, a
@@ -66,12 +75,14 @@ public final class SQLiteStore: Sendable {
         directory: String,
         sessions: DeviceSessions,
         options: Options = Options(),
+        logger: Logger = SQLiteStore.silent,
         now: @escaping @Sendable () -> Timestamp = { .now }
     ) async throws -> SQLiteStore {
         try await Self.open(
             directory: directory,
             sessions: sessions,
             options: options,
+            logger: logger,
             now: now,
             system: POSIXFileSystem()
         )
@@ -81,32 +92,54 @@ public final class SQLiteStore: Sendable {
         directory: String,
         sessions: DeviceSessions,
         options: Options = Options(),
+        logger: Logger = SQLiteStore.silent,
         now: @escaping @Sendable () -> Timestamp = { .now },
         system: any FileSystem
     ) async throws -> SQLiteStore {
         let store = try await offEventLoop {
-            try SQLiteStore(directory: directory, sessions: sessions, options: options, now: now, system: system)
+            try SQLiteStore(
+                directory: directory,
+                sessions: sessions,
+                options: options,
+                logger: logger,
+                now: now,
+                system: system
+            )
         }
         try await store.storeRecovered()
         return store
     }
 
+    /// Writes nothing.
+    public static let silent = Logger(label: "windlass.store") { _ in SwiftLogNoOpLogHandler() }
+
     private init(
         directory: String,
         sessions: DeviceSessions,
         options: Options,
+        logger: Logger,
         now: @escaping @Sendable () -> Timestamp,
         system: any FileSystem
     ) throws {
         self.sessions = sessions
         self.options = options
-        self.now = now
+        self.logger = logger
+        let seen = LatestSeen()
+        self.latestSeen = seen
+        self.now = { seen.note(now()) }
         self.lock = Mutex(try Self.prepare(directory))
         self.caches = StoreCaches()
         self.assignmentsAdded = Signal()
         self.updateEventsAdded = Signal()
-        self.progress = ProgressCounter(journal: try? ServedJournal(path: "\(directory)/served"))
-        self.pool = try Self.openDatabase("\(directory)/windlass.sqlite")
+        self.progress = ProgressCounter(journal: Self.openJournal("\(directory)/served", logger))
+        let timeMax = Self.latestTimeMax(self.now, ahead: options.timestampAheadMax)
+        self.pool = try Self.openDatabase("\(directory)/windlass.sqlite", functions: [timeMax])
+        let start = self.now()
+        let known = try self.pool.read { db in try db.timeOfDay() }
+        self.times = ServerTimes(after: known?.latestGiven)
+        self.timeOfDay = Mutex(
+            TimeOfDay(start, uptime: Self.uptime, believed: known?.believed, doubted: known?.doubted ?? 0)
+        )
         self.storages = PackageStorages(
             files: PackageFiles(directory: "\(directory)/packages", system: system),
             blobs: PackageBlobs(reader: self.pool),
@@ -123,10 +156,11 @@ public final class SQLiteStore: Sendable {
                 updateEvents: self.updateEventsAdded,
                 sessions: sessions
             ),
-            now: now
+            now: self.now
         )
         do {
-            try Self.addDefaultProfile(to: self.pool, at: now())
+            try Self.addDefaultProfile(to: self.pool, at: start)
+            self.noteBroughtBack(try self.pool.write { db in try db.bringBackTimes(to: start) })
             let used = try self.pool.read { db in
                 try String.fetchSet(db, sql: "SELECT DISTINCT sha256 FROM ota_package WHERE sha256 IS NOT NULL")
             }
@@ -180,8 +214,11 @@ public final class SQLiteStore: Sendable {
             while (try? await self.storages.blobs.removeReleased(self.writer)) == true, !Task.isCancelled {
                 try? await Task.sleep(for: Self.removalPause)
             }
+            try? await self.followClock()
+            if self.times.areAhead(of: self.now()) { try? await self.storeTimeOfDay() }
             if clock.now >= retentionDue {
                 _ = try? await self.removeOld()
+                try? await self.storeTimeOfDay()
                 retentionDue = clock.now + Self.retentionInterval
             }
             try? await Task.sleep(for: Self.progressInterval)
@@ -192,6 +229,7 @@ public final class SQLiteStore: Sendable {
     ///
     /// May be called more than once.
     public func close() async {
+        if !self.writer.isClosed { try? await self.storeTimeOfDay() }
         await self.writer.close()
         guard let lock = self.lock.withLock({ $0.take() }) else { return }
         // An error means that something still reads; the connections then close with the last reader.
@@ -259,10 +297,22 @@ extension SQLiteStore {
         }
     }
 
+    private static func openJournal(_ path: String, _ logger: Logger) -> ServedJournal? {
+        do {
+            return try ServedJournal(path: path)
+        } catch {
+            logger.warning(
+                "what is served to devices is not noted at once; after a crash a device may have to report its version",
+                metadata: ["file": "\(path)", "error": "\(error)"]
+            )
+            return nil
+        }
+    }
+
     /// Settings of SQLite itself, made once.
     private static let library: Void = windlass_sqlite_without_memory_counts()
 
-    private static func openDatabase(_ path: String) throws -> DatabasePool {
+    private static func openDatabase(_ path: String, functions: [DatabaseFunction]) throws -> DatabasePool {
         _ = Self.library
         do {
             var configuration = GRDB.Configuration()
@@ -271,6 +321,7 @@ extension SQLiteStore {
             configuration.prepareDatabase { db in
                 // Undo logs of savepoints stay in memory.
                 try db.execute(sql: "PRAGMA temp_store = MEMORY")
+                for function in functions { db.add(function: function) }
             }
             let pool = try DatabasePool(path: path, configuration: configuration)
             try pool.writeWithoutTransaction { db in

@@ -108,6 +108,9 @@ public struct StoreDoctor: Sendable {
         var configuration = GRDB.Configuration()
         configuration.label = "windlass.doctor"
         configuration.readonly = !repair
+        configuration.prepareDatabase { db in
+            db.add(function: SQLiteStore.latestTimeMax({ .now }, ahead: SQLiteStore.Options().timestampAheadMax))
+        }
         let database = try DatabaseQueue(path: self.database, configuration: configuration)
         defer { try? database.close() }
         try self.checkVersion(database)

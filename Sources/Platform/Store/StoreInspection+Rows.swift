@@ -38,7 +38,9 @@ extension StoreInspection {
         // The newest values of states, once more from the points they were taken from.
         let newest = """
             SELECT key, device, ts, kind, value FROM ts WHERE key IN ('fw_state', 'sw_state') AND ts = (
-                SELECT max(n.ts) FROM ts n WHERE n.device = ts.device AND n.key = ts.key)
+                SELECT max(n.ts) FROM ts n WHERE n.device = ts.device AND n.key = ts.key AND (
+                    n.ts <= latest_time_max() OR NOT EXISTS (SELECT 1 FROM ts o WHERE o.device = n.device AND o.key = n.key
+                        AND o.ts <= latest_time_max())))
             """
         let noted = "SELECT key, device, ts, kind, value FROM latest_state"
         if try db.exists(
