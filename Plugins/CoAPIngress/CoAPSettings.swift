@@ -31,8 +31,9 @@ struct CoAPSettings: Sendable {
             ),
             .integer(
                 "exchanges-max",
-                default: 4096,
-                in: 1...32768,
+                // As many as writes may wait in the store; three quarters are for peers that are not known yet.
+                default: 100_000,
+                in: 1...1_000_000,
                 summary: "Requests carried out at the same time; further ones get 5.03."
             ),
             .integer(

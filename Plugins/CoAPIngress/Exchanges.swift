@@ -16,7 +16,7 @@ struct Exchanges {
     /// How much may be under way and kept.
     struct Limits: Hashable, Sendable {
         /// Requests being carried out at the same time.
-        var activeMax = 4096
+        var activeMax = 100_000
         /// Requests remembered that must not be carried out twice.
         var entriesMax = 32768
         /// Bytes of kept answers to such requests.

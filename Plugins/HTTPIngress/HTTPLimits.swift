@@ -38,7 +38,8 @@ struct HTTPLimits: Sendable {
     static let attributes: [AttributeDescriptor] = [
         .integer(
             "connections-max",
-            default: 20_000,
+            // Also of devices that report over a connection each, 10,000 a second, while the store waits 5 s for another program.
+            default: 60_000,
             in: 1...1_000_000,
             summary: "How many connections may be open, on both ports together; one more gets 503 and is closed."
         ),
