@@ -3,19 +3,6 @@ import Testing
 @testable import Host
 
 @Suite struct HostHealthTests {
-    @Test("the room on a disk is told, and that of a folder that is none is not known")
-    func room() {
-        #expect((HostHealth.freeBytes(of: "/") ?? 0) > 0)
-        #expect(HostHealth.freeBytes(of: "/nowhere/at/all") == nil)
-    }
-
-    @Test("a disk with less room than the limit counts as full")
-    func full() {
-        #expect(HostHealth.hasRoom(HostHealth.freeBytesMin))
-        #expect(!HostHealth.hasRoom(HostHealth.freeBytesMin - 1))
-        #expect(HostHealth.hasRoom(nil))
-    }
-
     @Test("the process tells its numbers under Prometheus' names")
     func process() throws {
         let families = ProcessMetrics.families()

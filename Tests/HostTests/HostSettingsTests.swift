@@ -47,6 +47,20 @@ import Testing
         #expect(settings.auditRetention == AuditRetention(ageMax: nil, countMax: 1))
     }
 
+    @Test("the data folder is its user's alone and 64 MiB are kept free, unless told otherwise", .bug(id: "D2.2"))
+    func dataFolder() throws {
+        var options = SQLiteStore.Options()
+        try HostSettings(environment: [:]).apply(to: &options)
+        #expect(!options.isGroupReadable)
+        #expect(options.reserveBytes == 67_108_864)
+        #expect(options.signingKeyFile == nil)
+        let given = ["data.group.read=true", "data.reserve.bytes=0"]
+        try HostSettings(given: given, environment: ["SIGNING_KEY_FILE": "/run/secrets/key"]).apply(to: &options)
+        #expect(options.isGroupReadable)
+        #expect(options.reserveBytes == 0)
+        #expect(options.signingKeyFile == "/run/secrets/key")
+    }
+
     @Test("the greatest values that are allowed are taken")
     func limits() throws {
         let given = [

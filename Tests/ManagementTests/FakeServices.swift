@@ -134,6 +134,10 @@ final class FakeServices: OtaPackageService, DeviceService, AttributesService, T
         return FakeUpload(services: self, id: id)
     }
 
+    func upload(creating package: OtaPackage) async throws -> any OtaPackageUpload {
+        try await self.upload(to: try await self.saveOtaPackage(package).id)
+    }
+
     func content(of id: OtaPackageId) async throws -> (any Content)? {
         self.state.withLock { $0.bytes[id] }.map(FakeContent.init)
     }
@@ -193,6 +197,17 @@ final class FakeServices: OtaPackageService, DeviceService, AttributesService, T
             state.devices[device.id] = device
             return device
         }
+    }
+
+    func saveDevice(_ device: Device, credentials: DeviceCredentials) async throws -> Device {
+        let saved = try await self.saveDevice(device, accessToken: nil)
+        do {
+            _ = try await self.saveCredentials(credentials)
+        } catch {
+            try await self.deleteDevice(device.id)
+            throw error
+        }
+        return saved
     }
 
     func deleteDevice(_ id: DeviceId) async throws { self.state.withLock { $0.devices[id] = nil } }

@@ -76,6 +76,7 @@ import Testing
         let sink: Sink
 
         func upload(to id: OtaPackageId) async throws -> any OtaPackageUpload { self.sink }
+        func upload(creating package: OtaPackage) async throws -> any OtaPackageUpload { self.sink }
         func findOtaPackageById(_ id: OtaPackageId) async throws -> OtaPackage? { nil }
         func saveOtaPackage(_ package: OtaPackage) async throws -> OtaPackage { package }
         func deleteOtaPackage(_ id: OtaPackageId) async throws {}

@@ -120,6 +120,7 @@ final class FakeStore: OtaPackageService, AttributesService, TimeseriesService, 
         page: PageLink
     ) async throws -> Page<OtaPackage> { throw self.unused() }
     func upload(to id: OtaPackageId) async throws -> any OtaPackageUpload { throw self.unused() }
+    func upload(creating package: OtaPackage) async throws -> any OtaPackageUpload { throw self.unused() }
     func content(of id: OtaPackageId) async throws -> (any Content)? { throw self.unused() }
 
     // MARK: Attributes and time series

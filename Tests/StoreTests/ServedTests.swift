@@ -102,7 +102,7 @@ import Testing
         try await Self.withPath { path in
             var random = SplitMix(state: 1)
             let bytes = (0..<8192).map { _ in UInt8.random(in: 0...255, using: &random) }
-            let file = try POSIXFileSystem().create(path)
+            let file = try POSIXFileSystem().create(path, mode: 0o600)
             try bytes.withUnsafeBytes { try POSIXFileSystem().write($0, to: file) }
             let journal = try ServedJournal(path: path)
             #expect(journal.entries.count <= 2 * ServedJournal.entriesMax)

@@ -63,8 +63,7 @@ public struct Host: Sendable {
         let external = try settings.externalPackages()
         var storeOptions = SQLiteStore.Options()
         storeOptions.packageStorage = self.options.packageStorage
-        storeOptions.retention = settings.retention
-        storeOptions.timestampAheadMax = settings.timestampAheadMax
+        settings.apply(to: &storeOptions)
         let sessions = DeviceSessions()
         let store = try await SQLiteStore.open(
             directory: self.options.data,
@@ -141,7 +140,7 @@ public struct Host: Sendable {
             logger: logger
         )
         let startup = Startup(onEvent: onEvent)
-        let health = HostHealth(data: self.options.data, runtime: runtime, store: store)
+        let health = HostHealth(runtime: runtime, store: store)
         let metrics = HostMetrics(runtime: runtime, store: store, sessions: sessions, registry: counted)
         var managementOptions = ManagementServer.Options()
         managementOptions.host = self.options.managementHost

@@ -127,10 +127,6 @@ enum ProcessMetrics {
 
 /// Whether the host can do its work, part by part.
 struct HostHealth: Sendable {
-    /// The least room on the disk of the data folder with which devices can still report; less counts as full.
-    static let freeBytesMin: UInt64 = 64 << 20
-
-    let data: String
     let runtime: ChainRuntime
     let store: SQLiteStore
 
@@ -138,17 +134,7 @@ struct HostHealth: Sendable {
         [
             "chains": isStarted && self.runtime.isListening,
             "store": await self.store.isReady(),
-            "disk": Self.hasRoom(Self.freeBytes(of: self.data)),
+            "disk": self.store.hasRoom,
         ]
-    }
-
-    /// Whether so much is enough; what is not known is taken to be.
-    static func hasRoom(_ freeBytes: UInt64?) -> Bool { freeBytes.map { $0 >= Self.freeBytesMin } ?? true }
-
-    /// How much may be written; `nil` if the system does not say.
-    static func freeBytes(of folder: String) -> UInt64? {
-        var status = statvfs()
-        guard statvfs(folder, &status) == 0 else { return nil }
-        return UInt64(status.f_bavail) * UInt64(status.f_frsize)
     }
 }

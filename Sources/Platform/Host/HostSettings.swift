@@ -88,11 +88,34 @@ public struct HostSettings: Sendable {
         summary: "The most entries of the audit log of each tenant; older ones are removed."
     )
 
+    private static let groupRead = Setting(
+        name: "data.group.read",
+        kind: .boolean,
+        defaultText: "false",
+        summary:
+            "Whether the group of the data folder may read it (0750, files 0640), but for the signing keys; otherwise the host's "
+            + "own user alone may (0700, files 0600)."
+    )
+    private static let reserveBytes = Setting(
+        name: "data.reserve.bytes",
+        kind: .integer(0...1_099_511_627_776),
+        defaultText: "67108864",
+        summary:
+            "How many bytes of the disk uploads leave free for reports and deletions; one that would take more gets 507."
+    )
+    private static let signingKeyFile = Setting(
+        name: "signing.key.file",
+        kind: .text,
+        defaultText: "",
+        summary:
+            "A file with one key of 32 to 4096 bytes, from which the keys are derived that sign logins and download links; without "
+            + "it they are random and in the file windlass.keys of the data folder."
+    )
+
     /// All settings there are.
     public static let all = [
         Self.externalEnabled, Self.externalURLPattern, Self.timeseriesDays, Self.timeseriesCount, Self.aheadSeconds,
-        Self.historyDays,
-        Self.auditDays, Self.auditCount,
+        Self.historyDays, Self.auditDays, Self.auditCount, Self.groupRead, Self.reserveBytes, Self.signingKeyFile,
     ]
 
     private var texts: [String: String] = [:]
@@ -141,7 +164,17 @@ public struct HostSettings: Sendable {
     }
 
     /// How far the `ts` of a device's report may lie ahead of the host's clock; `nil` for any.
-    public var timestampAheadMax: Duration? { self.number(Self.aheadSeconds).map { .seconds($0) } }
+    private var timestampAheadMax: Duration? { self.number(Self.aheadSeconds).map { .seconds($0) } }
+
+    /// Puts in what is decided about the data folder and what is in it.
+    public func apply(to options: inout SQLiteStore.Options) {
+        options.retention = self.retention
+        options.timestampAheadMax = self.timestampAheadMax
+        options.isGroupReadable = self.text(Self.groupRead) == "true"
+        options.reserveBytes = Int64(self.number(Self.reserveBytes) ?? 0)
+        let keyFile = self.text(Self.signingKeyFile)
+        options.signingKeyFile = keyFile.isEmpty ? nil : keyFile
+    }
 
     /// How much of the audit log is kept.
     public var auditRetention: AuditRetention {

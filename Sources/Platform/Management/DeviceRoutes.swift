@@ -177,7 +177,18 @@ struct DeviceRoutes: Sendable {
     }
 
     /// Saves the device that a body describes in full.
-    private func save(_ body: BodyReader, _ request: APIRequest, accessToken: String?) async throws -> Device {
+    ///
+    /// - Parameters:
+    ///   - body: What describes it.
+    ///   - request: The request.
+    ///   - store: What saves it.
+    /// - Returns: The device as stored.
+    /// - Throws: ``APIError`` or ``NodeError``.
+    private func save(
+        _ body: BodyReader,
+        _ request: APIRequest,
+        by store: (Device) async throws -> Device
+    ) async throws -> Device {
         let tenant = try request.tenantId()
         var existing: Device?
         if let id = try body.id("id", of: Device.self) { existing = try await self.services.device(id, for: request) }
@@ -203,7 +214,7 @@ struct DeviceRoutes: Sendable {
             profileId: profileId,
             now: self.now()
         )
-        let saved = try await self.devices.saveDevice(device, accessToken: accessToken)
+        let saved = try await store(device)
         request.trail.saved(saved, isNew: existing == nil)
         request.trail.noteAssignments(from: { existing?.packageId(of: $0) }, to: saved.packageId(of:))
         return saved
@@ -211,7 +222,10 @@ struct DeviceRoutes: Sendable {
 
     @Sendable private func save(_ request: APIRequest) async throws -> Response {
         let body = try await request.object()
-        let device = try await self.save(body, request, accessToken: request.queryText("accessToken"))
+        let accessToken = request.queryText("accessToken")
+        let device = try await self.save(body, request) {
+            try await self.devices.saveDevice($0, accessToken: accessToken)
+        }
         return .json(try await self.json(device))
     }
 
@@ -222,16 +236,15 @@ struct DeviceRoutes: Sendable {
         var wanted = DeviceCredentials(deviceId: .random(), credentialsId: "")
         try wanted.update(from: secret)
         let isNew = described["id"] == nil
-        let isToken = wanted.kind == .accessToken
-        let device = try await self.save(described, request, accessToken: isNew && isToken ? wanted.credentialsId : nil)
-        if !(isNew && isToken) {
-            do {
-                try await self.replaceCredentials(of: device.id, by: secret)
-            } catch {
-                // A device that nobody can log in as is not what was asked for.
-                if isNew { try? await self.devices.deleteDevice(device.id) }
-                throw error
+        // In one step: a device without these credentials would be in the way of the same request.
+        let device = try await self.save(described, request) { device in
+            if isNew, wanted.kind == .accessToken {
+                return try await self.devices.saveDevice(device, accessToken: wanted.credentialsId)
             }
+            return try await self.devices.saveDevice(
+                device,
+                credentials: try await self.credentials(of: device.id, by: secret)
+            )
         }
         return .json(try await self.json(device))
     }
@@ -328,15 +341,16 @@ struct DeviceRoutes: Sendable {
         let body = try await request.object()
         guard let id = try body.id("deviceId", of: Device.self) else { throw APIError.missing(parameter: "deviceId") }
         let device = try await self.services.device(id, for: request)
-        return .json(try await self.replaceCredentials(of: device.id, by: body).json)
+        let credentials = try await self.credentials(of: device.id, by: body)
+        return .json(try await self.devices.saveCredentials(credentials).json)
     }
 
-    @discardableResult
-    private func replaceCredentials(of id: DeviceId, by body: BodyReader) async throws -> DeviceCredentials {
+    /// The credentials that a body describes, for a device that may not be there yet.
+    private func credentials(of id: DeviceId, by body: BodyReader) async throws -> DeviceCredentials {
         var credentials =
             try await self.devices.findCredentials(of: id) ?? DeviceCredentials(deviceId: id, credentialsId: "")
         try credentials.update(from: body)
-        return try await self.devices.saveCredentials(credentials)
+        return credentials
     }
 }
 

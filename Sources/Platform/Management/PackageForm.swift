@@ -2,47 +2,20 @@ import HTTPTypes
 import Hummingbird
 import NodeKit
 import OTA
-import Synchronization
 
 /// Makes a package of one multipart form: what it is in fields named as the members of ThingsBoard's `OtaPackageInfo`, and then its
 /// bytes in the part `file`.
 ///
 /// ThingsBoard takes two requests for that. All that describes the package comes before the file, so that it is refused before the
 /// file is sent; only `checksumAlgorithm` and `checksum` may follow, as a pipeline may compute them while it sends.
-struct PackageForm: Sendable {
-    let packages: any OtaPackageService
-    let bytesMax: Int64
-    /// Saves the package that a body describes.
-    let save: @Sendable (BodyReader) async throws -> OtaPackage
-
+enum PackageForm {
     /// Whether a request's body is a form, and not JSON.
     static func isForm(_ request: APIRequest) -> Bool {
         request.request.headers[.contentType]?.lowercased().hasPrefix("multipart/") ?? false
     }
 
-    /// Stores the package and its bytes, or nothing.
-    func receive(_ request: APIRequest) async throws -> OtaPackage {
-        let made = Mutex<OtaPackageId?>(nil)
-        let upload = PackageUpload(
-            target: .new { fields in
-                let package = try await self.save(try Self.body(of: fields))
-                made.withLock { $0 = package.id }
-                return package
-            },
-            packages: self.packages,
-            bytesMax: self.bytesMax
-        )
-        do {
-            return try await upload.receive(request.request, query: request.query)
-        } catch {
-            // A package without its bytes is not what was asked for.
-            if let id = made.withLock({ $0 }) { try? await self.packages.deleteOtaPackage(id) }
-            throw error
-        }
-    }
-
     /// The fields as a body would have them.
-    private static func body(of fields: [String: String]) throws -> BodyReader {
+    static func body(of fields: [String: String]) throws -> BodyReader {
         var body: JSON.Object = [:]
         for (name, text) in fields where !text.isEmpty {
             switch name {

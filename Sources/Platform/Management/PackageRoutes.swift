@@ -121,16 +121,26 @@ struct PackageRoutes: Sendable {
     }
 
     @Sendable private func save(_ request: APIRequest) async throws -> Response {
+        let saved: OtaPackage
+        var isNew = true
         if PackageForm.isForm(request) {
-            let form = PackageForm(packages: self.services.packages, bytesMax: self.options.uploadBytesMax) {
-                try await self.save($0, request)
-            }
-            return .json(try await form.receive(request).json)
+            let form = PackageUpload(
+                target: .new { fields in try await self.described(by: try PackageForm.body(of: fields), request) },
+                packages: self.services.packages,
+                bytesMax: self.options.uploadBytesMax
+            )
+            saved = try await form.receive(request.request, query: request.query)
+        } else {
+            let body = try await request.object()
+            isNew = try body.id("id", of: OtaPackage.self) == nil
+            saved = try await self.services.packages.saveOtaPackage(try await self.described(by: body, request))
         }
-        return .json(try await self.save(try await request.object(), request).json)
+        request.trail.saved(saved, isNew: isNew)
+        return .json(saved.json)
     }
 
-    private func save(_ body: BodyReader, _ request: APIRequest) async throws -> OtaPackage {
+    /// The package that a body describes, with what it says.
+    private func described(by body: BodyReader, _ request: APIRequest) async throws -> OtaPackage {
         var package: OtaPackage
         if let id = try body.id("id", of: OtaPackage.self) {
             package = try await self.services.package(id, for: request)
@@ -150,9 +160,7 @@ struct PackageRoutes: Sendable {
         try package.update(from: body)
         if let profile = package.deviceProfileId { try await self.services.checkReference(to: profile, for: request) }
         try package.completeURL(from: body, external: self.options.external)
-        let saved = try await self.services.packages.saveOtaPackage(package)
-        request.trail.saved(saved, isNew: try body.id("id", of: OtaPackage.self) == nil)
-        return saved
+        return package
     }
 
     @Sendable private func upload(_ request: APIRequest) async throws -> Response {

@@ -15,7 +15,8 @@ struct PackageUpload: Sendable {
     enum Target: Sendable {
         /// A package that is there.
         case package(OtaPackageId)
-        /// One that is made of the form's other fields, once, when the file begins or the form ends without one.
+        /// One that is made of the form's other fields, together with its bytes; they are read when the file begins, or the form ends
+        /// without one.
         case new(@Sendable ([String: String]) async throws -> OtaPackage)
     }
 
@@ -83,7 +84,11 @@ struct PackageUpload: Sendable {
             guard part.name == "file" else { return }
             guard form.file == nil else { throw APIError.badRequest("The form has two parts 'file'; send one") }
             form.file = part
-            form.upload = try await self.packages.upload(to: try await self.packageId(form.fields))
+            form.upload =
+                switch self.target {
+                case .package(let id): try await self.packages.upload(to: id)
+                case .new(let describe): try await self.packages.upload(creating: try await describe(form.fields))
+                }
         case .bytes(var bytes):
             guard form.current?.name != "file" else {
                 try await form.upload?.write(bytes)
@@ -109,8 +114,8 @@ struct PackageUpload: Sendable {
             return nil
         }
         guard let upload = form.upload, let file = form.file else {
-            guard case .new(let make) = self.target else { throw APIError.missing(parameter: "file") }
-            return try await make(form.fields)
+            guard case .new(let describe) = self.target else { throw APIError.missing(parameter: "file") }
+            return try await self.packages.saveOtaPackage(try await describe(form.fields))
         }
         return try await upload.finish(
             fileName: file.fileName,
@@ -118,13 +123,6 @@ struct PackageUpload: Sendable {
             algorithm: try self.algorithm(value("checksumAlgorithm")),
             checksum: value("checksum")
         )
-    }
-
-    private func packageId(_ fields: [String: String]) async throws -> OtaPackageId {
-        switch self.target {
-        case .package(let id): id
-        case .new(let make): try await make(fields).id
-        }
     }
 
     private func algorithm(_ name: String?) throws -> ChecksumAlgorithm {

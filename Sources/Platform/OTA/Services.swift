@@ -37,6 +37,12 @@ public protocol OtaPackageService: Sendable {
     /// - Throws: ``NodeError`` with ``NodeError/Code/notFound`` or ``NodeError/Code/badRequest``.
     func upload(to id: OtaPackageId) async throws -> any OtaPackageUpload
 
+    /// Begins to store the bytes of a package that does not exist yet. The package is made together with them, in one step, when
+    /// they have come in whole, so that an upload that is cut off leaves nothing.
+    ///
+    /// - Throws: ``NodeError`` as for saving such a package, before any bytes are sent; finishing the upload may throw it as well.
+    func upload(creating package: OtaPackage) async throws -> any OtaPackageUpload
+
     /// The bytes of a package, if they are stored here.
     func content(of id: OtaPackageId) async throws -> (any Content)?
 
@@ -113,6 +119,9 @@ public protocol DeviceService: Sendable {
     /// - Returns: The device as stored.
     /// - Throws: ``NodeError`` with ``NodeError/Code/badRequest`` and the sentence of ThingsBoard if a rule is broken.
     func saveDevice(_ device: Device, accessToken: String?) async throws -> Device
+    /// Creates or replaces a device as ``saveDevice(_:accessToken:)`` does, and its credentials, in one step: either both are
+    /// stored or nothing is.
+    func saveDevice(_ device: Device, credentials: DeviceCredentials) async throws -> Device
     /// Removes a device with all that is stored about it; one that does not exist is ``NodeError/Code/notFound``.
     func deleteDevice(_ id: DeviceId) async throws
     /// How many devices of a profile have no package of this type of their own.

@@ -6,9 +6,9 @@ import NodeKit
 ///
 /// Bytes are known by their SHA-256 and never change under it. Which packages refer to them is not the storage's business.
 /// What takes a `Database` is called with a connection of the store: a storage in the database works in the transaction of
-/// its caller, and one elsewhere ignores it. ``IncomingBytes/place(as:_:)`` and ``remove(_:_:)`` are called by the writer's
-/// thread alone, one at a time, so that nothing goes between a name and the row that refers to it; they must not take long. A
-/// storage behind a network has its object in place when ``IncomingBytes/complete()`` returns, and removes one later.
+/// its caller, and one elsewhere ignores it. ``IncomingBytes/place(as:_:)``, ``release(_:_:)`` and ``remove(_:_:)`` are called by
+/// the writer's thread alone, one at a time, so that nothing goes between a name and the row that refers to it; they must not take
+/// long. A storage behind a network has its object in place when ``IncomingBytes/complete(as:)`` returns, and removes one later.
 protocol ByteStorage: Sendable {
     /// Begins to take in bytes that have no name yet.
     func begin(_ writer: GroupCommitWriter) async throws -> any IncomingBytes
@@ -16,6 +16,8 @@ protocol ByteStorage: Sendable {
     func has(_ sha256: String, _ db: Database) throws -> Bool
     /// The bytes with this SHA-256, which stay readable as long as anyone holds them, also when they are removed.
     func content(of sha256: String, size: Int64, _ db: Database) throws -> any Content
+    /// Gives up bytes in the transaction that takes their last package, so that they go even if the host is cut off right after.
+    func release(_ sha256: String, _ db: Database) throws
     /// Removes the bytes with this SHA-256, if they are here; called outside a transaction.
     func remove(_ sha256: String, _ db: Database) throws
     /// Reads bytes from their start to their end; blocks.
@@ -32,8 +34,9 @@ protocol ByteStorage: Sendable {
 protocol IncomingBytes: AnyObject, Sendable {
     /// Appends bytes, in the order of the calls; returns when more can come.
     func append(_ bytes: ByteBuffer) async throws
-    /// Returns when all bytes are safe. Nothing is appended after it.
-    func complete() async throws
+    /// Returns when all bytes are safe, and the storage knows the name that they are about to get: should the host be cut off
+    /// between that and their row, they are known as unused. Nothing is appended after it.
+    func complete(as sha256: String) async throws
     /// Gives complete bytes their name, for good.
     func place(as sha256: String, _ db: Database) throws
     /// Removes what has no name; may be called at any time and more than once.
@@ -84,10 +87,10 @@ struct PackageStorages: Sendable {
         }
     }
 
-    /// Gives complete bytes their name; if they are there already, wherever, nothing is done.
+    /// Gives complete bytes their name, in the transaction that stores their row; if they are there already, wherever, they stay.
     func place(_ bytes: any IncomingBytes, as sha256: String, _ db: Database) throws {
-        for storage in self.all where try storage.has(sha256, db) { return }
-        try bytes.place(as: sha256, db)
+        if try !self.all.contains(where: { try $0.has(sha256, db) }) { try bytes.place(as: sha256, db) }
+        try db.run("DELETE FROM unused_file WHERE sha256 = ?", [sha256])
     }
 
     func content(of sha256: String, size: Int64, _ db: Database) throws -> any Content {
@@ -97,23 +100,59 @@ struct PackageStorages: Sendable {
         throw SystemError.missing
     }
 
-    /// Removes bytes wherever they are.
-    ///
-    /// What stays behind because of an error does no harm and goes when the store is opened again.
+    /// Gives up those of these bytes that no package uses any more, in the transaction that took their packages.
+    func release(_ sha256s: [String], _ db: Database) throws {
+        for sha256 in sha256s where try !db.exists("SELECT 1 FROM ota_package WHERE sha256 = ?", [sha256]) {
+            for storage in self.all { try storage.release(sha256, db) }
+        }
+    }
+
+    /// Removes bytes wherever they are; called outside a transaction.
     func remove(_ sha256: String, _ db: Database) {
         for storage in self.all { try? storage.remove(sha256, db) }
     }
 
-    /// Removes what uploads and deletions left behind when the host was cut off, given the SHA-256 of what packages use.
-    func removeLeftovers(used: Set<String>, _ db: Database) throws {
-        for storage in self.all {
-            for item in try storage.inventory(db) {
-                switch item.kind {
-                case .named(let sha256): if !used.contains(sha256) { try storage.remove(item, db) }
-                case .unfinished: try storage.remove(item, db)
-                case .foreign: break
-                }
+    /// Removes files that were given up, or whose upload did not get as far as its row; called outside a transaction.
+    ///
+    /// Nothing else is removed, whatever the rows say: a file without a row may be of a database that is elsewhere at present. What
+    /// stays behind because of an error is tried again when the store is opened.
+    ///
+    /// - Parameters:
+    ///   - sha256s: Which of them to look at; `nil` for all.
+    ///   - db: The connection of the writer.
+    func removeUnusedFiles(_ sha256s: [String]?, _ db: Database) {
+        guard let known = try? db.unusedFiles(sha256s), !known.isEmpty else { return }
+        let settled = known.filter { sha256 in
+            guard let isUsed = try? db.exists("SELECT 1 FROM ota_package WHERE sha256 = ?", [sha256]) else {
+                return false
             }
+            guard !isUsed, (try? self.files.has(sha256, db)) != false else { return true }
+            return (try? self.files.remove(sha256, db)) != nil
         }
+        guard (try? self.files.syncNames()) != nil else { return }
+        try? db.run(
+            "DELETE FROM unused_file WHERE sha256 IN (SELECT value FROM json_each(?))",
+            [JSON.array(settled.map(JSON.string)).description]
+        )
+    }
+
+    /// Removes what uploads left when the host was cut off.
+    func removeUnfinished(_ db: Database) throws {
+        for storage in self.all {
+            for item in try storage.inventory(db) where item.kind == .unfinished { try storage.remove(item, db) }
+        }
+        self.removeUnusedFiles(nil, db)
+    }
+}
+
+extension Database {
+    /// The SHA-256 of files that may be there without a package, those named or all; see ``Schema/version9``.
+    func unusedFiles(_ sha256s: [String]? = nil) throws -> [String] {
+        guard let sha256s else { return try String.fetchAll(self, sql: "SELECT sha256 FROM unused_file") }
+        return try String.fetchAll(
+            self,
+            sql: "SELECT sha256 FROM unused_file WHERE sha256 IN (SELECT value FROM json_each(?))",
+            arguments: [JSON.array(sha256s.map(JSON.string)).description]
+        )
     }
 }

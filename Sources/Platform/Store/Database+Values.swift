@@ -134,7 +134,11 @@ extension NodeError {
                 cause: error
             )
         case .SQLITE_BUSY, .SQLITE_LOCKED:
-            self.init(.unavailable, "the database is in use by another program (\(text)); close it", cause: error)
+            self.init(
+                .unavailable,
+                "another program keeps the database locked (\(text)); end that program, then try again",
+                cause: error
+            )
         case .SQLITE_MISUSE:
             self.init(.unavailable, "the store is closed; the host is shutting down", cause: error)
         default:

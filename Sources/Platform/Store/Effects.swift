@@ -99,7 +99,7 @@ struct EffectApplier: Sendable {
     func apply(_ effects: Effects, _ db: Database) -> [TakenPush] {
         self.caches.forget(effects)
         if effects.allDevices { self.numbers.forgetAll() } else { self.numbers.forget(effects.devices) }
-        for sha256 in effects.files { self.removeIfUnused(sha256, db) }
+        if !effects.files.isEmpty { self.storages.removeUnusedFiles(effects.files, db) }
         for half in effects.journalHalves { self.progress.committed(half) }
         if effects.assignments { self.assignments.raise() }
         if effects.assignments || effects.updateEvents { self.updateEvents.raise() }
@@ -113,11 +113,5 @@ struct EffectApplier: Sendable {
             }
         }
         return taken
-    }
-
-    /// What stays behind because of an error here does no harm and is removed when the store is opened again.
-    private func removeIfUnused(_ sha256: String, _ db: Database) {
-        guard let used = try? db.exists("SELECT 1 FROM ota_package WHERE sha256 = ?", [sha256]), !used else { return }
-        self.storages.remove(sha256, db)
     }
 }

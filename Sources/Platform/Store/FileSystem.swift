@@ -12,8 +12,8 @@ import NodeKit
 
 /// What the store does with files, so that tests can make any of it fail.
 protocol FileSystem: Sendable {
-    /// Makes a file that did not exist, to be written.
-    func create(_ path: String) throws -> Int32
+    /// Makes a file that did not exist, to be written, with exactly this mode, whatever the umask of the process is.
+    func create(_ path: String, mode: mode_t) throws -> Int32
     /// Opens a file to be read.
     func open(_ path: String) throws -> Int32
     /// Writes all bytes.
@@ -30,6 +30,46 @@ protocol FileSystem: Sendable {
     func size(_ path: String) throws -> Int64?
     /// The names in a folder.
     func names(in path: String) throws -> [String]
+    /// Gives a file that is being written room on the disk, so many bytes of it.
+    func allocate(_ bytes: Int64, for file: Int32) throws
+    /// How many bytes may still be written on the disk of a folder; `nil` if the system does not say.
+    func freeBytes(in path: String) -> Int64?
+}
+
+extension FileSystem {
+    /// Puts bytes in the place of a file's, in one step: after a crash the file has the old ones or the new ones.
+    func replace(_ name: String, in folder: String, with bytes: [UInt8], mode: mode_t) throws {
+        let path = "\(folder)/\(name)"
+        let part = "\(path).part"
+        if try self.size(part) != nil { try self.remove(part) }
+        try self.make(part, of: bytes, mode: mode)
+        try self.rename(part, to: path)
+        try self.syncDirectory(folder)
+    }
+
+    private func make(_ path: String, of bytes: [UInt8], mode: mode_t) throws {
+        let file = try self.create(path, mode: mode)
+        defer { posixClose(file) }
+        try bytes.withUnsafeBytes { try self.write($0, to: file) }
+        try self.sync(file)
+    }
+
+    /// The bytes of a small file; `nil` if there is none.
+    ///
+    /// - Throws: ``SystemError``; `EFBIG` if the file is longer than `max` bytes.
+    func contents(of path: String, max: Int) throws -> [UInt8]? {
+        guard try self.size(path) != nil else { return nil }
+        let file = try self.open(path)
+        defer { posixClose(file) }
+        var contents: [UInt8] = []
+        var bytes = [UInt8](repeating: 0, count: max + 1)
+        while true {
+            let count = try bytes.withUnsafeMutableBytes { try POSIXFileSystem.read(file, into: $0) }
+            if count == 0 { return contents }
+            contents += bytes[..<count]
+            guard contents.count <= max else { throw SystemError(call: "read", number: EFBIG) }
+        }
+    }
 }
 
 /// A system call that failed.
@@ -63,8 +103,21 @@ extension NodeError {
 
 /// The files of the system.
 struct POSIXFileSystem: FileSystem {
-    func create(_ path: String) throws -> Int32 {
-        try Self.check("create") { posixOpen(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o640) }
+    func create(_ path: String, mode: mode_t) throws -> Int32 {
+        try Self.create(path, O_WRONLY, mode: mode)
+    }
+
+    /// Makes a file that did not exist; its mode is never wider than it is to be, also for a moment.
+    fileprivate static func create(_ path: String, _ access: Int32, mode: mode_t) throws(SystemError) -> Int32 {
+        let file = try Self.check("create") { posixOpen(path, access | O_CREAT | O_EXCL | O_CLOEXEC, mode) }
+        do {
+            // The umask may have taken bits away (man 2 umask).
+            _ = try Self.check("fchmod") { fchmod(file, mode) }
+        } catch {
+            posixClose(file)
+            throw error
+        }
+        return file
     }
 
     func open(_ path: String) throws -> Int32 {
@@ -110,6 +163,19 @@ struct POSIXFileSystem: FileSystem {
 
     func names(in path: String) throws -> [String] { try FileManager.default.contentsOfDirectory(atPath: path) }
 
+    func allocate(_ bytes: Int64, for file: Int32) throws {
+        // Returns the error instead of setting it (man 3 posix_fallocate).
+        var error = posix_fallocate(file, 0, off_t(bytes))
+        while error == EINTR { error = posix_fallocate(file, 0, off_t(bytes)) }
+        if error != 0 { throw SystemError(call: "posix_fallocate", number: error) }
+    }
+
+    func freeBytes(in path: String) -> Int64? {
+        var status = statvfs()
+        guard posixStatvfs(path, &status) == 0 else { return nil }
+        return Int64(clamping: UInt64(status.f_bavail).multipliedReportingOverflow(by: UInt64(status.f_frsize)).0)
+    }
+
     /// Reads bytes from where the last read of an open file ended; returns how many, 0 at the end.
     static func read(_ file: Int32, into bytes: UnsafeMutableRawBufferPointer) throws(SystemError) -> Int {
         try Self.check("read") { posixRead(file, bytes.baseAddress, bytes.count) }
@@ -132,6 +198,7 @@ private func posixRead(_ file: Int32, _ bytes: UnsafeMutableRawPointer?, _ count
     read(file, bytes, count)
 }
 private func posixRename(_ old: String, _ new: String) -> Int32 { rename(old, new) }
+private func posixStatvfs(_ path: String, _ status: inout statvfs) -> Int32 { statvfs(path, &status) }
 
 /// Closes a file; nothing can be done about an error here, and whoever needs the bytes safe has synced before.
 @discardableResult
@@ -142,8 +209,8 @@ final class DirectoryLock: Sendable {
     private let file: Int32
 
     /// Takes the lock, or throws a ``SystemError`` with `EWOULDBLOCK` if another has it.
-    init(_ path: String) throws(SystemError) {
-        let file = try POSIXFileSystem.check("open") { posixOpen(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o640) }
+    init(_ path: String, mode: mode_t) throws(SystemError) {
+        let file = try Self.open(path, mode: mode)
         do {
             _ = try POSIXFileSystem.check("flock") { flock(file, LOCK_EX | LOCK_NB) }
         } catch {
@@ -151,6 +218,14 @@ final class DirectoryLock: Sendable {
             throw error
         }
         self.file = file
+    }
+
+    private static func open(_ path: String, mode: mode_t) throws(SystemError) -> Int32 {
+        do {
+            return try POSIXFileSystem.create(path, O_RDWR, mode: mode)
+        } catch  where error.number == EEXIST {
+            return try POSIXFileSystem.check("open") { posixOpen(path, O_RDWR | O_CLOEXEC, 0) }
+        }
     }
 
     deinit {

@@ -14,13 +14,19 @@ import Synchronization
 /// To undo one write among others takes a savepoint around each, which costs two statements and a copy of every page that the
 /// write changes. Writes that devices cause all the time, and which hardly ever fail once they have begun to change
 /// something, are therefore declared *repeatable*: they share a transaction without savepoints, and should one of them fail
-/// half, the transaction is undone and all of them are run once more, with savepoints.
+/// half, the transaction is undone and all of them are run once more, with savepoints. Writes that *remove* are repeatable and have
+/// transactions of their own, so that they succeed on a full disk, with the room that is kept back for them.
+///
+/// While another program has the database locked, writes wait (``LockWait``). If that takes too long, those are refused that waited
+/// all the time, so no write waits for a lock longer than twice as long, and what waits stays within ``waitingMax``.
 final class GroupCommitWriter: Sendable {
     /// The most writes in one transaction.
     static let batchMax = 4096
     /// How long a transaction waits for those that wrote in the one before.
     static let gatherTime = Duration.milliseconds(2)
     /// The most writes that wait; more are refused as ``NodeError/Code/unavailable``, so that memory stays bounded.
+    ///
+    /// Twice as many as 10,000 reports a second are in the 5 s for which another program may lock the database.
     static let waitingMax = 100_000
 
     private struct State {
@@ -31,14 +37,18 @@ final class GroupCommitWriter: Sendable {
         var wantedCount: Int?
 
         /// Takes the writes that come next and may share a transaction; `nil` if there are none, and then the draining ends.
-        mutating func takeBatch() -> [QueuedWrite]? {
+        mutating func takeBatch() -> (writes: [QueuedWrite], behindCount: Int)? {
+            guard let writes = self.takeWrites() else { return nil }
+            return (writes, self.waiting.count)
+        }
+
+        private mutating func takeWrites() -> [QueuedWrite]? {
             guard let first = self.waiting.first else {
                 self.isDraining = false
                 return nil
             }
             // Those that are not repeatable must not be run again because of others.
-            let end = self.waiting.prefix(GroupCommitWriter.batchMax)
-                .firstIndex { $0.isRepeatable != first.isRepeatable }
+            let end = self.waiting.prefix(GroupCommitWriter.batchMax).firstIndex { $0.kind != first.kind }
             let count = end ?? min(self.waiting.count, GroupCommitWriter.batchMax)
             guard count < self.waiting.count else {
                 defer { self.waiting = [] }
@@ -53,20 +63,33 @@ final class GroupCommitWriter: Sendable {
     private let state = Mutex(State())
     private let queue = DispatchQueue(label: "windlass.store.writer", qos: .userInitiated)
     private let applier: EffectApplier
+    private let room: DeletionRoom?
+    private let lockWait: LockWait
     let counters = CommitCounters()
     private let gatherTime: Duration
     private let now: @Sendable () -> Timestamp
     /// Raised when as many writes wait as are wanted.
     private let gathered = DispatchSemaphore(value: 0)
 
+    /// - Parameters:
+    ///   - pool: The database.
+    ///   - applier: Who carries out the effects of writes.
+    ///   - room: What is kept back for writes that remove; `nil` if nothing is.
+    ///   - lockWait: How the connections of `pool` wait for other programs.
+    ///   - gatherTime: See ``gatherTime``.
+    ///   - now: The time of day.
     init(
         pool: DatabasePool,
         applier: EffectApplier,
+        room: DeletionRoom? = nil,
+        lockWait: LockWait = LockWait(),
         gatherTime: Duration = GroupCommitWriter.gatherTime,
         now: @escaping @Sendable () -> Timestamp
     ) {
         self.pool = pool
         self.applier = applier
+        self.room = room
+        self.lockWait = lockWait
         self.gatherTime = gatherTime
         self.now = now
     }
@@ -85,8 +108,22 @@ final class GroupCommitWriter: Sendable {
         repeatable: Bool = false,
         _ body: @escaping @Sendable (Database, inout Effects) throws -> Value
     ) async throws -> Value {
+        try await self.write(repeatable ? .repeatable : .once, body)
+    }
+
+    /// Runs `body`, which removes more than it adds, as ``write(repeatable:_:)`` does what is repeatable, and also on a full disk.
+    func remove<Value: Sendable>(
+        _ body: @escaping @Sendable (Database, inout Effects) throws -> Value
+    ) async throws -> Value {
+        try await self.write(.removing, body)
+    }
+
+    private func write<Value: Sendable>(
+        _ kind: QueuedWrite.Kind,
+        _ body: @escaping @Sendable (Database, inout Effects) throws -> Value
+    ) async throws -> Value {
         let returned = Returned<Value>()
-        let write = QueuedWrite(isRepeatable: repeatable) { db, effects in returned.value = try body(db, &effects) }
+        let write = QueuedWrite(kind) { db, effects in returned.value = try body(db, &effects) }
         self.enqueue(write)
         try await write.stored()
         guard let value = returned.value else {
@@ -97,7 +134,7 @@ final class GroupCommitWriter: Sendable {
 
     /// Puts a repeatable `body` in line and returns at once; what comes of it is in the write that is returned.
     func begin(_ body: @escaping @Sendable (Database, inout Effects) throws -> Void) -> PendingWrite {
-        let write = QueuedWrite(isRepeatable: true, body: body)
+        let write = QueuedWrite(.repeatable, body: body)
         self.enqueue(write)
         return PendingWrite { try await write.stored() }
     }
@@ -107,7 +144,7 @@ final class GroupCommitWriter: Sendable {
         repeatable: Bool = false,
         _ body: @escaping @Sendable (Database, inout Effects) throws -> Void
     ) {
-        self.enqueue(QueuedWrite(isRepeatable: repeatable, body: body))
+        self.enqueue(QueuedWrite(repeatable ? .repeatable : .once, body: body))
     }
 
     /// How many writes wait for their turn.
@@ -124,6 +161,7 @@ final class GroupCommitWriter: Sendable {
             return state.wantedCount != nil
         }
         if isGathering { self.gathered.signal() }
+        self.lockWait.end()
         // The queue is serial, so this comes after a drain that is under way.
         await withCheckedContinuation { continuation in
             self.queue.async { continuation.resume() }
@@ -158,9 +196,18 @@ final class GroupCommitWriter: Sendable {
 
     private func drain() {
         while let batch = self.state.withLock({ $0.takeBatch() }) {
-            self.commit(batch)
-            if batch.count > 1 { self.gather(batch.count) }
+            if let locked = self.commit(batch.writes) { self.refuse(batch.behindCount, locked) }
+            if batch.writes.count > 1 { self.gather(batch.writes.count) }
         }
+    }
+
+    /// Refuses the writes that wait longest.
+    private func refuse(_ count: Int, _ reason: NodeError) {
+        let refused = self.state.withLock { state in
+            defer { state.waiting.removeFirst(count) }
+            return Array(state.waiting.prefix(count))
+        }
+        for write in refused { write.finish(reason) }
     }
 
     /// Waits until as many writes have come as there were in the transaction before.
@@ -180,16 +227,13 @@ final class GroupCommitWriter: Sendable {
         if cameLate { self.gathered.wait() }
     }
 
-    private func commit(_ batch: [QueuedWrite]) {
+    /// Ends some writes; returns why, if another program has the database locked.
+    private func commit(_ batch: [QueuedWrite]) -> NodeError? {
         self.pool.writeWithoutTransaction { db in
             let start = DispatchTime.now()
-            var failure: (any Error)?
-            do {
-                let isCommitted = try batch[0].isRepeatable && self.commitTogether(batch, db)
-                if !isCommitted { try self.commitApart(batch, db) }
-            } catch {
-                failure = error
-                if db.isInsideTransaction { try? db.execute(sql: "ROLLBACK") }
+            var failure = self.failure(of: batch, db)
+            if batch[0].kind == .removing, failure.map(Self.isWithoutRoom) == true, self.room?.give() == true {
+                failure = self.failure(of: batch, db)
             }
             self.counters.ended(since: start, writes: batch.count, isCommitted: failure == nil)
             // Devices that were made in it never were.
@@ -200,8 +244,37 @@ final class GroupCommitWriter: Sendable {
                 // Until then it counts as missed: a device is rather told twice than not at all.
                 self.writeLater(repeatable: true) { [now] db, _ in try push.store(db, at: now()) }
             }
+            // Of what was removed, before anything else is written.
+            if batch[0].kind == .removing { self.room?.take() }
             let error = failure.map(NodeError.init(storing:))
             for write in batch { write.finish(error) }
+            return (failure as? DatabaseError)?.resultCode == .SQLITE_BUSY ? error : nil
+        }
+    }
+
+    /// Runs writes in a transaction; returns what failed, if it could not be committed.
+    private func failure(of batch: [QueuedWrite], _ db: Database) -> (any Error)? {
+        do {
+            let isCommitted = try batch[0].kind != .once && self.commitTogether(batch, db)
+            if !isCommitted { try self.commitApart(batch, db) }
+            return nil
+        } catch {
+            if db.isInsideTransaction { try? db.execute(sql: "ROLLBACK") }
+            return error
+        }
+    }
+
+    /// Ends the transaction if a write that removes failed for want of room, so that all of it can be run again.
+    private static func checkRoom(_ write: QueuedWrite) throws {
+        if write.kind == .removing, let error = write.error, Self.isWithoutRoom(error) { throw error }
+    }
+
+    /// Whether a full disk may be the reason: the index beside the log, which is mapped into memory, has an error of its own
+    /// (sqlite.org/rescode.html, SQLITE_IOERR_SHMSIZE).
+    private static func isWithoutRoom(_ error: any Error) -> Bool {
+        switch (error as? DatabaseError)?.resultCode ?? ((error as? NodeError)?.cause as? DatabaseError)?.resultCode {
+        case .SQLITE_FULL?, .SQLITE_IOERR?: true
+        default: false
         }
     }
 
@@ -213,6 +286,7 @@ final class GroupCommitWriter: Sendable {
         for write in batch {
             let changesCount = sqlite3_total_changes(db.sqliteConnection)
             guard !write.run(db) else { continue }
+            try Self.checkRoom(write)
             // A full disk or a failing one may have ended the whole transaction already (sqlite.org/lang_transaction.html,
             // "Response To Errors Within A Transaction").
             guard db.isInsideTransaction else { throw write.error ?? Self.endedEarly }
@@ -233,6 +307,7 @@ final class GroupCommitWriter: Sendable {
         for write in batch {
             try db.run("SAVEPOINT write")
             if !write.run(db) {
+                try Self.checkRoom(write)
                 // A full disk or a failing one may have ended the whole transaction already; then this throws.
                 try db.run("ROLLBACK TO write")
             }

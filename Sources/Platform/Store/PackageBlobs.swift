@@ -42,6 +42,8 @@ struct PackageBlobs: ByteStorage {
         )
     }
 
+    func release(_ sha256: String, _ db: Database) throws { try self.remove(sha256, db) }
+
     func remove(_ sha256: String, _ db: Database) throws {
         try db.run("UPDATE package_blob SET state = 'RELEASED', sha256 = NULL WHERE sha256 = ?", [sha256])
     }
@@ -93,7 +95,7 @@ struct PackageBlobs: ByteStorage {
     func removeReleased(_ writer: GroupCommitWriter) async throws -> Bool {
         let released = try await self.released()
         guard let id = released.first(where: { !self.leases.isHeld($0) }) else { return false }
-        try await writer.write { db, _ in
+        try await writer.remove { db, _ in
             try db.run(
                 """
                 DELETE FROM package_chunk WHERE blob = ?1 AND number IN
@@ -241,7 +243,8 @@ private final class IncomingBlob: IncomingBytes {
         try await self.store(rows)
     }
 
-    func complete() async throws {
+    /// The row of the blob knows that no package uses it until it has its name.
+    func complete(as sha256: String) async throws {
         try await self.store(self.state.withLock { Self.take(1, from: &$0) })
     }
 

@@ -4,16 +4,25 @@ import NIOCore
 import NodeKit
 import Synchronization
 
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Darwin)
+    import Darwin
+#elseif canImport(Musl)
+    import Musl
+#endif
+
 /// The folder with the bytes of packages: each file is named after the SHA-256 of its bytes, those under way end in `.part`.
 struct PackageFiles: ByteStorage {
     let directory: String
     let system: any FileSystem
+    var fileMode: mode_t = 0o600
 
     /// Where the file with this name is.
     func path(_ name: String) -> String { "\(self.directory)/\(name)" }
 
     func begin(_ writer: GroupCommitWriter) async throws -> any IncomingBytes {
-        try await offEventLoop { try IncomingFile(self) }
+        try await offEventLoop { try IncomingFile(self, writer) }
     }
 
     func has(_ sha256: String, _ db: Database) throws -> Bool { try self.system.size(self.path(sha256)) != nil }
@@ -22,7 +31,16 @@ struct PackageFiles: ByteStorage {
         try FileContent(path: self.path(sha256), size: size, system: self.system)
     }
 
+    /// Notes that the file is not used; it is removed once that is stored.
+    func release(_ sha256: String, _ db: Database) throws {
+        guard try self.has(sha256, db) else { return }
+        try db.run("INSERT OR IGNORE INTO unused_file (sha256) VALUES (?)", [sha256])
+    }
+
     func remove(_ sha256: String, _ db: Database) throws { try self.system.remove(self.path(sha256)) }
+
+    /// Returns when names that were given or taken are on the disk (man 2 fsync).
+    func syncNames() throws { try self.system.syncDirectory(self.directory) }
 
     func forEachPiece(of sha256: String, _ body: (UnsafeRawBufferPointer) -> Void) throws {
         let file = try self.system.open(self.path(sha256))
@@ -45,8 +63,25 @@ struct PackageFiles: ByteStorage {
 
     func remove(_ leftover: StoredBytes, _ db: Database) throws { try self.system.remove(self.path(leftover.name)) }
 
+    /// The files that are packages' by their names, and of which the database knows nothing: neither a package nor that they may
+    /// be there without one.
+    ///
+    /// - Parameter db: The database, which may be of an earlier version; `nil` if there is none.
+    /// - Returns: Their names.
+    /// - Throws: An error of the database or the file system.
+    func unknown(_ db: Database?) throws -> [String] {
+        let names = try self.system.names(in: self.directory).filter { Self.kind(of: $0) == .named($0) }
+        guard !names.isEmpty, let db else { return names }
+        var known: Set<String> = []
+        if try db.tableExists("ota_package") {
+            known = try String.fetchSet(db, sql: "SELECT DISTINCT sha256 FROM ota_package WHERE sha256 IS NOT NULL")
+        }
+        if try db.tableExists("unused_file") { known.formUnion(try db.unusedFiles()) }
+        return names.filter { !known.contains($0) }
+    }
+
     /// What a name says; one that the store does not give is not touched.
-    private static func kind(of name: String) -> StoredBytes.Kind {
+    static func kind(of name: String) -> StoredBytes.Kind {
         if name.hasPrefix(IncomingFile.prefix) && name.hasSuffix(IncomingFile.suffix) { return .unfinished }
         let isDigest =
             name.utf8.count == 64
@@ -66,14 +101,16 @@ private final class IncomingFile: IncomingBytes {
     }
 
     private let files: PackageFiles
+    private let writer: GroupCommitWriter
     private let part: String
     private let state: Mutex<State>
 
     /// Makes the file; blocks.
-    init(_ files: PackageFiles) throws {
+    init(_ files: PackageFiles, _ writer: GroupCommitWriter) throws {
         self.files = files
+        self.writer = writer
         self.part = files.path("\(Self.prefix)\(UUID.random().uuidString.lowercased())\(Self.suffix)")
-        self.state = Mutex(State(file: try files.system.create(self.part)))
+        self.state = Mutex(State(file: try files.system.create(self.part, mode: files.fileMode)))
     }
 
     deinit { self.remove() }
@@ -87,7 +124,7 @@ private final class IncomingFile: IncomingBytes {
         }
     }
 
-    func complete() async throws {
+    func complete(as sha256: String) async throws {
         try await offEventLoop {
             try self.state.withLock { state in
                 guard let file = state.file else { return }
@@ -96,12 +133,16 @@ private final class IncomingFile: IncomingBytes {
                 state.file = nil
             }
         }
+        try await self.writer.write { [files] db, _ in
+            // A file that is there is another's to judge.
+            guard try !files.has(sha256, db) else { return }
+            try db.run("INSERT OR IGNORE INTO unused_file (sha256) VALUES (?)", [sha256])
+        }
     }
 
     func place(as sha256: String, _ db: Database) throws {
         try self.files.system.rename(self.part, to: self.files.path(sha256))
-        // The name is on the disk only when the folder is (man 2 fsync).
-        try self.files.system.syncDirectory(self.files.directory)
+        try self.files.syncNames()
     }
 
     func discard() async {

@@ -22,28 +22,40 @@ final class PackageUpload: OtaPackageUpload {
 
     private let store: SQLiteStore
     private let package: OtaPackage
+    private let isNew: Bool
     private let bytes: any IncomingBytes
     private let state = Mutex(State())
 
     /// Begins to take in the bytes of a package.
-    init(store: SQLiteStore, package: OtaPackage) async throws {
+    ///
+    /// - Parameters:
+    ///   - store: Where they go.
+    ///   - package: The package.
+    ///   - isNew: Whether the package is made when its bytes are there.
+    /// - Throws: ``NodeError`` if there is no room.
+    init(store: SQLiteStore, package: OtaPackage, isNew: Bool = false) async throws {
         self.store = store
         self.package = package
+        self.isNew = isNew
         do {
+            try await offEventLoop { [room = store.room] in try room.check(0, Self.failure(package)) }
             self.bytes = try await store.storages.begin(store.writer)
         } catch {
-            throw NodeError(file: error, "could not store \(Self.name(package))")
+            throw NodeError(file: error, Self.failure(package))
         }
     }
 
     func write(_ bytes: ByteBuffer) async throws {
         do {
             // Hashing takes long for an event loop.
-            try await offEventLoop { try self.count(bytes) }
+            try await offEventLoop {
+                try self.store.room.check(bytes.readableBytes, Self.failure(self.package))
+                try self.count(bytes)
+            }
             try await self.bytes.append(bytes)
         } catch {
             await self.cancel()
-            throw NodeError(file: error, "could not store \(Self.name(self.package))")
+            throw NodeError(file: error, Self.failure(self.package))
         }
     }
 
@@ -56,20 +68,23 @@ final class PackageUpload: OtaPackageUpload {
         do {
             let complete = try self.end()
             try OtaPackageRules.checkUpload(fileName: fileName, contentType: contentType, size: complete.size)
-            try await self.bytes.complete()
+            if let checksum, !checksum.isEmpty, checksum != complete.checksums[algorithm] {
+                throw OtaPackageRules.wrongFile
+            }
+            try await self.bytes.complete(as: complete.checksums[.sha256])
             let package = try await self.store.place(
                 complete,
-                in: self.package.id,
+                in: self.package,
+                isNew: self.isNew,
                 fileName: fileName,
                 contentType: contentType,
-                algorithm: algorithm,
-                checksum: checksum.flatMap { $0.isEmpty ? nil : $0 }
+                algorithm: algorithm
             )
             await self.cancel()
             return package
         } catch {
             await self.cancel()
-            throw NodeError(file: error, "could not store \(Self.name(self.package))")
+            throw NodeError(file: error, Self.failure(self.package))
         }
     }
 
@@ -97,6 +112,9 @@ final class PackageUpload: OtaPackageUpload {
 
     /// The package as errors name it.
     static func name(_ package: OtaPackage) -> String { "the package '\(package.title) \(package.version)'" }
+
+    /// What could not be done, as errors say it.
+    static func failure(_ package: OtaPackage) -> String { "could not store \(Self.name(package))" }
 
     private static func ended(_ package: OtaPackage) -> NodeError {
         NodeError(.conflict, "the upload of \(Self.name(package)) has ended; begin another")

@@ -17,16 +17,25 @@ final class QueuedWrite: @unchecked Sendable {
         case finished
     }
 
-    /// Whether it may be run twice.
-    let isRepeatable: Bool
+    /// How it may be run, and with which others.
+    enum Kind: Sendable {
+        /// Run once.
+        case once
+        /// May be run twice, since it changes nothing but the database and its effects.
+        case repeatable
+        /// The same, and it removes more than it adds: what is kept back for a full disk is there for it.
+        case removing
+    }
+
+    let kind: Kind
     private let body: Body
     private var effects: Effects?
     /// What the last run threw, or why the transaction could not be committed.
     private(set) var error: NodeError?
     private let end = Mutex(End.pending)
 
-    init(isRepeatable: Bool, body: @escaping Body) {
-        self.isRepeatable = isRepeatable
+    init(_ kind: Kind, body: @escaping Body) {
+        self.kind = kind
         self.body = body
     }
 

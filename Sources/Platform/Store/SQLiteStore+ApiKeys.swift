@@ -77,7 +77,7 @@ extension SQLiteStore: ApiKeyService {
 
     /// Removes a key.
     public func deleteApiKey(_ id: ApiKeyId) async throws {
-        try await self.write { db, effects in
+        try await self.remove { db, effects in
             guard try db.apiKey(id) != nil else { throw Self.missing(id) }
             effects.allHolders = true
             try db.run("DELETE FROM api_key WHERE id = ?", [id.uuid])

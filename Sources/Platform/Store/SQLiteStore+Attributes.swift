@@ -65,7 +65,7 @@ extension SQLiteStore: AttributesService {
         keys: [String]
     ) async throws -> [String] {
         guard !keys.isEmpty else { return [] }
-        return try await self.write(repeatable: true) { [numbers, statements] db, effects in
+        return try await self.remove { [numbers, statements] db, effects in
             let deleted = try statements.deleteAttributes(numbers.number(of: device, db), scope, keys, db)
             if scope == .shared, !deleted.isEmpty {
                 effects.notifications = [(device, .attributesDeleted(deleted))]

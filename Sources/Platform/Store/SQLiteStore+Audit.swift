@@ -76,7 +76,7 @@ extension SQLiteStore: AuditService {
     /// - Throws: ``NodeError`` if the store cannot be written.
     func removeAuditEntries(beyond retention: AuditRetention, countMax: Int) async throws -> Int {
         let now = self.believedTime()
-        return try await self.write { db, _ in
+        return try await self.remove { db, _ in
             if let age = retention.ageMax {
                 let oldest = now.rawValue - Int64(age.components.seconds) * 1000
                 try db.run(

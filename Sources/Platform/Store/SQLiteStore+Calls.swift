@@ -82,7 +82,7 @@ extension SQLiteStore: PersistentCallService {
 
     /// Removes a call.
     public func deleteCall(_ id: PersistentCallId) async throws -> Bool {
-        try await self.write { db, _ in
+        try await self.remove { db, _ in
             try db.run("DELETE FROM rpc WHERE id = ?", [id.uuid])
             return db.changesCount > 0
         }

@@ -19,19 +19,29 @@ extension SQLiteStore: DeviceAuthenticator {
     public func saveCredentials(_ credentials: DeviceCredentials) async throws -> DeviceCredentials {
         let wanted = try Self.completed(credentials)
         return try await self.write { db, effects in
-            let number = try db.number(of: wanted.deviceId)
-            var saved = wanted
-            if let old = try db.credentials(of: wanted.deviceId) {
-                saved.id = old.id
-                saved.createdTime = old.createdTime
-                guard saved != old else { return saved }
-                effects.credentials = [old.credentialsId, saved.credentialsId]
-                effects.notifications = [(saved.deviceId, .credentialsRevoked)]
-                try db.run("DELETE FROM device_credentials WHERE device = ?", [number])
-            }
-            try Self.insert(saved, of: number, db)
-            return saved
+            try Self.replaceCredentials(by: wanted, db, &effects)
         }
+    }
+
+    /// Replaces the credentials of a device by others that are complete.
+    @discardableResult
+    static func replaceCredentials(
+        by wanted: DeviceCredentials,
+        _ db: Database,
+        _ effects: inout Effects
+    ) throws -> DeviceCredentials {
+        let number = try db.number(of: wanted.deviceId)
+        var saved = wanted
+        if let old = try db.credentials(of: wanted.deviceId) {
+            saved.id = old.id
+            saved.createdTime = old.createdTime
+            guard saved != old else { return saved }
+            effects.credentials += [old.credentialsId, saved.credentialsId]
+            effects.notifications.append((saved.deviceId, .credentialsRevoked))
+            try db.run("DELETE FROM device_credentials WHERE device = ?", [number])
+        }
+        try Self.insert(saved, of: number, db)
+        return saved
     }
 
     /// The device with this access token.

@@ -65,11 +65,22 @@ extension SQLiteStore: DeviceService {
         let token = accessToken.flatMap { $0.isEmpty ? nil : $0 } ?? Self.randomText()
         let credentials = DeviceCredentials(createdTime: now, deviceId: device.id, credentialsId: token)
         return try await self.write { [progress, statements, times] db, effects in
-            // What was served before an assignment does not count for it.
-            for type in OtaPackageType.allCases {
-                try statements.store(progress.take(device.id, type), at: now, db)
-            }
+            try statements.store(progress, of: device.id, at: now, db)
             return try Self.save(device, credentials: credentials, at: now, times, db, &effects)
+        }
+    }
+
+    /// Creates or replaces a device together with its credentials, in one transaction.
+    public func saveDevice(_ device: Device, credentials: DeviceCredentials) async throws -> Device {
+        try Self.check(device)
+        let now = self.now()
+        let wanted = try Self.completed(credentials)
+        return try await self.write { [progress, statements, times] db, effects in
+            try statements.store(progress, of: device.id, at: now, db)
+            let isNew = try db.device(device.id) == nil
+            let saved = try Self.save(device, credentials: wanted, at: now, times, db, &effects)
+            if !isNew { try Self.replaceCredentials(by: wanted, db, &effects) }
+            return saved
         }
     }
 
@@ -138,7 +149,7 @@ extension SQLiteStore: DeviceService {
 
     /// Removes a device with all that is stored about it.
     public func deleteDevice(_ id: DeviceId) async throws {
-        try await self.write { db, effects in
+        try await self.remove { db, effects in
             let number = try db.number(of: id)
             if let credentials = try db.credentials(of: id) { effects.credentials = [credentials.credentialsId] }
             effects.devices = [id]

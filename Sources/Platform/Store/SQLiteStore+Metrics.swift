@@ -83,6 +83,9 @@ extension SQLiteStore {
         return self.writer.counters.families(waiting: self.writer.waitingCount) + [ahead] + counted
     }
 
+    /// Whether so much of the disk is free as uploads must leave; what is not known is taken to be.
+    public var hasRoom: Bool { self.room.has(0) }
+
     /// Whether the store answers.
     public func isReady() async -> Bool {
         (try? await self.read { db in try db.integer("SELECT 1") }) != nil && !self.writer.isClosed

@@ -58,12 +58,11 @@ extension SQLiteStore: OtaPackageService {
         try OtaPackageRules.check(package)
         return try await self.write { db, effects in
             let old = try db.package(package.id)
-            if let profile = package.deviceProfileId,
-                try db.profile(profile)?.tenantId != old?.tenantId ?? package.tenantId
-            {
-                throw OtaPackageRules.profileMissing
+            try Self.checkProfile(of: package, tenant: old?.tenantId ?? package.tenantId, db)
+            guard let old else {
+                try Self.checkNew(package, db)
+                return try Self.create(package, db)
             }
-            guard let old else { return try Self.create(package, db) }
             var wanted = package
             // The file is the store's own business, which the REST API does not show.
             wanted.sha256 = old.sha256
@@ -81,7 +80,7 @@ extension SQLiteStore: OtaPackageService {
 
     /// Removes a package and, if no other uses them, its bytes.
     public func deleteOtaPackage(_ id: OtaPackageId) async throws {
-        try await self.write { db, effects in
+        try await self.remove { [storages] db, effects in
             guard let package = try db.package(id) else {
                 throw NodeError(.notFound, "Ota package with id [\(id)] is not found")
             }
@@ -95,6 +94,7 @@ extension SQLiteStore: OtaPackageService {
             try db.run("DELETE FROM ota_package WHERE id = ?", [id.uuid])
             effects.packages = [id]
             if let file = package.sha256 { effects.files = [file] }
+            try storages.release(effects.files, db)
         }
     }
 
@@ -105,6 +105,15 @@ extension SQLiteStore: OtaPackageService {
         }
         guard package.url == nil else { throw OtaPackageRules.uploadToURL }
         return try await PackageUpload(store: self, package: package)
+    }
+
+    /// Begins to store the bytes of a package that is made with them, in one transaction.
+    public func upload(creating package: OtaPackage) async throws -> any OtaPackageUpload {
+        try OtaPackageRules.check(package)
+        guard package.url == nil else { throw OtaPackageRules.uploadToURL }
+        // Once more when the bytes are there; but nobody sends a gigabyte to learn that the title is taken.
+        try await self.read { db in try Self.checkNew(package, db) }
+        return try await PackageUpload(store: self, package: package, isNew: true)
     }
 
     /// The bytes of a package, if they are stored here.
@@ -173,6 +182,21 @@ extension SQLiteStore: OtaPackageService {
         }
     }
 
+    private static func checkProfile(of package: OtaPackage, tenant: TenantId, _ db: Database) throws {
+        guard let profile = package.deviceProfileId, try db.profile(profile)?.tenantId != tenant else { return }
+        throw OtaPackageRules.profileMissing
+    }
+
+    /// Refuses a package that cannot be made.
+    private static func checkNew(_ package: OtaPackage, _ db: Database) throws {
+        try Self.checkProfile(of: package, tenant: package.tenantId, db)
+        let taken = try db.exists(
+            "SELECT 1 FROM ota_package WHERE tenant_id = ? AND title = ? AND version = ?",
+            [package.tenantId.uuid, package.title, package.version]
+        )
+        guard !taken else { throw OtaPackageRules.duplicate }
+    }
+
     private static func create(_ package: OtaPackage, _ db: Database) throws -> OtaPackage {
         var created = package
         created.sha256 = nil
@@ -183,11 +207,6 @@ extension SQLiteStore: OtaPackageService {
             created.contentType = nil
             created.dataSize = nil
         }
-        let taken = try db.exists(
-            "SELECT 1 FROM ota_package WHERE tenant_id = ? AND title = ? AND version = ?",
-            [package.tenantId.uuid, package.title, package.version]
-        )
-        guard !taken else { throw OtaPackageRules.duplicate }
         try db.run(
             """
             INSERT INTO ota_package (id, created_time, tenant_id, device_profile_id, type, title, version, tag, url,
@@ -204,20 +223,23 @@ extension SQLiteStore: OtaPackageService {
         return created
     }
 
-    /// Makes bytes that came in whole those of a package.
+    /// Makes bytes that came in whole those of a package, which is made in the same step if it is new.
     func place(
         _ upload: PackageUpload.Complete,
-        in id: OtaPackageId,
+        in package: OtaPackage,
+        isNew: Bool,
         fileName: String?,
         contentType: String?,
-        algorithm: ChecksumAlgorithm,
-        checksum: String?
+        algorithm: ChecksumAlgorithm
     ) async throws -> OtaPackage {
+        let id = package.id
         let computed = upload.checksums[algorithm]
         let sha256 = upload.checksums[.sha256]
-        guard checksum == nil || checksum == computed else { throw OtaPackageRules.wrongFile }
         return try await self.write { [storages] db, effects in
-            guard let old = try db.package(id) else {
+            // Known as unused since it is complete; whatever fails from here on, it goes.
+            effects.files = [sha256]
+            if isNew { try Self.checkNew(package, db) }
+            guard let old = try isNew ? Self.create(package, db) : db.package(id) else {
                 throw NodeError(.notFound, "Ota package with id [\(id)] is not found")
             }
             guard old.url == nil else { throw OtaPackageRules.uploadToURL }
@@ -236,13 +258,12 @@ extension SQLiteStore: OtaPackageService {
             saved.hasData = true
             try OtaPackageRules.checkChange(from: old, to: saved)
             if old.sha256 == nil { try db.checkQuota(of: old.tenantId, adding: upload.size) }
-            effects.files = [sha256]
             effects.packages = [id]
             do {
                 // Also if the package has these bytes already: should they be lost, this brings them back.
                 try storages.place(upload.bytes, as: sha256, db)
             } catch {
-                throw NodeError(file: error, "could not store \(PackageUpload.name(old))")
+                throw NodeError(file: error, PackageUpload.failure(old))
             }
             if old.sha256 != nil { return saved }
             try db.run(

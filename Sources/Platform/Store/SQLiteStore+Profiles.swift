@@ -114,7 +114,7 @@ extension SQLiteStore {
 
     /// Removes a profile that no device uses, with its packages.
     public func deleteDeviceProfile(_ id: DeviceProfileId) async throws {
-        try await self.write { db, effects in
+        try await self.remove { [storages] db, effects in
             guard let profile = try db.profile(id) else { throw Self.missing(id) }
             guard !profile.isDefault else {
                 throw NodeError(.badRequest, "Deletion of Default Device Profile is prohibited!")
@@ -128,6 +128,7 @@ extension SQLiteStore {
             }
             try db.run("UPDATE device_profile SET firmware_id = NULL, software_id = NULL WHERE id = ?", [id.uuid])
             try db.run("DELETE FROM ota_package WHERE device_profile_id = ?", [id.uuid])
+            try storages.release(effects.files, db)
             try db.run("DELETE FROM device_profile WHERE id = ?", [id.uuid])
         }
     }

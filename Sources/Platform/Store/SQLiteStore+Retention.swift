@@ -62,7 +62,7 @@ extension SQLiteStore {
             }
             var rest = found[...]
             while !rest.isEmpty {
-                let step = try await self.write { [rest] db, _ in try db.remove(rest, limit: Self.removedPerWrite) }
+                let step = try await self.remove { [rest] db, _ in try db.remove(rest, limit: Self.removedPerWrite) }
                 rest = rest.dropFirst(step.finished)
                 removed += step.removed
                 try await Task.sleep(for: Self.removalPause)
@@ -82,7 +82,7 @@ extension SQLiteStore {
             let old = lines.filter(\.isRemovable).map(\.id)
             if !old.isEmpty {
                 let ids = JSON.array(old.map(JSON.integer)).description
-                try await self.write { db, _ in
+                try await self.remove { db, _ in
                     try db.run("DELETE FROM update_history WHERE id IN (SELECT value FROM json_each(?))", [ids])
                 }
                 removed += old.count

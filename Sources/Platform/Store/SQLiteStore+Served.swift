@@ -48,6 +48,11 @@ extension DeviceStatements {
         }
     }
 
+    /// Stores what was counted for one device: what was served before an assignment does not count for it.
+    func store(_ progress: ProgressCounter, of device: DeviceId, at now: Timestamp, _ db: Database) throws {
+        for type in OtaPackageType.allCases { try self.store(progress.take(device, type), at: now, db) }
+    }
+
     /// Stores all that was counted; what of the journal has it is emptied after the commit.
     func store(
         _ progress: ProgressCounter,

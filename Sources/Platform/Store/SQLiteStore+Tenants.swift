@@ -57,7 +57,7 @@ extension SQLiteStore: TenantService {
         guard id != .main else {
             throw NodeError(.badRequest, "The first tenant cannot be deleted; delete what it owns instead")
         }
-        try await self.write { db, effects in
+        try await self.remove { db, effects in
             effects.allHolders = true
             guard try db.tenant(id) != nil else {
                 throw NodeError(.notFound, "Tenant with id [\(id)] is not found")
@@ -76,7 +76,7 @@ extension SQLiteStore: TenantService {
     }
 
     private func deleteSomeDevices(of tenant: TenantId) async throws -> Int {
-        try await self.write { db, effects in
+        try await self.remove { db, effects in
             let rows = try db.rows(
                 """
                 SELECT d.no, d.id, c.credentials_id FROM device d JOIN device_credentials c ON c.device = d.no
@@ -97,7 +97,7 @@ extension SQLiteStore: TenantService {
 
     /// Removes the tenant with its profiles, packages and log; `false` if it still has devices.
     private func deleteEmptied(_ id: TenantId) async throws -> Bool {
-        try await self.write { db, effects in
+        try await self.remove { [storages] db, effects in
             guard try !db.exists("SELECT 1 FROM device WHERE tenant_id = ? LIMIT 1", [id.uuid]) else { return false }
             for row in try db.rows("SELECT id, sha256 FROM ota_package WHERE tenant_id = ?", [id.uuid]) {
                 effects.packages.append(row.id("id"))
@@ -110,6 +110,7 @@ extension SQLiteStore: TenantService {
             for table in ["ota_package", "device_profile", "audit_log"] {
                 try db.run("DELETE FROM \(table) WHERE tenant_id = ?", [id.uuid])
             }
+            try storages.release(effects.files, db)
             try db.run("DELETE FROM tenant WHERE id = ?", [id.uuid])
             return true
         }

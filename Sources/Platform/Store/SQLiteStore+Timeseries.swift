@@ -106,7 +106,7 @@ extension SQLiteStore: TimeseriesService {
         guard !keys.isEmpty else { return }
         let start = range?.lowerBound.rawValue ?? .min
         let end = range?.upperBound.rawValue ?? .max
-        try await self.write { db, _ in
+        try await self.remove { db, _ in
             let number = try db.number(of: device)
             for key in keys {
                 try db.run(

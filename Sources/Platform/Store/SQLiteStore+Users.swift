@@ -64,7 +64,7 @@ extension SQLiteStore: UserService {
 
     /// Removes a user.
     public func deleteUser(_ id: UserId) async throws {
-        try await self.write { db, effects in
+        try await self.remove { db, effects in
             effects.allHolders = true
             guard let user = try db.user(id) else { throw Self.missing(id) }
             let administrators = try db.integer(
@@ -171,15 +171,12 @@ extension SQLiteStore: UserService {
         }
     }
 
-    /// A secret with this name, made of random bytes on first use and kept.
+    /// A secret with this name, made of random bytes on first use and kept; see ``SigningKeys``.
     public func secret(named name: String, count: Int) async throws -> [UInt8] {
-        let fresh = (0..<max(0, count)).map { _ in UInt8.random(in: .min ... .max) }
-        let bytes = try await self.write { db, _ in
-            if let row = try db.row("SELECT value FROM secret WHERE name = ?", [name]) { return row["value"] as Data }
-            try db.run("INSERT INTO secret (name, value) VALUES (?, ?)", [name, Data(fresh)])
-            return Data(fresh)
+        guard !self.writer.isClosed else {
+            throw NodeError(.unavailable, "the store is closed; the host is shutting down")
         }
-        return Array(bytes)
+        return try await offEventLoop { [keys] in try keys.key(named: name, count: count) }
     }
 }
 

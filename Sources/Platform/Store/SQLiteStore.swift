@@ -13,6 +13,8 @@ public final class SQLiteStore: Sendable {
     let pool: DatabasePool
     let writer: GroupCommitWriter
     let storages: PackageStorages
+    let room: DiskRoom
+    let keys: SigningKeys
     let caches: StoreCaches
     let hotPages = HotPages()
     let numbers = DeviceNumbers()
@@ -41,6 +43,14 @@ public final class SQLiteStore: Sendable {
         public var retention = Retention()
         /// How far the `ts` of a device's report may lie ahead of the host's clock; `nil` for any.
         public var timestampAheadMax: Duration? = .seconds(86_400)
+        /// Whether the group of the data folder may read it, but for the signing keys; otherwise the host's own user alone may.
+        public var isGroupReadable = false
+        /// How many bytes of the disk uploads leave free, for reports and deletions.
+        public var reserveBytes = DiskRoom.reserveBytes
+        /// A file with the key that all signing keys are derived from; `nil` for random ones, which are kept in the data folder.
+        public var signingKeyFile: String?
+        /// How long a write waits for another program that has the database locked.
+        var lockTimeMax = LockWait.timeMax
 
         /// Options as they are if nothing is said.
         public init() {}
@@ -60,17 +70,18 @@ public final class SQLiteStore: Sendable {
 
     /// Opens or makes the store in a folder.
     ///
-    /// Brings the tables up to date and removes what uploads left that were cut off.
+    /// Brings the tables up to date, closes the folder to other users, and removes what uploads left that were cut off. Nothing else
+    /// is removed; the bytes of packages that the database does not know are for ``StoreDoctor``.
     ///
     /// - Parameters:
     ///   - directory: The folder; made if it does not exist.
     ///   - sessions: Who is told of changes that concern connected devices.
     ///   - options: What an operator decides.
-    ///   - logger: Hears of what an operator should know.
+    ///   - logger: Hears of what an operator should know about the folder.
     ///   - now: The time of day.
     /// - Returns: The store; close it with ``close()``.
     /// - Throws: ``NodeError`` with a sentence for the operator: the folder cannot be written, the file is not a database, a
-    ///   newer version made it, or another process has it open.
+    ///   newer version made it, another process has it open, or it knows no package while the folder has the bytes of some.
     public static func open(
         directory: String,
         sessions: DeviceSessions,
@@ -96,15 +107,9 @@ public final class SQLiteStore: Sendable {
         now: @escaping @Sendable () -> Timestamp = { .now },
         system: any FileSystem
     ) async throws -> SQLiteStore {
+        let folder = DataFolder(path: directory, isGroupReadable: options.isGroupReadable)
         let store = try await offEventLoop {
-            try SQLiteStore(
-                directory: directory,
-                sessions: sessions,
-                options: options,
-                logger: logger,
-                now: now,
-                system: system
-            )
+            try SQLiteStore(folder, sessions: sessions, options: options, logger: logger, now: now, system: system)
         }
         try await store.storeRecovered()
         return store
@@ -114,7 +119,7 @@ public final class SQLiteStore: Sendable {
     public static let silent = Logger(label: "windlass.store") { _ in SwiftLogNoOpLogHandler() }
 
     private init(
-        directory: String,
+        _ folder: DataFolder,
         sessions: DeviceSessions,
         options: Options,
         logger: Logger,
@@ -127,13 +132,28 @@ public final class SQLiteStore: Sendable {
         let seen = LatestSeen()
         self.latestSeen = seen
         self.now = { seen.note(now()) }
-        self.lock = Mutex(try Self.prepare(directory))
+        self.lock = Mutex(try folder.open(logger))
         self.caches = StoreCaches()
         self.assignmentsAdded = Signal()
         self.updateEventsAdded = Signal()
-        self.progress = ProgressCounter(journal: Self.openJournal("\(directory)/served", logger))
+        self.keys = try SigningKeys(in: folder, givenFile: options.signingKeyFile, system: system, logger: logger)
+        let room = DiskRoom(folder, reserve: options.reserveBytes, system: system)
+        self.room = room
+        // On a full disk, what comes next needs it.
+        _ = room.deletion.give()
+        defer { room.deletion.take() }
+        self.progress = ProgressCounter(journal: Self.openJournal(folder, logger))
+        let files = PackageFiles(directory: folder.packages, system: system, fileMode: folder.fileMode)
+        let lockWait = LockWait(options.lockTimeMax)
         let timeMax = Self.latestTimeMax(self.now, ahead: options.timestampAheadMax)
-        self.pool = try Self.openDatabase("\(directory)/windlass.sqlite", functions: [timeMax])
+        self.pool = try Self.openDatabase(
+            of: folder,
+            files,
+            keys: self.keys,
+            lockWait: lockWait,
+            system: system,
+            functions: [timeMax]
+        )
         let start = self.now()
         let known = try self.pool.read { db in try db.timeOfDay() }
         self.times = ServerTimes(after: known?.latestGiven)
@@ -141,7 +161,7 @@ public final class SQLiteStore: Sendable {
             TimeOfDay(start, uptime: Self.uptime, believed: known?.believed, doubted: known?.doubted ?? 0)
         )
         self.storages = PackageStorages(
-            files: PackageFiles(directory: "\(directory)/packages", system: system),
+            files: files,
             blobs: PackageBlobs(reader: self.pool),
             choice: options.packageStorage
         )
@@ -156,15 +176,23 @@ public final class SQLiteStore: Sendable {
                 updateEvents: self.updateEventsAdded,
                 sessions: sessions
             ),
+            room: self.room.deletion,
+            lockWait: lockWait,
             now: self.now
         )
         do {
             try Self.addDefaultProfile(to: self.pool, at: start)
             self.noteBroughtBack(try self.pool.write { db in try db.bringBackTimes(to: start) })
-            let used = try self.pool.read { db in
-                try String.fetchSet(db, sql: "SELECT DISTINCT sha256 FROM ota_package WHERE sha256 IS NOT NULL")
+            let unknown = try self.pool.writeWithoutTransaction { db in
+                try self.storages.removeUnfinished(db)
+                return try files.unknown(db)
             }
-            try self.pool.writeWithoutTransaction { db in try self.storages.removeLeftovers(used: used, db) }
+            if !unknown.isEmpty {
+                logger.warning(
+                    "files in the folder 'packages' belong to no package; see 'windlass doctor'",
+                    metadata: ["data.files": "\(unknown.count)", "data.file": "\(unknown[0])"]
+                )
+            }
         } catch {
             throw NodeError(storing: error)
         }
@@ -210,6 +238,7 @@ public final class SQLiteStore: Sendable {
         let clock = ContinuousClock()
         var retentionDue = clock.now
         while !Task.isCancelled {
+            try? await offEventLoop { self.room.deletion.take() }
             // What fails now, as on a full disk, is tried again the next time.
             while (try? await self.storages.blobs.removeReleased(self.writer)) == true, !Task.isCancelled {
                 try? await Task.sleep(for: Self.removalPause)
@@ -234,9 +263,7 @@ public final class SQLiteStore: Sendable {
         guard let lock = self.lock.withLock({ $0.take() }) else { return }
         // An error means that something still reads; the connections then close with the last reader.
         try? await offEventLoop {
-            // Leaves all in one file, for whoever copies it: the log would stay beside it otherwise.
-            _ = try? self.pool.writeWithoutTransaction { db in try db.checkpoint(.truncate) }
-            try self.pool.close()
+            try Self.close(self.pool)
         }
         // The folder is somebody else's from here on.
         withExtendedLifetime(lock) {}
@@ -257,6 +284,13 @@ public final class SQLiteStore: Sendable {
         }
     }
 
+    /// Removes in a transaction, also on a full disk, and returns when that is committed; see ``GroupCommitWriter``.
+    func remove<Value: Sendable>(
+        _ body: @escaping @Sendable (Database, inout Effects) throws -> Value
+    ) async throws -> Value {
+        try await self.writer.remove(body)
+    }
+
     /// Writes in a transaction and returns when it is committed; see ``GroupCommitWriter``.
     func write<Value: Sendable>(
         repeatable: Bool = false,
@@ -267,43 +301,13 @@ public final class SQLiteStore: Sendable {
 }
 
 extension SQLiteStore {
-    private static func prepare(_ directory: String) throws -> DirectoryLock {
+    private static func openJournal(_ folder: DataFolder, _ logger: Logger) -> ServedJournal? {
         do {
-            try FileManager.default.createDirectory(
-                atPath: "\(directory)/packages",
-                withIntermediateDirectories: true
-            )
-        } catch {
-            throw NodeError(
-                .unavailable,
-                "could not make the data folder '\(directory)'; choose one that can be written, with --data",
-                cause: error
-            )
-        }
-        do {
-            return try DirectoryLock("\(directory)/windlass.lock")
-        } catch  where error.wouldBlock {
-            throw NodeError(
-                .conflict,
-                "could not open the data folder '\(directory)': another process has it open; stop that or choose another folder with --data",
-                cause: error
-            )
-        } catch {
-            throw NodeError(
-                .unavailable,
-                "could not write in the data folder '\(directory)' (\(error)); choose one that can be written, with --data",
-                cause: error
-            )
-        }
-    }
-
-    private static func openJournal(_ path: String, _ logger: Logger) -> ServedJournal? {
-        do {
-            return try ServedJournal(path: path)
+            return try ServedJournal(path: folder.served, mode: folder.fileMode)
         } catch {
             logger.warning(
                 "what is served to devices is not noted at once; after a crash a device may have to report its version",
-                metadata: ["file": "\(path)", "error": "\(error)"]
+                metadata: ["file": "\(folder.served)", "error": "\(error)"]
             )
             return nil
         }
@@ -312,33 +316,37 @@ extension SQLiteStore {
     /// Settings of SQLite itself, made once.
     private static let library: Void = windlass_sqlite_without_memory_counts()
 
-    private static func openDatabase(_ path: String, functions: [DatabaseFunction]) throws -> DatabasePool {
+    private static func openDatabase(
+        of folder: DataFolder,
+        _ files: PackageFiles,
+        keys: SigningKeys,
+        lockWait: LockWait,
+        system: any FileSystem,
+        functions: [DatabaseFunction]
+    ) throws -> DatabasePool {
         _ = Self.library
+        let path = folder.database
         do {
+            // Not even a new database is made beside files that it would not know.
+            if try (system.size(path) ?? 0) == 0 { try Self.check(files.unknown(nil), in: folder, hasPackages: false) }
+            try folder.makeDatabase(system)
             var configuration = GRDB.Configuration()
             configuration.label = "windlass"
             configuration.maximumReaderCount = Self.readersMax
+            configuration.busyMode = .callback { lockWait.wait(tries: $0) }
             configuration.prepareDatabase { db in
                 // Undo logs of savepoints stay in memory.
                 try db.execute(sql: "PRAGMA temp_store = MEMORY")
                 for function in functions { db.add(function: function) }
             }
             let pool = try DatabasePool(path: path, configuration: configuration)
-            try pool.writeWithoutTransaction { db in
-                // GRDB sets NORMAL, which may lose the last commits when the power fails (sqlite.org/pragma.html#pragma_synchronous).
-                try db.execute(sql: "PRAGMA synchronous = FULL")
-                try db.execute(sql: "PRAGMA wal_autocheckpoint = \(Self.logPagesMax)")
-                try db.execute(sql: "PRAGMA journal_size_limit = \(Self.logSizeMax)")
-                try db.execute(sql: "PRAGMA cache_size = -16384")
+            do {
+                try Self.prepare(pool, of: folder, files, keys: keys)
+            } catch {
+                lockWait.end()
+                try? Self.close(pool)
+                throw error
             }
-            let migrator = Schema.migrator
-            if try pool.read(migrator.hasBeenSuperseded) {
-                throw NodeError(
-                    .conflict,
-                    "could not open the database '\(path)': a newer version of Windlass made it; use that version or a copy from before"
-                )
-            }
-            try migrator.migrate(pool)
             return pool
         } catch let error as DatabaseError where error.resultCode == .SQLITE_NOTADB {
             throw NodeError(
@@ -349,10 +357,81 @@ extension SQLiteStore {
         } catch let error as DatabaseError {
             throw NodeError(
                 .unavailable,
-                "could not open the database '\(path)': \(error.message ?? "no reason given")",
+                "could not open the database '\(path)': \(NodeError(storing: error).message)",
                 cause: error
             )
+        } catch let error as SystemError {
+            throw NodeError(file: error, "could not open the database '\(path)'")
         }
+    }
+
+    /// Brings a database up to date, if it is one that this host may work on.
+    private static func prepare(
+        _ pool: DatabasePool,
+        of folder: DataFolder,
+        _ files: PackageFiles,
+        keys: SigningKeys
+    ) throws {
+        try pool.writeWithoutTransaction { db in
+            // GRDB sets NORMAL, which may lose the last commits when the power fails (sqlite.org/pragma.html#pragma_synchronous).
+            try db.execute(sql: "PRAGMA synchronous = FULL")
+            try db.execute(sql: "PRAGMA wal_autocheckpoint = \(Self.logPagesMax)")
+            try db.execute(sql: "PRAGMA journal_size_limit = \(Self.logSizeMax)")
+            try db.execute(sql: "PRAGMA cache_size = -16384")
+        }
+        let migrator = Schema.migrator
+        if try pool.read(migrator.hasBeenSuperseded) {
+            throw NodeError(
+                .conflict,
+                "could not open the database '\(folder.database)': a newer version of Windlass made it; use that version or a copy from before"
+            )
+        }
+        // Before anything is changed in what may be another's.
+        let (unknown, hasPackages) = try pool.read { db in
+            let hasPackages = try db.tableExists("ota_package") && db.exists("SELECT 1 FROM ota_package LIMIT 1")
+            return (hasPackages ? [] : try files.unknown(db), hasPackages)
+        }
+        try Self.check(unknown, in: folder, hasPackages: hasPackages)
+        try pool.writeWithoutTransaction { db in try Self.moveKeys(to: keys, db) }
+        try migrator.migrate(pool)
+    }
+
+    /// Refuses a database that knows no package beside files that are packages': it is new, or another's, and theirs is missing.
+    private static func check(_ unknown: [String], in folder: DataFolder, hasPackages: Bool) throws(NodeError) {
+        guard !hasPackages, !unknown.isEmpty else { return }
+        let count = unknown.count == 1 ? "a package" : "\(unknown.count) packages"
+        throw NodeError(
+            .conflict,
+            """
+            could not open the data folder '\(folder.path)': '\(folder.packages)' has the bytes of \(count), and the database \
+            '\(folder.database)' is missing or knows no package; put the database back that belongs to them, or move \
+            '\(folder.packages)' away to begin without them
+            """
+        )
+    }
+
+    /// Moves the keys that earlier versions kept in the database into their file, and wipes them out here.
+    ///
+    /// They are in the file before they go here, and here the table stays until they are gone from the log as well: cut off
+    /// anywhere, this does the rest the next time.
+    private static func moveKeys(to keys: SigningKeys, _ db: Database) throws {
+        guard try db.tableExists("secret") else { return }
+        var old: [String: [UInt8]] = [:]
+        for row in try db.rows("SELECT name, value FROM secret") { old[row["name"]] = Array(row["value"] as Data) }
+        try keys.adding(old)
+        // What is deleted is overwritten with zeros (sqlite.org/pragma.html#pragma_secure_delete), in the log first; copying the
+        // log into the database and emptying it removes the pages from before.
+        try db.execute(sql: "PRAGMA secure_delete = ON")
+        defer { try? db.execute(sql: "PRAGMA secure_delete = OFF") }
+        try db.run("DELETE FROM secret")
+        try db.checkpoint(.truncate)
+    }
+
+    /// Leaves all in one file, for whoever copies it, or puts another in its place: SQLite would take a log that stays beside it for
+    /// that of the other.
+    private static func close(_ pool: DatabasePool) throws {
+        _ = try? pool.writeWithoutTransaction { db in try db.checkpoint(.truncate) }
+        try pool.close()
     }
 
     private static func addDefaultProfile(to pool: DatabasePool, at now: Timestamp) throws {

@@ -29,6 +29,9 @@ enum Schema {
         migrator.registerMigration("8") { db in
             for statement in Self.version8 { try db.execute(sql: statement) }
         }
+        migrator.registerMigration("9") { db in
+            for statement in Self.version9 { try db.execute(sql: statement) }
+        }
         migrator.registerMigration("10") { db in
             for statement in Self.version10 { try db.execute(sql: statement) }
         }

@@ -53,11 +53,16 @@ final class ServedJournal: @unchecked Sendable {
     /// Its place on the disk is taken at once: to write a mapped page for which there is no room would end the process
     /// (`man 2 mmap`, SIGBUS).
     ///
+    /// - Parameters:
+    ///   - path: Where it is.
+    ///   - mode: Who may read it.
     /// - Throws: ``SystemError`` if the file cannot be made or mapped.
-    init(path: String) throws {
-        let file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+    init(path: String, mode: mode_t = 0o600) throws {
+        let file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, mode)
         guard file >= 0 else { throw SystemError(call: "open", number: errno) }
         defer { close(file) }
+        // The umask may have taken bits away (man 2 umask).
+        guard fchmod(file, mode) == 0 else { throw SystemError(call: "fchmod", number: errno) }
         let code = posix_fallocate(file, 0, off_t(Self.fileBytes))
         guard code == 0 else { throw SystemError(call: "posix_fallocate", number: code) }
         let memory = mmap(nil, Self.fileBytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0)

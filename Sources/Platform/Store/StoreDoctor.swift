@@ -32,6 +32,8 @@ public struct StoreDoctor: Sendable {
     }
 
     private let directory: String
+    /// How long it waits for another program that has the database locked.
+    var lockTimeMax = LockWait.timeMax
 
     /// Prepares to look through a folder.
     public init(directory: String) { self.directory = directory }
@@ -47,11 +49,11 @@ public struct StoreDoctor: Sendable {
         return try await offEventLoop { try doctor.examineBlocking(repair: repair) }
     }
 
-    private var database: String { "\(self.directory)/windlass.sqlite" }
+    private var folder: DataFolder { DataFolder(path: self.directory) }
 
     private func examineBlocking(repair: Bool) throws -> Report {
         let files = POSIXFileSystem()
-        guard let size = try? files.size(self.database), size > 0 else {
+        guard let size = try? files.size(self.folder.database), size > 0 else {
             throw NodeError(
                 .notFound,
                 "there is no store in '\(self.directory)'; name the folder that a host was given with --data"
@@ -92,7 +94,7 @@ public struct StoreDoctor: Sendable {
     /// The lock of the folder; `nil` if a host has it.
     private func lock() throws -> DirectoryLock? {
         do {
-            return try DirectoryLock("\(self.directory)/windlass.lock")
+            return try DirectoryLock(self.folder.lock, mode: self.folder.fileMode)
         } catch  where error.wouldBlock {
             return nil
         } catch {
@@ -111,11 +113,13 @@ public struct StoreDoctor: Sendable {
         configuration.prepareDatabase { db in
             db.add(function: SQLiteStore.latestTimeMax({ .now }, ahead: SQLiteStore.Options().timestampAheadMax))
         }
-        let database = try DatabaseQueue(path: self.database, configuration: configuration)
+        let lockWait = LockWait(self.lockTimeMax)
+        configuration.busyMode = .callback { lockWait.wait(tries: $0) }
+        let database = try DatabaseQueue(path: self.folder.database, configuration: configuration)
         defer { try? database.close() }
         try self.checkVersion(database)
         let storages = PackageStorages(
-            files: PackageFiles(directory: "\(self.directory)/packages", system: POSIXFileSystem()),
+            files: PackageFiles(directory: self.folder.packages, system: POSIXFileSystem()),
             blobs: PackageBlobs(reader: database),
             choice: .files
         )

@@ -27,19 +27,22 @@ struct StoreInspection {
         // Listed before the rows are read: bytes that are placed later have their row by then.
         let inventories = try PackageStorage.allCases.map { ($0, try self.inventory(of: $0)) }
         let packages: [OtaPackage]
+        let released: Set<String>
         do {
             let read = try self.reader.read { db in
                 (
                     try Self.faults(db), try db.rows("SELECT * FROM ota_package").map(OtaPackage.init(row:)),
-                    try db.integer("SELECT count(*) FROM device") ?? 0
+                    try db.integer("SELECT count(*) FROM device") ?? 0, try db.unusedFiles()
                 )
             }
             result.findings = read.0
             packages = read.1
             result.devices = Int(read.2)
+            released = Set(read.3)
         }
         result.packages = packages.count
         let used = Set(packages.compactMap(\.sha256))
+        let strange = Self.strangeFiles(inventories, used: used, released: released)
         for package in packages {
             guard let sha256 = package.sha256 else { continue }
             guard let finding = try self.fault(of: package, sha256, &result.bytes) else { continue }
@@ -48,6 +51,10 @@ struct StoreInspection {
         for (storage, items) in inventories {
             for item in items {
                 guard let finding = Self.fault(of: item, in: storage, used: used, isInUse: isInUse) else { continue }
+                if storage == .files, strange.contains(item) {
+                    result.findings.append(Self.strange(item))
+                    continue
+                }
                 if case .named(let sha256) = item.kind, try self.isUsed(sha256) { continue }
                 result.findings.append(finding)
             }
@@ -57,6 +64,31 @@ struct StoreInspection {
 
     private func inventory(of storage: PackageStorage) throws -> [StoredBytes] {
         try self.reader.read { db in try self.storages[storage].inventory(db) }
+    }
+
+    /// Files of packages that may be another database's: none of them is this one's, and it has not given them up.
+    ///
+    /// They stay, since the database that knows them may come back.
+    private static func strangeFiles(
+        _ inventories: [(PackageStorage, [StoredBytes])],
+        used: Set<String>,
+        released: Set<String>
+    ) -> Set<StoredBytes> {
+        var strange: Set<StoredBytes> = []
+        for item in inventories.first(where: { $0.0 == .files })?.1 ?? [] {
+            guard case .named(let sha256) = item.kind else { continue }
+            if used.contains(sha256) { return [] }
+            if !released.contains(sha256) { strange.insert(item) }
+        }
+        return strange
+    }
+
+    private static func strange(_ item: StoredBytes) -> StoreFinding {
+        StoreFinding(
+            .orphan,
+            "\(item.label) belongs to no package, and no file belongs to one of this database",
+            remedy: "put the database back that belongs to the files, or move them out of the folder 'packages'"
+        )
     }
 
     private func isUsed(_ sha256: String) throws -> Bool {
@@ -70,17 +102,21 @@ struct StoreInspection {
         isInUse: Bool
     ) -> StoreFinding? {
         let repair = StoreFinding.Repair.removeLeftover(item, storage)
-        let remedy = "it goes when a host starts, or with --repair"
         switch item.kind {
         case .named(let sha256):
             guard !used.contains(sha256) else { return nil }
-            return StoreFinding(.orphan, "\(item.label) belongs to no package", remedy: remedy, repair: repair)
+            return StoreFinding(
+                .orphan,
+                "\(item.label) belongs to no package",
+                remedy: "remove it with --repair, or put the database back that knows it",
+                repair: repair
+            )
         case .unfinished:
             guard !isInUse else { return nil }
             return StoreFinding(
                 .unfinishedUpload,
                 "\(item.label) is of an upload that was cut off",
-                remedy: remedy,
+                remedy: "it goes when a host starts, or with --repair",
                 repair: repair
             )
         case .foreign:
