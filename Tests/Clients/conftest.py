@@ -16,8 +16,14 @@ import pytest
 from support.host import Host
 from support.management import Management
 
+
 ERROR = re.compile(r"\b(error|critical) windlass:")
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def pytest_addoption(parser):
+    parser.addoption("--crash-rounds", type=int, default=3, help="how often a host is killed under load (test_crash.py)")
+    parser.addoption("--crash-seed", type=int, default=None, help="what decides when; printed by a run that fails")
 
 
 @pytest.fixture(scope="session")

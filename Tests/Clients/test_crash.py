@@ -1,15 +1,18 @@
 """What a device was told is safe survives `kill -9`."""
 
 import concurrent.futures
+import random
 import socket
 import threading
 import time
 
 import pytest
+import requests
 
 from support.data import sha256, some_bytes
+from support.doctor import doctor
 from support.http_device import HTTPDevice
-from support.management import Management
+from support.management import Management, unique
 from support.mqtt_device import Disconnected, MQTTDevice
 from support.transfers import CHUNK, TRANSFERS, persistent_download
 from support.waiting import wait_until
@@ -191,3 +194,169 @@ def test_an_upload_that_is_cut_off_leaves_nothing(make_host, ends):
     upload = {"file": ("a", data, "application/octet-stream")}
     info = management.call("POST", path, params={"checksumAlgorithm": "SHA256"}, files=upload).json()
     assert (info["hasData"], info["checksum"]) == (True, sha256(data))
+
+
+class Reporter:
+    """A device that reports and writes an attribute as fast as the host acknowledges; knows what was acknowledged."""
+
+    def __init__(self, device, over_mqtt):
+        self.device = device
+        self.over_mqtt = over_mqtt
+        self.sent = 0
+        self.acknowledged = set()
+        self.attribute = -1
+
+    def run(self, host, stop):
+        try:
+            client = (MQTTDevice if self.over_mqtt else HTTPDevice)(host, self.device["token"])
+            try:
+                while not stop.is_set():
+                    self.sent += 1
+                    self.send(client, self.sent)
+            finally:
+                client.close()
+        except (Disconnected, OSError, ValueError, RuntimeError, TimeoutError):
+            return
+
+    def send(self, client, number):
+        # A time of its own for each, so that each is a point of the series.
+        report = {"ts": 1_700_000_000_000 + number, "values": {"number": number}}
+        if self.over_mqtt:
+            client.telemetry(report)
+            self.acknowledged.add(number)
+            client.publish("v1/devices/me/attributes", {"attribute": number})
+        else:
+            assert client.telemetry(report).status_code == 200
+            self.acknowledged.add(number)
+            reply = client.session.post(f"{client.base}/attributes", json={"attribute": number}, timeout=30)
+            assert reply.status_code == 200
+        self.attribute = number
+
+    def check(self, management):
+        missing = self.acknowledged - set(management.series(self.device, "number"))
+        assert not missing, f"{len(missing)} of {len(self.acknowledged)} acknowledged reports are gone, such as {min(missing)}"
+        kept = management.attributes(self.device, "CLIENT_SCOPE").get("attribute", -1)
+        # The one under way may be there as well.
+        assert self.attribute <= kept <= self.sent, f"the attribute is {kept}, and {self.attribute} was acknowledged"
+
+
+class Uploader:
+    """Someone who sends packages in one form each and deletes some of them; knows what was acknowledged."""
+
+    def __init__(self, profile, seed):
+        self.profile = profile
+        self.chance = random.Random(seed)
+        self.present = {}
+        self.deleted = set()
+        # What was under way when the host was killed, and may have happened.
+        self.sending = None
+        self.deleting = None
+
+    def run(self, host, management, stop):
+        try:
+            while not stop.is_set():
+                self.upload(host, management)
+                if len(self.present) > 3 and self.chance.random() < 0.5:
+                    self.delete(management)
+        except (requests.exceptions.RequestException, OSError):
+            return
+
+    def upload(self, host, management):
+        title = unique("crash")
+        data = self.chance.randbytes(self.chance.choice([1000, 100_000, 1_500_000]))
+        self.sending = (title, data)
+        package = self.send(host, management, title, data)
+        assert package.status_code == 200, package.text
+        self.present[package.json()["id"]["id"]] = sha256(data)
+        self.sending = None
+
+    def send(self, host, management, title, data):
+        return requests.post(
+            f"{host.url('management')}/api/otaPackage", timeout=30,
+            headers={"X-Authorization": f"Bearer {management.token}"},
+            files={
+                "title": (None, title), "version": (None, "1"), "type": (None, "FIRMWARE"),
+                "deviceProfileId": (None, self.profile["id"]["id"]), "file": ("f", data, "application/octet-stream"),
+            },
+        )
+
+    def delete(self, management):
+        self.deleting = self.chance.choice(sorted(self.present))
+        management.call("DELETE", f"/api/otaPackage/{self.deleting}")
+        self.present.pop(self.deleting)
+        self.deleted.add(self.deleting)
+        self.deleting = None
+
+    def check(self, host, management):
+        if self.deleting is not None:
+            reply = management.call("GET", f"/api/otaPackage/info/{self.deleting}", status=(200, 404))
+            if reply.status_code == 404:
+                self.present.pop(self.deleting)
+                self.deleted.add(self.deleting)
+            self.deleting = None
+        for package, digest in self.present.items():
+            reply = management.call("GET", f"/api/otaPackage/{package}/download")
+            assert sha256(reply.content) == digest
+        for package in self.deleted:
+            management.call("GET", f"/api/otaPackage/info/{package}", status=(404,))
+        if self.sending is not None:
+            # The same again succeeds, unless it had succeeded: then the package is whole.
+            title, data = self.sending
+            reply = self.send(host, management, title, data)
+            if reply.status_code == 400:
+                page = management.call("GET", f"/api/otaPackages?pageSize=10&page=0&textSearch={title}").json()
+                [package] = [entry for entry in page["data"] if entry["title"] == title]
+                assert package["hasData"] and package["checksum"] == sha256(data), reply.text
+            else:
+                assert reply.status_code == 200, reply.text
+                package = reply.json()
+            self.present[package["id"]["id"]] = sha256(data)
+            self.sending = None
+
+
+def test_nothing_acknowledged_is_lost_however_often_the_host_is_killed(make_host, windlass, pytestconfig):
+    rounds = pytestconfig.getoption("--crash-rounds")
+    seed = pytestconfig.getoption("--crash-seed")
+    seed = random.randrange(1 << 32) if seed is None else seed
+    print(f"--crash-rounds {rounds} --crash-seed {seed}")
+    chance = random.Random(seed)
+    host = make_host()
+    management = Management(host)
+    profile = management.profile()
+    reporters = [Reporter(management.device(profile), index % 2 == 1) for index in range(8)]
+    uploaders = [Uploader(profile, chance.random()) for _ in range(2)]
+    for number in range(rounds):
+        stop = threading.Event()
+        before = sum(len(reporter.acknowledged) for reporter in reporters)
+        uploaded = sum(len(uploader.present) + len(uploader.deleted) for uploader in uploaders)
+        with concurrent.futures.ThreadPoolExecutor(len(reporters) + len(uploaders)) as pool:
+            work = [pool.submit(reporter.run, host, stop) for reporter in reporters]
+            work += [pool.submit(uploader.run, host, management, stop) for uploader in uploaders]
+            try:
+                wait_until(
+                    lambda: sum(len(reporter.acknowledged) for reporter in reporters) >= before + 50
+                    and sum(len(uploader.present) + len(uploader.deleted) for uploader in uploaders) > uploaded,
+                    "load", seconds=60,
+                )
+                # At any point of a commit, an upload, a deletion.
+                time.sleep(chance.random())
+                host.kill()
+            finally:
+                stop.set()
+            for part in work:
+                part.result(timeout=60)
+        _, report = doctor(windlass, host.data)
+        left = {finding["code"] for finding in report["findings"]}
+        assert left <= {"unfinished-upload", "orphan"}, f"round {number}: {report['findings']}"
+        host.options = ("--package-storage", chance.choice(["files", "sqlite"]))
+        host.start()
+        management = Management(host)
+        for reporter in reporters:
+            reporter.check(management)
+        for uploader in uploaders:
+            uploader.check(host, management)
+        code, report = doctor(windlass, host.data)
+        assert (code, report["findings"]) == (0, []), f"round {number}"
+    reports = sum(len(reporter.acknowledged) for reporter in reporters)
+    packages = sum(len(uploader.present) + len(uploader.deleted) for uploader in uploaders)
+    print(f"{rounds} kills: {reports} reports, {packages} uploads acknowledged, none lost")

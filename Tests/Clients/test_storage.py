@@ -1,23 +1,14 @@
 """Where packages are, and `windlass doctor`, which looks after them."""
 
-import json
 import subprocess
 
 import pytest
 import requests
 
 from support.data import some_bytes
+from support.doctor import doctor
 from support.http_device import HTTPDevice
 from support.management import Management, unique
-
-
-def doctor(windlass, data, *options):
-    """The exit code and the report."""
-    result = subprocess.run(
-        [windlass, "doctor", "--data", data, "--format", "json", *options], capture_output=True, text=True, timeout=120
-    )
-    assert result.stdout, result.stderr
-    return result.returncode, json.loads(result.stdout)
 
 
 def test_packages_in_the_database_are_served_by_a_host_that_puts_them_into_files(make_host, windlass):
