@@ -1,5 +1,6 @@
 import FoundationEssentials
 import NIOCore
+import NodeKit
 
 /// Bodies of requests that come in blocks (RFC 7959 §2.5), bounded in number, bytes and time.
 struct BodyAssemblies {
@@ -23,10 +24,26 @@ struct BodyAssemblies {
     struct Key: Hashable, Sendable {
         var peer: Endpoint
         var device: UUID
-        var path: [String]
-        var query: [CoAPRequest.Argument] = []
+        var path: [ExactText]
+        var query: [CoAPRequest.Argument]
         var contentFormat: UInt32?
-        var requestTags: [CoAPOption] = []
+        var requestTags: [CoAPOption]
+
+        init(
+            peer: Endpoint,
+            device: UUID,
+            path: [String],
+            query: [CoAPRequest.Argument] = [],
+            contentFormat: UInt32? = nil,
+            requestTags: [CoAPOption] = []
+        ) {
+            self.peer = peer
+            self.device = device
+            self.path = path.map(\.exact)
+            self.query = query
+            self.contentFormat = contentFormat
+            self.requestTags = requestTags
+        }
     }
 
     /// What became of a block.

@@ -1,4 +1,5 @@
 import NIOCore
+import NodeKit
 
 /// What a request asks for: the method and the options that we know, checked.
 struct CoAPRequest: Hashable, Sendable {
@@ -20,9 +21,9 @@ struct CoAPRequest: Hashable, Sendable {
 
     /// An argument of the query.
     struct Argument: Hashable, Sendable {
-        var name: String
+        @ExactText var name: String
         /// What follows the first `=`; empty if there is none.
-        var value: String
+        @ExactText var value: String
 
         init(_ text: String) {
             let name = text.utf8.prefix { $0 != UInt8(ascii: "=") }
@@ -86,10 +87,10 @@ struct CoAPRequest: Hashable, Sendable {
         switch option.number {
         case .uriPath:
             guard length <= 255 else { return false }
-            self.path.append(try Self.text(option))
+            self.path.append(try Self.text(option, "Uri-Path"))
         case .uriQuery:
             guard length <= 255 else { return false }
-            self.query.append(Argument(try Self.text(option)))
+            self.query.append(Argument(try Self.text(option, "Uri-Query")))
         case .ifMatch:
             guard length <= 8 else { return false }
             self.ifMatch.append(option)
@@ -149,12 +150,12 @@ struct CoAPRequest: Hashable, Sendable {
 
     /// The values of an argument, joined by commas: `a=1&a=2` is the same as `a=1,2`; `nil` if it is absent.
     func list(_ name: String) -> String? {
-        let values = self.query.filter { $0.name == name && !$0.value.isEmpty }.map(\.value)
+        let values = self.query.filter { $0.$name == name.exact && !$0.value.isEmpty }.map(\.value)
         return values.isEmpty ? nil : values.joined(separator: ",")
     }
 
     /// The first value of an argument; `nil` if it is absent.
-    func argument(_ name: String) -> String? { self.query.first { $0.name == name }?.value }
+    func argument(_ name: String) -> String? { self.query.first { $0.$name == name.exact }?.value }
 
     /// Whether the resource is, or may be, in the state that the peer makes a condition (RFC 7252 §5.10.8).
     ///
@@ -167,8 +168,14 @@ struct CoAPRequest: Hashable, Sendable {
         return self.ifMatch.isEmpty || self.ifMatch.contains { $0.length == 0 || etag != nil && $0.opaque == etag }
     }
 
-    private static func text(_ option: CoAPOption) throws(Fault) -> String {
+    private static func text(_ option: CoAPOption, _ name: String) throws(Fault) -> String {
         guard let text = option.text else { throw .badRequest("the path or query is not UTF-8") }
+        guard !text.utf8.contains(0) else {
+            // The name of an argument says more than that of its option.
+            let argument = text.utf8.prefix { $0 != UInt8(ascii: "=") && $0 != 0 }
+            let isArgument = option.number == .uriQuery && !argument.isEmpty
+            throw .badRequest(NullCharacter(in: isArgument ? String(Substring(argument)) : name).description)
+        }
         return text
     }
 

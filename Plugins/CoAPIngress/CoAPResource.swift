@@ -226,7 +226,7 @@ extension CoAPRequest {
         do {
             return try JSON(parsing: self.payload)
         } catch {
-            throw NodeError(.badRequest, "the body is \(error)")
+            throw NodeError(unreadable: "the body", error)
         }
     }
 

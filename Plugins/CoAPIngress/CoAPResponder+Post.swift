@@ -50,7 +50,7 @@ extension CoAPResponder {
     ) async throws -> CoAPResponse {
         if let refusal = self.refusal(of: request) { return refusal }
         let handler = source.handler.value
-        let subject = RetainedBodies.Subject.answer(path: request.path)
+        let subject = RetainedBodies.Subject.answer(path: request.path.map(\.exact))
         if let block = request.block2, block.number > 0 {
             // RFC 7959 §3.3: the rest of an answer is asked for with what was posted, which is not carried out again.
             guard let body = handler.retainedBody(for: source.peer, source.device.id, subject) else {

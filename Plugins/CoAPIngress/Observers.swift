@@ -203,7 +203,8 @@ struct Observers {
         case (.attributes, .attributesDeleted(let names)):
             for name in names {
                 self.observers[id]?.updated[name] = nil
-                if self.observers[id]?.deleted.contains(name) == false { self.observers[id]?.deleted.append(name) }
+                let isKnown = self.observers[id]?.deleted.contains { $0.exact == name.exact } ?? true
+                if !isKnown { self.observers[id]?.deleted.append(name) }
             }
         case (.rpc, .rpcRequest(let call, let method, let params)):
             guard self.observers[id].map({ $0.calls.count < self.limits.waitingCallsMax }) == true else { return nil }

@@ -1,5 +1,6 @@
 import FoundationEssentials
 import NIOCore
+import NodeKit
 
 /// Bodies that took more than one block and cannot be made again, for the peer to fetch the rest of: notifications
 /// (RFC 7959 §2.6), and answers to what was posted (RFC 7959 §3.3).
@@ -11,7 +12,7 @@ struct RetainedBodies {
         /// The last notification about a resource.
         case notification(Observers.Resource)
         /// The answer to what was posted to a path.
-        case answer(path: [String])
+        case answer(path: [ExactText])
     }
 
     /// Whose body it is.

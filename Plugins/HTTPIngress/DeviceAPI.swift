@@ -349,7 +349,7 @@ final class DeviceAPI: Sendable {
             if body.readableBytes < Self.parseAside { return try JSON(parsing: body) }
             return try await withTaskExecutorPreference(globalConcurrentExecutor) { try JSON(parsing: body) }
         } catch let error as JSONSyntaxError {
-            throw NodeError(.badRequest, error.description)
+            throw NodeError(unreadable: "the body", error)
         }
     }
 }

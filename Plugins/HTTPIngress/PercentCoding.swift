@@ -1,3 +1,5 @@
+import NodeKit
+
 /// Percent-encoding of targets and headers (RFC 3986 §2.1).
 enum PercentCoding {
     /// The text that the bytes stand for.
@@ -5,9 +7,10 @@ enum PercentCoding {
     /// - Parameters:
     ///   - bytes: A part of a path or query.
     ///   - plusIsSpace: Whether `+` means a space, as it does in the query that forms and most clients write.
+    ///   - field: What the part is called.
     /// - Returns: The text.
-    /// - Throws: ``Rejection/badRequest(_:)`` for an escape that is cut off, is not hexadecimal, or gives no UTF-8.
-    static func decode(_ bytes: HeadBytes, plusIsSpace: Bool) throws(Rejection) -> String {
+    /// - Throws: ``Rejection/badRequest(_:)`` for an escape that is cut off, is not hexadecimal, or gives no UTF-8 or U+0000.
+    static func decode(_ bytes: HeadBytes, plusIsSpace: Bool, of field: String) throws(Rejection) -> String {
         let needsWork = bytes.contains { $0 == UInt8(ascii: "%") || $0 == UInt8(ascii: "+") || $0 >= 0x80 }
         if !needsWork { return String(decoding: bytes, as: UTF8.self) }
         var decoded: [UInt8] = []
@@ -32,6 +35,7 @@ enum PercentCoding {
         guard let text = String(validating: decoded, as: UTF8.self) else {
             throw .badRequest("an escaped text that is not UTF-8")
         }
+        guard !decoded.contains(0) else { throw .badRequest(NullCharacter(in: field).description) }
         return text
     }
 

@@ -27,7 +27,7 @@ struct ResponseEncoder {
         /// The fields of a reply, each with its line end.
         mutating func fields(of reply: ContentReply) -> ByteBuffer {
             if self.fields.readableBytes > 0, self.entityTag == reply.entityTag,
-                self.contentType == reply.contentType, self.fileName == reply.fileName
+                self.contentType.exact == reply.contentType.exact, self.fileName.exact == reply.fileName.exact
             {
                 return self.fields
             }

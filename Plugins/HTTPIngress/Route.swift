@@ -135,7 +135,7 @@ struct Route: Hashable, Sendable {
     /// What could be taken for another path by whoever reads it next is refused: dot segments, slashes and control
     /// characters that hide in escapes.
     private static func pathSegment(_ bytes: HeadBytes) throws(Rejection) -> String {
-        let text = try PercentCoding.decode(bytes, plusIsSpace: false)
+        let text = try PercentCoding.decode(bytes, plusIsSpace: false, of: "path")
         guard text != ".", text != ".." else { throw .badRequest("the path has a dot segment") }
         for byte in text.utf8
         where byte < 0x20 || byte == 0x7F || byte == UInt8(ascii: "/") || byte == UInt8(ascii: "\\") {
@@ -194,12 +194,12 @@ struct Route: Hashable, Sendable {
         /// Takes a value that may be given once.
         private func single(_ value: HeadBytes, _ name: String, into text: inout String?) throws(Rejection) {
             guard text == nil else { throw .badRequest("Parameter '\(name)' is given twice!") }
-            text = try PercentCoding.decode(value, plusIsSpace: true)
+            text = try PercentCoding.decode(value, plusIsSpace: true, of: name)
         }
 
         /// Takes names that may be given in one list or one by one; the result is joined by commas.
-        private func list(_ value: HeadBytes, into text: inout String?) throws(Rejection) {
-            let names = try PercentCoding.decode(value, plusIsSpace: true)
+        private func list(_ value: HeadBytes, _ name: String, into text: inout String?) throws(Rejection) {
+            let names = try PercentCoding.decode(value, plusIsSpace: true, of: name)
             guard !names.isEmpty else { return }
             text = text.map { $0 + "," + names } ?? names
         }
@@ -216,8 +216,8 @@ struct Route: Hashable, Sendable {
             var clientKeys: String?
             var sharedKeys: String?
             while let (name, value) = self.next() {
-                if name.equals("clientKeys") { try self.list(value, into: &clientKeys) }
-                if name.equals("sharedKeys") { try self.list(value, into: &sharedKeys) }
+                if name.equals("clientKeys") { try self.list(value, "clientKeys", into: &clientKeys) }
+                if name.equals("sharedKeys") { try self.list(value, "sharedKeys", into: &sharedKeys) }
             }
             return .readAttributes(clientKeys: clientKeys, sharedKeys: sharedKeys)
         }

@@ -53,6 +53,12 @@ final class ConnectionServices: Sendable {
         self.logger = logger
     }
 
+    /// The answer to a request that failed, which is counted if it is dropped.
+    func failure(_ error: NodeError) -> Answer {
+        if error.isNullCharacter { self.metrics.droppedForNull.add() }
+        return .failure(error)
+    }
+
     /// What the connections of an event loop share; call on it.
     func services(of eventLoop: any EventLoop) -> LoopServices {
         self.loops.withLock { loops in

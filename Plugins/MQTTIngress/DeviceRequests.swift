@@ -40,7 +40,10 @@ struct Answer: Sendable {
         // What is not the client's doing is not its business, and may name what is inside.
         let reason = ReasonCode(error.code)
         let told = reason == .unspecifiedError ? nil : error.message
-        return Answer(outcome: Outcome(reason: reason, explanation: error.description, told: told))
+        var outcome = Outcome(reason: reason, explanation: error.description, told: told)
+        // Sent again it would be refused again, and a client that is cut off for it sends it again.
+        outcome.isTolerable = error.isNullCharacter
+        return Answer(outcome: outcome)
     }
 
     /// The message is refused or means nothing here; a client that cannot be told of that need not know.
@@ -183,8 +186,8 @@ final class DeviceRequests {
 
     private func failure(_ error: NodeError, of request: Session.Request) -> Answer {
         if case .chunkRequest(let type, _, _) = request.topic { return Self.chunkFailure(type, error) }
-        var answer = Answer.failure(error)
-        answer.outcome.isTolerable = error.code == .badRequest && self.acknowledgesBadPayloads
+        var answer = self.services.failure(error)
+        if error.code == .badRequest, self.acknowledgesBadPayloads { answer.outcome.isTolerable = true }
         return answer
     }
 
@@ -202,7 +205,7 @@ final class DeviceRequests {
         do {
             return try JSON(parsing: payload)
         } catch {
-            throw NodeError(.badRequest, "the payload is \(error)", cause: error)
+            throw NodeError(unreadable: "the payload", error)
         }
     }
 

@@ -13,7 +13,7 @@ final class KeptSessions: Sendable {
     /// Whose session it is: a client's of a device.
     struct Key: Hashable, Sendable {
         var device: UUID
-        var clientId: String
+        @ExactText var clientId: String
     }
 
     /// What a connection leaves behind.

@@ -1,3 +1,4 @@
+import NodeKit
 import OTA
 import Synchronization
 
@@ -40,7 +41,7 @@ final class ProfileTopics: Sendable {
     }
 
     private func matches(_ topic: String, _ filter: TopicFilter?, usual: String) -> Bool {
-        filter?.matches(topic) ?? (topic == usual)
+        filter?.matches(topic) ?? (topic.exact == usual.exact)
     }
 }
 

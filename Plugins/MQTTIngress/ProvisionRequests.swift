@@ -22,7 +22,9 @@ struct ProvisionRequests: Sendable {
             }
             return try await self.provision(request)
         } catch {
-            answer = error.code == "not-provisioning" ? .ignored(.topicNameInvalid, error.message) : .failure(error)
+            answer =
+                error.code == "not-provisioning"
+                ? .ignored(.topicNameInvalid, error.message) : self.services.failure(error)
         }
         answer.endsSession = true
         return answer

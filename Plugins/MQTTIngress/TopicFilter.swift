@@ -1,16 +1,20 @@
+import NodeKit
+
 /// A filter of topic names with the wildcards `+` (one level) and `#` (this level and all below), as MQTT 5 §4.7 defines.
 struct TopicFilter: Hashable, Sendable {
+    private let exact: ExactText
+
     /// The filter as the client wrote it.
-    let text: String
+    var text: String { self.exact.wrappedValue }
 
     /// Takes a filter that is valid; `nil` if it is not.
     init?(_ text: String) {
         guard Self.isValid(text) else { return nil }
-        self.text = Self.usual.firstIndex(of: text).map { Self.usual[$0] } ?? text
+        self.exact = Self.usual.first { $0 == text.exact } ?? text.exact
     }
 
     /// The filters that nearly all devices subscribe to: written here, they take no memory of a session.
-    private static let usual = [
+    private static let usual: [ExactText] = [
         "v1/devices/me/attributes", "v1/devices/me/attributes/response/+", "v1/devices/me/rpc/request/+",
         "v1/devices/me/rpc/response/+", "v2/fw/response/+", "v2/fw/response/+/chunk/+", "v2/sw/response/+/chunk/+",
     ]
@@ -19,7 +23,7 @@ struct TopicFilter: Hashable, Sendable {
     ///
     /// Looks at each byte once, allocates nothing.
     func matches(_ topic: String) -> Bool {
-        let filter = self.text.utf8.span
+        let filter = self.exact.wrappedValue.utf8.span
         let topic = topic.utf8.span
         // MQTT 5 §4.7.2: a wildcard at the start does not match topics that begin with `$`.
         if !topic.isEmpty, topic[0] == UInt8(ascii: "$"), filter[0] != UInt8(ascii: "$") { return false }
@@ -44,7 +48,7 @@ struct TopicFilter: Hashable, Sendable {
     }
 
     /// Whether the filter is of a shared subscription (MQTT 5 §4.8.2).
-    var isShared: Bool { self.text.hasPrefix("$share/") }
+    var isShared: Bool { self.text.utf8.starts(with: "$share/".utf8) }
 
     /// Whether wildcards stand where they may: alone in their level, and `#` last (MQTT 5 §4.7.1).
     private static func isValid(_ text: String) -> Bool {

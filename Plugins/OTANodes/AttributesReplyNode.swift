@@ -60,14 +60,15 @@ public struct AttributesReplyNode: Node {
     /// The names that were asked for; `nil` if there is no list, or an empty one, which ThingsBoard takes for none.
     private func keys(_ name: String, of message: Message) throws(NodeError) -> [String]? {
         guard let list = message.metadata.string(name) else { return nil }
-        let keys = list.split(separator: ",", maxSplits: self.keysMax)
+        // By bytes: a comma before a mark that combines with it is a comma all the same.
+        let keys = list.utf8.split(separator: UInt8(ascii: ","), maxSplits: self.keysMax)
         guard keys.count <= self.keysMax else {
             throw NodeError(
                 .badRequest,
                 "'\(name)' asks for more than \(self.keysMax) attributes; ask for fewer at once"
             )
         }
-        return keys.isEmpty ? nil : keys.map(String.init)
+        return keys.isEmpty ? nil : keys.map { String(Substring($0)) }
     }
 
     private func group(_ scope: AttributeScope, _ keys: [String]?, of device: DeviceId) async throws -> JSON? {

@@ -93,10 +93,10 @@ public struct PackageLookupNode: PromptNode {
             let error = NodeError(.notFound, "no \(type.rawValue) package is assigned to '\(message.originator.name)'")
             return .route(message.replying(.refused(error)), to: "NotFound")
         }
-        if let asked = message.metadata.string(MessageKey.title), asked != found.package.title {
+        if let asked = message.metadata.string(MessageKey.title), asked.exact != found.package.$title {
             return Self.mismatch(MessageKey.title, of: message)
         }
-        if let asked = message.metadata.string(MessageKey.version), asked != found.package.version {
+        if let asked = message.metadata.string(MessageKey.version), asked.exact != found.package.$version {
             return Self.mismatch(MessageKey.version, of: message)
         }
         message.attach(found)

@@ -174,7 +174,7 @@ private struct Moment {
             // Most telemetry has none of these names.
             guard let first = name.utf8.first,
                 first == UInt8(ascii: "c") || first == UInt8(ascii: "f") || first == UInt8(ascii: "s"),
-                let member = Member.named[name]
+                let member = Member.named[name.exact]
             else { continue }
             let text = point.values.text(of: name) ?? ""
             if member.type == .firmware {
@@ -197,9 +197,9 @@ private struct Member {
     let type: OtaPackageType
     let kind: Kind
 
-    static let named: [String: Member] = Dictionary(
+    static let named: [ExactText: Member] = Dictionary(
         uniqueKeysWithValues: OtaPackageType.allCases.flatMap { type in
-            Kind.allCases.map { kind in (Self.name(of: kind, type.prefix), Member(type: type, kind: kind)) }
+            Kind.allCases.map { kind in (Self.name(of: kind, type.prefix).exact, Member(type: type, kind: kind)) }
         }
     )
 

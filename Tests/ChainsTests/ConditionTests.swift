@@ -55,6 +55,28 @@ import Testing
         #expect(try self.holds("version-compare('\(a)', '\(b)') = \(expected)"))
     }
 
+    @Test("a value with U+0000 is no shorter one: the condition fails, with the variable's name", .bug(id: "D1.3"))
+    func nullCharacter() throws {
+        let message = Message.test("TEST", [:], .json(["v": "a\u{0}b", "w": "a", "list": ["a\u{0}"]]))
+        for text in ["$v = 'a'", "$w = 'a' and string-length($v) > 0"] {
+            let error = #expect(throws: NodeError.self) { try self.holds(text, message) }
+            #expect(error?.message == "'v' must not have the character U+0000 in it")
+        }
+        // An evaluator that failed is as good as before.
+        let condition = try XPathCondition("$v = 'a'", variables: ["v"])
+        #expect(throws: NodeError.self) { try condition.holds(for: message) }
+        #expect(try condition.holds(for: .test("TEST", [:], .json(["v": "a"]))))
+        #expect(try self.holds("$w = 'a' and contains($list, 'u0000')", message))
+        #expect(throws: NodeError.self) { try XPathCondition("$v = 'a'\u{0} or true()", variables: ["v"]) }
+    }
+
+    @Test("values that only look the same are different", .bug(id: "D1.2"))
+    func equivalents() throws {
+        let message = Message.test("TEST", [:], .json(["v": "caf\u{E9}"]))
+        #expect(try self.holds("$v = 'caf\u{E9}'", message))
+        #expect(try !self.holds("$v = 'cafe\u{301}'", message))
+    }
+
     @Test("Telemetry in array form gives its last value")
     func arrays() throws {
         let message = Message.test(

@@ -33,6 +33,55 @@ struct ResourceNodeTests {
     }
 
     @Test(
+        "U+0000 in a body, the path or an argument is 4.00 that names the field, and reaches no chain",
+        .bug(id: "D1.3"),
+        arguments: [
+            (CoAPCode.post, "/api/v1/T1/telemetry", #"{"v":"a\u0000b"}"#, "v"),
+            (.post, "/api/v1/T1/attributes", #"{"a":{"b":["\u0000"]}}"#, "a.b[0]"),
+            (.post, "/api/v1/T1/rpc", #"{"method":"\u0000"}"#, "method"),
+            (.post, "/api/v1/T1/rpc/1", #"{"\u0000":1}"#, #"\u0000"#),
+            (.post, "/api/v1/T1/claim", #"{"secretKey":"\u0000"}"#, "secretKey"),
+            (.post, "/api/v1/provision", #"{"deviceName":"\u0000"}"#, "deviceName"),
+            (.post, "/api/v1/T1\u{0}/telemetry", "{}", "Uri-Path"),
+            (.get, "/api/v1/T1\u{0}a long segment of a path/attributes", nil, "Uri-Path"),
+            (.get, "/api/v1/T1/attributes?sharedKeys=a\u{0}", nil, "sharedKeys"),
+            (.get, "/fw/T1?title=a\u{0}b", nil, "title"), (.get, "/fw/T1?\u{0}", nil, "Uri-Query"),
+        ] as [(CoAPCode, String, String?, String)]
+    )
+    func nullCharacter(method: CoAPCode, uri: String, body: String?, field: String) async throws {
+        try await TestNode.run(answer: { _ in .completed(.empty) }) { node in
+            let answer = try await node.peer().ask(method, uri, body)
+            #expect(answer.code == .badRequest)
+            #expect(String(buffer: answer.payload) == "'\(field)' must not have the character U+0000 in it")
+            #expect(node.outlet.sent.isEmpty)
+        }
+    }
+
+    @Test("a path or argument that is no UTF-8 is 4.00, not another text", .bug(id: "D1.2"))
+    func notUTF8() async throws {
+        try await TestNode.run(answer: { _ in .completed(.empty) }) { node in
+            let peer = try await node.peer()
+            for (bytes, number) in [([0x54, 0xFF], .uriPath), ([0x61, 0x3D, 0xC3], .uriQuery)]
+                as [([UInt8], CoAPOption.Number)]
+            {
+                var message = CoAPMessage.request(.post, "/api/v1", "{}", messageID: peer.messageID())
+                message.add(CoAPOption(number, ByteBuffer(bytes: bytes)))
+                #expect(try await peer.ask(message).code == .badRequest)
+            }
+            #expect(node.outlet.sent.isEmpty)
+        }
+    }
+
+    @Test("bodies, answers and arguments are kept apart whose paths and names only look the same", .bug(id: "D1.2"))
+    func equivalents() throws {
+        #expect(CoAPRequest.Argument("sharedKeys=a") != CoAPRequest.Argument("shared\u{212A}eys=a"))
+        #expect(CoAPRequest.Argument("a=caf\u{E9}") != CoAPRequest.Argument("a=cafe\u{301}"))
+        #expect(RetainedBodies.Subject.answer(path: ["caf\u{E9}"]) != .answer(path: ["cafe\u{301}"]))
+        let message = CoAPMessage.request(.get, "/api/v1/T1/attributes?shared\u{212A}eys=a&sharedKeys=b", messageID: 1)
+        #expect(try CoAPRequest(message).list("sharedKeys") == "b")
+    }
+
+    @Test(
         "a claim goes to the chain, also without a body; 2.01 if something took it, else 4.04",
         arguments: [#"{"secretKey":"s","durationMs":60000}"#, "{}", nil]
     )

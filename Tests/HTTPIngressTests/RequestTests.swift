@@ -81,6 +81,47 @@ import Testing
     }
 
     @Test(
+        "U+0000 in a body or a parameter is a bad request that names the field, and reaches no chain",
+        .bug(id: "D1.3"),
+        arguments: [
+            ("POST A1/telemetry", #"{"v":"a\u0000b"}"#, "v"),
+            ("POST A1/telemetry", #"[{"ts":1,"values":{"a":{"b":"\u0000"}}}]"#, "[0].values.a.b"),
+            ("POST A1/attributes", #"{"a\u0000":1}"#, #"a\u0000"#),
+            ("POST A1/rpc", #"{"method":"m","params":"\u0000"}"#, "params"),
+            ("POST A1/rpc/1", #"{"r":["\u0000"]}"#, "r[0]"), ("POST A1/claim", #"{"secretKey":"\u0000"}"#, "secretKey"),
+            ("POST provision", #"{"deviceName":"\u0000"}"#, "deviceName"),
+            ("GET A1/attributes?sharedKeys=a%00", "", "sharedKeys"),
+            ("GET A1/attributes?clientKeys=%00b", "", "clientKeys"),
+            ("GET A1/firmware?title=t%00&version=v", "", "title"),
+            ("GET A1/software?title=t&version=v%00", "", "version"),
+            ("GET A1%00/attributes", "", "path"),
+        ]
+    )
+    func nullCharacter(line: String, body: String, field: String) async throws {
+        try await withServer { server in
+            let parts = line.split(separator: " ")
+            let path = "/api/v1/\(parts[1])"
+            let response = parts[0] == "POST" ? try await server.post(path, body) : try await server.get(path)
+            #expect(response.status == 400)
+            if !path.contains("/firmware"), !path.contains("/software") {
+                let message = try JSON(parsing: response.body)["message"]
+                #expect(message == .string("'\(field)' must not have the character U+0000 in it"))
+            }
+            #expect(server.messages.isEmpty)
+        }
+    }
+
+    @Test("a path whose escapes are no UTF-8 is a bad request, not another text", .bug(id: "D1.2"))
+    func notUTF8() async throws {
+        try await withServer { server async throws in
+            for token in ["A1%FF", "%FF", "A1%C3", "%ED%A0%80"] {
+                #expect(try await server.post("/api/v1/\(token)/telemetry", "{}").status == 400)
+            }
+            #expect(server.messages.isEmpty)
+        }
+    }
+
+    @Test(
         "an unknown token gets 401 without a body",
         arguments: [
             "GET /api/v1/no/attributes", "GET /api/v1/no/firmware?title=t&version=v", "GET /api/v1/no/rpc",

@@ -32,6 +32,10 @@ import Testing
             ("retention.timeseries.count=1000001", "RETENTION_TIMESERIES_COUNT"),
             ("retention.audit.count=0", "a whole number from 1 to 100000000"),
             ("retention.audit.count=100000001", "a whole number from 1 to 100000000"),
+            (
+                "ota.external.url.pattern=https://x/\u{0}",
+                "'ota.external.url.pattern' must not have the character U+0000 in it"
+            ),
         ]
     )
     func refused(given: String, text: String) {

@@ -32,11 +32,12 @@ struct TestServer: Sendable {
         devices: TestDevices = TestDevices(),
         packages: TestPackages = TestPackages(),
         sessions: DeviceSessions? = nil,
+        metrics: Metrics = Metrics(),
         answer: @escaping @Sendable (Message) async -> Outcome = { _ in .completed(nil) },
         _ body: @escaping @Sendable (TestServer) async throws -> Void
     ) async throws {
         let outlet = TestOutlet { Self.events.contains($0.type) ? .completed(nil) : await answer($0) }
-        try await Self.run(attributes, devices, packages, sessions ?? DeviceSessions(), outlet, body)
+        try await Self.run(attributes, devices, packages, sessions ?? DeviceSessions(), outlet, metrics, body)
     }
 
     /// Runs a listener in front of a chain none of whose nodes waits, unless `isPrompt` is false.
@@ -48,7 +49,7 @@ struct TestServer: Sendable {
     ) async throws {
         guard isPrompt else { return try await Self.run(packages: packages, answer: answer, body) }
         let outlet = TestOutlet(atOnce: { Self.events.contains($0.type) ? .completed(nil) : answer($0) })
-        try await Self.run([:], TestDevices(), packages, DeviceSessions(), outlet, body)
+        try await Self.run([:], TestDevices(), packages, DeviceSessions(), outlet, Metrics(), body)
     }
 
     private static func run(
@@ -57,6 +58,7 @@ struct TestServer: Sendable {
         _ packages: TestPackages,
         _ sessions: DeviceSessions,
         _ outlet: TestOutlet,
+        _ metrics: Metrics,
         _ body: @escaping @Sendable (TestServer) async throws -> Void
     ) async throws {
         let node = try MQTTIngressNode.make(
@@ -65,6 +67,7 @@ struct TestServer: Sendable {
                 registry.register(devices, as: (any DeviceAuthenticator).self)
                 registry.register(packages, as: (any OtaPackageService).self)
                 registry.register(sessions, as: DeviceSessions.self)
+                registry.register(metrics, as: Metrics.self)
             }
         )
         try await withThrowingTaskGroup(of: Void.self) { group in

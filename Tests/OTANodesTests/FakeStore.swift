@@ -133,7 +133,7 @@ final class FakeStore: OtaPackageService, AttributesService, TimeseriesService, 
         try self.check()
         return self.look { state in
             (state.attributes[scope] ?? [:]).members
-                .filter { keys?.contains($0.name) ?? true }
+                .filter { member in keys?.contains { $0.exact == member.name.exact } ?? true }
                 .map { AttributeEntry(key: $0.name, value: $0.value, lastUpdate: Timestamp(milliseconds: 0)) }
         }
     }

@@ -66,6 +66,19 @@ import Testing
         #expect(message.refusal?.code == (isFine ? nil : .badRequest))
     }
 
+    @Test(.bug(id: "D1.2"), arguments: [["title": "fw-e\u{301}"], ["version": "1-\u{212A}"]] as [Metadata])
+    func `a title or version that only looks like the assigned one is another`(asked: Metadata) async throws {
+        var package = OtaPackage.firmware()
+        package.title = "fw-\u{E9}"
+        package.version = "1-K"
+        self.store.add(package, bytes: [1])
+        var metadata = asked
+        metadata["packageType"] = "FIRMWARE"
+        #expect(try await self.emission([:], metadata).relation == "Mismatch")
+        metadata = ["packageType": "FIRMWARE", "title": "fw-\u{E9}", "version": "1-K"]
+        #expect(try await self.emission([:], metadata).relation == .success)
+    }
+
     @Test func `serves the package that a request is pinned to whatever is assigned by now`() async throws {
         let old = self.store.add(.firmware("1.0"), bytes: [1])
         self.store.add(.firmware("2.0"), bytes: [2])

@@ -97,6 +97,15 @@ import Testing
         #expect(try await node.process(.of(.getAttributesRequest)).only.message.json == [:])
     }
 
+    @Test(.bug(id: "D1.2"))
+    func `attributes-reply takes names apart at every comma and keeps those apart that look the same`() async throws {
+        self.store.look { $0.attributes = [.shared: ["a": 1, "\u{301}b": 2, "caf\u{E9}": 3, "cafe\u{301}": 4]] }
+        let node = try AttributesReplyNode.make(services: self.store.services())
+        let message = Message.of(.getAttributesRequest, ["sharedKeys": "a,\u{301}b,cafe\u{301}"])
+        let answer = try await node.process(message).only.message.json
+        #expect(answer == ["shared": ["a": 1, "\u{301}b": 2, "cafe\u{301}": 4]])
+    }
+
     @Test(arguments: [("a,b", true), ("a,b,c", false)])
     func `attributes-reply limits how many names are asked for`(keys: String, isFine: Bool) async throws {
         let node = try AttributesReplyNode.make(["keys-max": "2"], services: self.store.services())

@@ -63,6 +63,17 @@ import Testing
         #expect(log.all == ["a replaced"] && sessions.sessionCount(of: device) == 4)
     }
 
+    @Test("names that only look the same are those of two sessions", .bug(id: "D1.2"))
+    func equivalentNames() {
+        let (sessions, device, log) = (DeviceSessions(), UUID.random(), Log())
+        for name in ["caf\u{E9}", "cafe\u{301}", "K", "\u{212A}"] {
+            _ = Self.begin(sessions, device, name, max: 10, log)
+        }
+        #expect(log.all.isEmpty && sessions.sessionCount(of: device) == 4)
+        _ = Self.begin(sessions, device, "cafe\u{301}", max: 10, log)
+        #expect(log.all.count == 1 && sessions.sessionCount(of: device) == 4)
+    }
+
     @Test("sessions of one device do not end those of another, and one that ended makes room")
     func apart() {
         let (sessions, log) = (DeviceSessions(), Log())

@@ -35,7 +35,7 @@ import Testing
             for isThere in [true, false, true] {
                 let found = try query.row(db) { arguments in
                     try arguments.add(7)
-                    try arguments.add("a\u{0}b")
+                    try arguments.add("a\u{E9}")
                     try arguments.add(id)
                     try arguments.add(nil as Int64?)
                     try arguments.add(nil as String?)
@@ -43,8 +43,7 @@ import Testing
                 } read: { columns in
                     #expect(columns.integer(0) == 7)
                     #expect(columns.integerIfPresent(0) == 7)
-                    // For SQLite a text ends there.
-                    #expect(columns.text(1) == "a")
+                    #expect(columns.text(1) == "a\u{E9}")
                     #expect(columns.identifier(2) == id)
                     #expect(columns.identifier(1) == nil)
                     #expect(columns.integerIfPresent(3) == nil)
@@ -53,6 +52,30 @@ import Testing
                 }
                 #expect(found == (isThere ? true : nil))
             }
+        }
+    }
+
+    @Test(
+        "a text with U+0000 is refused, an empty one is a text, and one that is there is read whole",
+        .bug(id: "D1.3")
+    )
+    func nullCharacter() throws {
+        try DatabaseQueue().write { db in
+            let query = DirectStatement("SELECT ?, 'a' || char(0) || 'b'")
+            func read(_ text: String) throws -> [String?]? {
+                try query.row(db) {
+                    try $0.add(text)
+                } read: {
+                    [$0.text(0), $0.text(1)]
+                }
+            }
+            for text in ["a\u{0}", "\u{0}", String(repeating: "x", count: 1000) + "\u{0}y"] {
+                let error = #expect(throws: NodeError.self) { try read(text) }
+                #expect(error?.isNullCharacter == true)
+                #expect(throws: NodeError.self) { try db.run("SELECT ?", [text]) }
+            }
+            let whole = try read("")
+            #expect(whole == ["", "a\u{0}b"])
         }
     }
 

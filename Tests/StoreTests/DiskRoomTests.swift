@@ -127,7 +127,7 @@ import Testing
         .bug(id: "D2.4")
     )
     func little() throws {
-        let folder = FileManager.default.temporaryDirectory.path + "/windlass-room-\(UUID().uuidString)"
+        let folder = FileManager.default.temporaryDirectory.path + "/windlass-room-\(UUID.random().uuidString)"
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(atPath: folder) }
         let system = SmallDisk()

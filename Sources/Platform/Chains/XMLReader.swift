@@ -33,8 +33,14 @@ final class XMLReader {
         guard source.bytes.count <= Self.fileSizeMax else { throw ChainFaults([Self.tooLarge(source.path)]) }
         // libxml2 would guess another encoding from the first bytes, and an encoding declared in the file is not looked at.
         if let invalid = Self.firstInvalidByte(source.bytes) {
+            let isNull = invalid < source.bytes.count && source.bytes[invalid] == 0
             throw ChainFaults([
-                source.fault(at: invalid, "not-utf8", "the file is not UTF-8 text", help: "save it as UTF-8")
+                source.fault(
+                    at: invalid,
+                    isNull ? "null-character" : "not-utf8",
+                    isNull ? "the file has the character U+0000 in it" : "the file is not UTF-8 text",
+                    help: "save it as UTF-8"
+                )
             ])
         }
         let reader = XMLReader(source)

@@ -44,8 +44,11 @@ final class XPathEvaluator: @unchecked Sendable {
     private let variables: [(name: String, bytes: [xmlChar])]
     /// The message that is looked at, during an evaluation.
     private var message: Message?
+    /// The variable whose value libxml2 would cut, during an evaluation.
+    private var null: NullCharacter?
 
     init(_ text: String, variables: [String]) throws(NodeError) {
+        guard !text.utf8.contains(0) else { throw NodeError("bad-condition", "the character U+0000 is in it") }
         xmlInitParser()
         guard let context = xmlXPathNewContext(nil) else {
             throw NodeError("bad-condition", "libxml2 has no memory to compile the condition")
@@ -76,9 +79,12 @@ final class XPathEvaluator: @unchecked Sendable {
 
     func holds(for message: Message) throws(NodeError) -> Bool {
         self.message = message
+        self.null = nil
         defer { self.message = nil }
         windlass_xpath_limit_operations(self.context, Self.operationsMax)
-        switch xmlXPathCompiledEvalToBoolean(self.expression, self.context) {
+        let result = xmlXPathCompiledEvalToBoolean(self.expression, self.context)
+        if let null = self.null { throw null.refusal }
+        switch result {
         case 0: return false
         case 1: return true
         default: throw Self.error(self.context)
@@ -98,7 +104,10 @@ final class XPathEvaluator: @unchecked Sendable {
         case .bool(let value): return xmlXPathNewBoolean(value ? 1 : 0)
         case .integer(let value): return xmlXPathNewFloat(Double(value))
         case .double(let value): return xmlXPathNewFloat(value)
-        case .string(let value): return xmlXPathNewCString(value)
+        case .string(let value):
+            // What peers send has none; a message that was stored before that was so, or that a plugin made, may.
+            if value.utf8.contains(0) { self.null = NullCharacter(in: variable.name) }
+            return xmlXPathNewCString(value)
         case .some(let value): return xmlXPathNewCString(value.text)
         }
     }

@@ -191,6 +191,9 @@ public struct HostSettings: Sendable {
     private static func days(_ count: Int) -> Duration { .seconds(count * 86400) }
 
     private static func check(_ text: String, of setting: Setting) throws(NodeError) {
+        guard !text.utf8.contains(0) else {
+            throw NodeError("setting", "the setting \(NullCharacter(in: setting.name))")
+        }
         let wanted: String
         switch setting.kind {
         case .boolean:

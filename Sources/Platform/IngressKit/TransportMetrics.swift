@@ -12,6 +12,8 @@ public struct TransportMetrics: Sendable {
     public let requests: MetricNumber
     /// Requests that were answered with an error, or clients that were not let in.
     public let refusedRequests: MetricNumber
+    /// Messages that were acknowledged and dropped because of U+0000 in a text.
+    public let droppedForNull: MetricNumber
     /// Bytes of bodies, packets or datagrams that came.
     public let receivedBytes: MetricNumber
     /// Bytes of bodies, packets or datagrams that were sent.
@@ -39,6 +41,11 @@ public struct TransportMetrics: Sendable {
             "refused_requests",
             "Requests answered with an error, and clients that were not let in."
         )
+        self.droppedForNull = metrics.counter(
+            "windlass_transport_dropped_messages_total",
+            "Messages of devices that were acknowledged and dropped, by reason.",
+            labels: labels + [MetricSample.Label("reason", "null-character")]
+        )
         self.receivedBytes = counter("received_bytes", "Bytes of bodies, packets or datagrams that came.")
         self.sentBytes = counter("sent_bytes", "Bytes of bodies, packets or datagrams that were sent.")
     }
@@ -50,6 +57,7 @@ public struct TransportMetrics: Sendable {
         self.refusedConnections = MetricNumber()
         self.requests = MetricNumber()
         self.refusedRequests = MetricNumber()
+        self.droppedForNull = MetricNumber()
         self.receivedBytes = MetricNumber()
         self.sentBytes = MetricNumber()
     }

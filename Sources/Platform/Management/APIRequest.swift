@@ -10,7 +10,8 @@ struct APIRequest: Sendable {
     let request: Request
     /// Values of the path's parameters by name.
     let parameters: [String: String]
-    let query: [String: String]
+    /// Values of the query by name.
+    let query: [ExactText: String]
     /// Who sent it; `nil` where no login is needed.
     let session: Session?
     /// What its handler wants the audit log to say.
@@ -54,7 +55,7 @@ struct APIRequest: Sendable {
         do {
             return try JSON(parsing: body)
         } catch {
-            throw APIError.badRequest("The request body is \(error)")
+            throw NodeError(unreadable: "The request body", error)
         }
     }
 
@@ -88,7 +89,7 @@ struct APIRequest: Sendable {
 
     /// A query parameter that is there and not empty.
     func queryText(_ name: String) -> String? {
-        guard let text = self.query[name], !text.isEmpty else { return nil }
+        guard let text = self.query[name.exact], !text.isEmpty else { return nil }
         return text
     }
 
@@ -114,7 +115,7 @@ struct APIRequest: Sendable {
     /// A list in the query whose elements are joined by commas; `nil` if there is none.
     func queryList(_ name: String, max: Int = Self.listMax) throws -> [String]? {
         guard let text = self.queryText(name) else { return nil }
-        let elements = text.split(separator: ",").map(String.init)
+        let elements = text.utf8.split(separator: UInt8(ascii: ",")).map { String(Substring($0)) }
         guard elements.count <= max else {
             throw APIError.badRequest("Parameter '\(name)' has \(elements.count) elements; \(max) are allowed")
         }
@@ -181,12 +182,7 @@ struct BodyReader {
     func string(_ name: String) throws -> String? {
         switch self[name] {
         case nil: return nil
-        case .string(let text):
-            // For SQLite such a text ends there, and so may be shorter than it has to be.
-            guard !text.utf8.contains(0) else {
-                throw APIError.badRequest("'\(name)' must not have the character U+0000 in it")
-            }
-            return text
+        case .string(let text): return text
         case let value?: throw APIError.badRequest("'\(name)' must be a string, not \(value.kind)")
         }
     }

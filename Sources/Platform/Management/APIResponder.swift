@@ -55,16 +55,20 @@ struct APIResponder: HTTPResponder {
         _ request: Request,
         _ context: BasicManagementContext,
         _ route: Route,
-        _ parameters: [String: String]
+        _ parameters: [String: Substring]
     ) async throws -> Response {
         var session: Session?
         if route.access != .anyone {
             session = try await self.authenticator.session(of: request.headers, from: context.remoteAddress)
         }
+        var decoded: [String: String] = [:]
+        for (name, text) in parameters {
+            decoded[name] = try PercentEncoding.decode(text, plusIsSpace: false, of: name)
+        }
         let request = APIRequest(
             request: request,
-            parameters: parameters,
-            query: PercentEncoding.query(request.uri.query ?? ""),
+            parameters: decoded,
+            query: try PercentEncoding.query(request.uri.query ?? ""),
             session: session,
             remoteAddress: context.remoteAddress,
             bodyBytesMax: self.options.bodyBytesMax

@@ -114,8 +114,14 @@ struct ApiKeyRoutes: Sendable {
     @Sendable private func describe(_ request: APIRequest) async throws -> Response {
         let (key, user) = try await self.services.key(try request.id("keyId"), for: request)
         // Clients send the text as it is, or as JSON.
-        let text = String(buffer: try await request.body())
-        let description = (try? JSON(parsing: text))?.string ?? text
+        let text = try PercentEncoding.text(try await request.body().readableBytesView, of: "description")
+        let description: String
+        do throws(JSONSyntaxError) {
+            description = try JSON(parsing: text).string ?? text
+        } catch {
+            guard error.null == nil else { throw NodeError(unreadable: "description", error) }
+            description = text
+        }
         return try await self.change(key.id, of: user, request) { $0.description = description }
     }
 

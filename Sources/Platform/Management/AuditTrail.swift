@@ -87,7 +87,7 @@ final class AuditTrail: Sendable {
     /// Notes the names of what was written or removed, some of them if there are many; never the values.
     func noteKeys(_ keys: some Sequence<String>) {
         var names: [String] = []
-        for key in keys where !names.contains(key) {
+        for key in keys where !names.contains(where: { $0.exact == key.exact }) {
             guard names.count < Self.keysMax else { break }
             names.append(String(key.prefix(AuditLog.textLengthMax)))
         }

@@ -3,7 +3,7 @@ import OTA
 
 extension DeviceProfile {
     /// Members of ThingsBoard's form that are fields of ours; all others are ``settings``.
-    private static let fields: Set<String> = [
+    private static let fields: Set<ExactText> = [
         "id", "createdTime", "tenantId", "name", "description", "default", "firmwareId", "softwareId", "provisionType",
         "provisionDeviceKey",
     ]
@@ -37,7 +37,7 @@ extension DeviceProfile {
             "softwareId": self.softwareId?.json ?? .null,
         ]
         for member in Self.defaults.members { object[member.name] = member.value }
-        for member in self.settings.object?.members ?? [] where !Self.fields.contains(member.name) {
+        for member in self.settings.object?.members ?? [] where !Self.fields.contains(member.name.exact) {
             if member.value.isNull, object[member.name] != nil { continue }
             object[member.name] = member.value
         }
@@ -90,7 +90,7 @@ extension DeviceProfile {
         let profileData = try body.nested("profileData")
         let configuration = try profileData?.nested("provisionConfiguration")
         var settings = JSON.Object(
-            body.object.members.lazy.filter { !Self.fields.contains($0.name) }.map { ($0.name, $0.value) }
+            body.object.members.lazy.filter { !Self.fields.contains($0.name.exact) }.map { ($0.name, $0.value) }
         )
         if var data = profileData?.object, var rest = configuration?.object {
             for name in ["type", "provisionDeviceSecret"] { rest[name] = nil }

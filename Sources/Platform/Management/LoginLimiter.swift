@@ -45,13 +45,13 @@ struct LoginLimiter: Sendable {
     }
 
     private let limits: Limits
-    private var entries: [String: Entry] = [:]
+    private var entries: [ExactText: Entry] = [:]
     private var pending = 0
 
     init(_ limits: Limits = Limits()) { self.limits = limits }
 
     mutating func begin(_ key: String, at now: Timestamp) -> Decision {
-        if let entry = self.entries[key]?.believed(at: now), entry.blockedUntil > now {
+        if let entry = self.entries[key.exact]?.believed(at: now), entry.blockedUntil > now {
             return .wait(milliseconds: entry.blockedUntil.rawValue - now.rawValue)
         }
         guard self.pending < self.limits.pendingMax else { return .busy }
@@ -66,10 +66,10 @@ struct LoginLimiter: Sendable {
     mutating func end(_ key: String, succeeded: Bool, at now: Timestamp) -> Bool {
         self.pending -= 1
         if succeeded {
-            self.entries[key] = nil
+            self.entries[key.exact] = nil
             return false
         }
-        var entry = self.entries[key]?.believed(at: now) ?? Entry(failures: 0, last: now, blockedUntil: now)
+        var entry = self.entries[key.exact]?.believed(at: now) ?? Entry(failures: 0, last: now, blockedUntil: now)
         if now.rawValue - entry.last.rawValue > self.limits.memory { entry.failures = 0 }
         entry.failures += 1
         entry.last = now
@@ -78,12 +78,12 @@ struct LoginLimiter: Sendable {
             let delay = min(self.limits.delayFirst << Int64(doublings), self.limits.delayMax)
             entry.blockedUntil = Timestamp(milliseconds: now.rawValue + delay)
         }
-        if self.entries[key] == nil, self.entries.count >= self.limits.entriesMax,
+        if self.entries[key.exact] == nil, self.entries.count >= self.limits.entriesMax,
             let oldest = self.entries.min(by: { $0.value.believed(at: now).last < $1.value.believed(at: now).last })
         {
             self.entries[oldest.key] = nil
         }
-        self.entries[key] = entry
+        self.entries[key.exact] = entry
         return entry.failures == self.limits.failuresFree
     }
 

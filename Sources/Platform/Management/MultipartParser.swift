@@ -167,7 +167,7 @@ struct MultipartParser: Sendable {
 
     private mutating func takeHeader() throws(NodeError) -> Part? {
         let view = self.pending.readableBytesView
-        var text: Substring = ""
+        var text = ""
         if view.starts(with: [0x0D, 0x0A]) {
             self.pending.moveReaderIndex(forwardBy: 2)
         } else {
@@ -177,7 +177,10 @@ struct MultipartParser: Sendable {
                 if view.count >= self.limits.headerBytesMax { throw tooLong }
                 return nil
             }
-            text = Substring(decoding: searched.prefix(length), as: UTF8.self)
+            guard let read = String(validating: searched.prefix(length), as: UTF8.self) else {
+                throw Self.fault("a part's header is not UTF-8")
+            }
+            text = read
             self.pending.moveReaderIndex(forwardBy: length)
         }
         var part = Part(name: "")
@@ -191,10 +194,13 @@ struct MultipartParser: Sendable {
             case "content-disposition":
                 let parameters = HeaderParameters(value)
                 part.name = parameters["name"] ?? ""
-                part.fileName = parameters.fileName
+                part.fileName = try parameters.fileName
             case "content-type": part.contentType = value.isEmpty ? nil : String(value)
             default: break
             }
+        }
+        for (name, text) in [("name", part.name), ("filename", part.fileName), ("Content-Type", part.contentType)] {
+            if let text { try NullCharacter.refuse(in: text, name) }
         }
         return part
     }
@@ -221,51 +227,54 @@ struct MultipartParser: Sendable {
 
 /// The parameters of a header's value: `form-data; name="a"; filename="b.bin"`.
 private struct HeaderParameters {
-    private var values: [String: String] = [:]
+    private var values: [ExactText: String] = [:]
 
     init(_ text: Substring) {
-        var rest = text.drop { $0 != ";" }
+        // By code points: with a mark that combines with it, a quote or semicolon is another character.
+        var rest = text.unicodeScalars.drop { $0 != ";" }
         while rest.popFirst() != nil {
             let name = rest.prefix { $0 != "=" && $0 != ";" }
             rest = rest.dropFirst(name.count)
             guard rest.first == "=" else { continue }
             rest.removeFirst()
-            var value = ""
+            var value = String.UnicodeScalarView()
             if rest.first == "\"" {
                 rest.removeFirst()
-                while let character = rest.popFirst(), character != "\"" {
+                while let scalar = rest.popFirst(), scalar != "\"" {
                     // A backslash escapes a quote or itself; others are part of a path, as old browsers send it.
-                    if character == "\\", let next = rest.first, next == "\"" || next == "\\" {
+                    if scalar == "\\", let next = rest.first, next == "\"" || next == "\\" {
                         value.append(next)
                         rest.removeFirst()
                     } else {
-                        value.append(character)
+                        value.append(scalar)
                     }
                 }
                 rest = rest.drop { $0 != ";" }
             } else {
                 let token = rest.prefix { $0 != ";" }
                 rest = rest.dropFirst(token.count)
-                value = String(token.trimmed)
+                value = String.UnicodeScalarView(Substring(token).trimmed.unicodeScalars)
             }
-            let key = name.trimmed.lowercased()
-            if self.values[key] == nil { self.values[key] = value }
+            let key = Substring(name).trimmed.lowercased().exact
+            if self.values[key] == nil { self.values[key] = String(value) }
         }
     }
 
-    subscript(name: String) -> String? { self.values[name] }
+    subscript(name: ExactText) -> String? { self.values[name] }
 
     /// The file's name without path, from `filename*` (RFC 5987) or `filename`.
     var fileName: String? {
-        var name = self["filename"]
-        if let extended = self["filename*"] {
-            let parts = extended.split(separator: "'", maxSplits: 2, omittingEmptySubsequences: false)
-            if parts.count == 3, parts[0].lowercased() == "utf-8" {
-                name = PercentEncoding.decode(parts[2], plusIsSpace: false)
+        get throws(NodeError) {
+            var name = self["filename"]
+            if let extended = self["filename*"] {
+                let parts = extended.split(separator: "'", maxSplits: 2, omittingEmptySubsequences: false)
+                if parts.count == 3, parts[0].lowercased() == "utf-8" {
+                    name = try PercentEncoding.decode(parts[2], plusIsSpace: false, of: "filename*")
+                }
             }
+            guard let last = name?.split(whereSeparator: { $0 == "/" || $0 == "\\" }).last else { return nil }
+            return String(last)
         }
-        guard let last = name?.split(whereSeparator: { $0 == "/" || $0 == "\\" }).last else { return nil }
-        return String(last)
     }
 }
 

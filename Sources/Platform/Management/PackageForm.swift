@@ -42,7 +42,7 @@ enum PackageForm {
         do {
             return try JSON(parsing: text)
         } catch {
-            throw APIError.badRequest("The field '\(name)' is \(error)")
+            throw NodeError(unreadable: "The field '\(name)'", error)
         }
     }
 }

@@ -41,7 +41,7 @@ struct PackageUpload: Sendable {
     ///
     /// - Returns: The package as it is now.
     /// - Throws: ``APIError`` or ``NodeError``; nothing of the file remains.
-    func receive(_ request: Request, query: [String: String]) async throws -> OtaPackage {
+    func receive(_ request: Request, query: [ExactText: String]) async throws -> OtaPackage {
         let tooLong = APIError(.contentTooLarge, 31, "The upload is longer than \(self.bytesMax) bytes")
         if let declared = request.headers[.contentLength].flatMap(Int64.init), declared > self.bytesMax {
             throw tooLong
@@ -101,14 +101,16 @@ struct PackageUpload: Sendable {
             }
             form.value.writeBuffer(&bytes)
         case .endOfPart:
-            if let name = form.current?.name, name != "file" { form.fields[name] = String(buffer: form.value) }
+            if let name = form.current?.name, name != "file" {
+                form.fields[name] = try PercentEncoding.text(form.value.readableBytesView, of: name)
+            }
             form.current = nil
         }
     }
 
-    private func finish(_ form: Form, query: [String: String]) async throws -> OtaPackage {
+    private func finish(_ form: Form, query: [ExactText: String]) async throws -> OtaPackage {
         func value(_ name: String) -> String? {
-            for value in [query[name], form.fields[name]] {
+            for value in [query[name.exact], form.fields[name]] {
                 if let value, !value.isEmpty { return value }
             }
             return nil

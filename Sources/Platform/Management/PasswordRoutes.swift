@@ -51,7 +51,9 @@ struct PasswordRoutes: Sendable {
         } catch let error as APIError where error.status == .unauthorized {
             throw APIError.badRequest("Current password doesn't match!")
         }
-        guard new != current else { throw APIError.badRequest("New password should be different from existing!") }
+        guard new.exact != current.exact else {
+            throw APIError.badRequest("New password should be different from existing!")
+        }
         let hash = try await self.logins.hash(new)
         let user = try await self.users.changeUser(caller.id) { $0.passwordHash = hash }
         return .json(try await self.tokens.pair(for: user, session: UUID.random().uuidString.lowercased()))

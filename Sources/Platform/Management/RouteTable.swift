@@ -1,5 +1,6 @@
 import HTTPTypes
 import Hummingbird
+import NodeKit
 import OTA
 
 /// What answers a request.
@@ -66,13 +67,13 @@ struct Route: Sendable {
         self.segments.compactMap { if case .parameter(let name) = $0 { name } else { nil } }
     }
 
-    fileprivate func parameters(of path: [Substring]) -> [String: String]? {
+    fileprivate func parameters(of path: [Substring]) -> [String: Substring]? {
         guard path.count == self.segments.count else { return nil }
-        var parameters: [String: String] = [:]
+        var parameters: [String: Substring] = [:]
         for (segment, text) in zip(self.segments, path) {
             switch segment {
             case .literal(let literal): guard literal == text else { return nil }
-            case .parameter(let name): parameters[name] = PercentEncoding.decode(text, plusIsSpace: false)
+            case .parameter(let name): parameters[name] = text
             }
         }
         return parameters
@@ -85,7 +86,8 @@ struct Route: Sendable {
 /// does not.
 struct RouteTable: Sendable {
     enum Match: Sendable {
-        case found(Route, parameters: [String: String])
+        /// The parameters as they stand in the path.
+        case found(Route, parameters: [String: Substring])
         case otherMethods([HTTPRequest.Method])
         case nothing
     }
@@ -142,7 +144,7 @@ struct RouteTable: Sendable {
     /// Finds the route of a request; of several the one that says most of the path literally.
     func match(_ method: HTTPRequest.Method, _ path: String) -> Match {
         let path = path.split(separator: "/")
-        var best: (route: Route, parameters: [String: String])?
+        var best: (route: Route, parameters: [String: Substring])?
         var others: [HTTPRequest.Method] = []
         for route in self.routes {
             guard let parameters = route.parameters(of: path) else { continue }
@@ -159,8 +161,15 @@ struct RouteTable: Sendable {
 
 /// The encoding of paths and queries (RFC 3986 §2.1).
 enum PercentEncoding {
-    /// Decodes a text; an escape that is broken stays as it is.
-    static func decode(_ text: some StringProtocol, plusIsSpace: Bool) -> String {
+    /// Decodes the text of a field; an escape that is broken stays as it is.
+    ///
+    /// - Throws: ``NodeError`` with ``NodeError/Code/badRequest`` if it is not UTF-8 or has U+0000 in it: to replace that would
+    ///   make one name of several.
+    static func decode(
+        _ text: some StringProtocol,
+        plusIsSpace: Bool,
+        of field: @autoclosure () -> String
+    ) throws(NodeError) -> String {
         var bytes: [UInt8] = []
         bytes.reserveCapacity(text.utf8.count)
         var rest = Array(text.utf8)[...]
@@ -174,7 +183,19 @@ enum PercentEncoding {
                 bytes.append(byte)
             }
         }
-        return String(decoding: bytes, as: UTF8.self)
+        return try Self.text(bytes, of: field())
+    }
+
+    /// The text that bytes are; throws as ``decode(_:plusIsSpace:of:)`` does.
+    static func text(
+        _ bytes: some Collection<UInt8>,
+        of field: @autoclosure () -> String
+    ) throws(NodeError) -> String {
+        guard let text = String(validating: bytes, as: UTF8.self) else {
+            throw NodeError(.badRequest, "'\(field())' is not UTF-8")
+        }
+        try NullCharacter.refuse(in: text, field())
+        return text
     }
 
     private static func hexadecimal(_ digits: ArraySlice<UInt8>) -> UInt8? {
@@ -188,13 +209,14 @@ enum PercentEncoding {
     }
 
     /// Reads a query; of a repeated name the first value counts.
-    static func query(_ text: String) -> [String: String] {
-        var values: [String: String] = [:]
-        for pair in text.split(separator: "&") {
-            let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-            let name = Self.decode(parts[0], plusIsSpace: true)
-            let value = parts.count > 1 ? Self.decode(parts[1], plusIsSpace: true) : ""
-            if values[name] == nil { values[name] = value }
+    static func query(_ text: String) throws(NodeError) -> [ExactText: String] {
+        var values: [ExactText: String] = [:]
+        for pair in text.utf8.split(separator: UInt8(ascii: "&")) {
+            let name = pair.prefix { $0 != UInt8(ascii: "=") }
+            let value = pair.dropFirst(name.count + 1)
+            let decoded = try Self.decode(Substring(name), plusIsSpace: true, of: "the name of a parameter")
+            let key = decoded.exact
+            if values[key] == nil { values[key] = try Self.decode(Substring(value), plusIsSpace: true, of: decoded) }
         }
         return values
     }

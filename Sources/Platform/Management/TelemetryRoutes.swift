@@ -162,12 +162,12 @@ struct TelemetryRoutes: Sendable {
 
     @Sendable private func attributeKeys(_ request: APIRequest) async throws -> Response {
         let device = try await self.device(request)
-        var keys: [String] = []
+        var keys: [ExactText] = []
         for scope in try self.scopes(request) {
             let entries = try await self.services.attributes.attributes(of: device, scope: scope, keys: nil)
-            for entry in entries where !keys.contains(entry.key) { keys.append(entry.key) }
+            for entry in entries where !keys.contains(entry.$key) { keys.append(entry.$key) }
         }
-        return .json(.array(keys.map(JSON.string)))
+        return .json(.array(keys.map { .string($0.wrappedValue) }))
     }
 
     @Sendable private func attributes(_ request: APIRequest) async throws -> Response {

@@ -124,7 +124,7 @@ struct TenantRoutes: Sendable {
 
 extension Tenant {
     /// Members of ThingsBoard's form that are fields of ours; all others are ``details``.
-    private static let fields: Set<String> = ["id", "createdTime", "title", "name", "tenantProfileName"]
+    private static let fields: Set<ExactText> = ["id", "createdTime", "title", "name", "tenantProfileName"]
 
     /// What members that clients know are if nothing was saved.
     private static let unset = [
@@ -141,7 +141,7 @@ extension Tenant {
             "name": .string(self.title),
         ]
         for name in Self.unset { object[name] = .null }
-        for member in self.details.object?.members ?? [] where !Self.fields.contains(member.name) {
+        for member in self.details.object?.members ?? [] where !Self.fields.contains(member.name.exact) {
             object[member.name] = member.value
         }
         return .object(object)
@@ -156,7 +156,7 @@ extension Tenant {
 
     /// The tenant that a body describes in full.
     fileprivate init(from body: BodyReader, replacing existing: Tenant?, now: Timestamp) throws {
-        let details = body.object.members.filter { !Self.fields.contains($0.name) }
+        let details = body.object.members.filter { !Self.fields.contains($0.name.exact) }
         self.init(
             id: existing?.id ?? .random(),
             createdTime: existing?.createdTime ?? now,

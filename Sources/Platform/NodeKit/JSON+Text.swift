@@ -6,9 +6,21 @@ public struct JSONSyntaxError: Error, Hashable, Sendable, CustomStringConvertibl
     public let reason: String
     /// Zero-based offset of the byte where it is wrong.
     public let offset: Int
+    /// The name or string that has U+0000 in it, if that is what is wrong.
+    ///
+    /// Its field is written as `values.names[0]`; that of the text itself is empty.
+    public internal(set) var null: NullCharacter?
 
-    /// A sentence for whoever sent the text.
+    /// What completes a sentence that begins with "the text is".
     public var description: String { "not valid JSON at byte \(self.offset): \(self.reason)" }
+}
+
+extension JSONSyntaxError {
+    /// What is wrong is in a member with this name, or in an element of an array.
+    fileprivate consuming func within(_ outer: String) -> JSONSyntaxError {
+        self.null = self.null?.within(outer)
+        return self
+    }
 }
 
 extension JSON {
@@ -17,11 +29,20 @@ extension JSON {
 
     /// Reads one JSON text (RFC 8259) that takes up all readable bytes.
     ///
-    /// - Throws: ``JSONSyntaxError`` if the bytes are no JSON, are not UTF-8, or nest deeper than `depthMax`.
-    public init(parsing buffer: ByteBuffer, depthMax: Int = Self.depthMax) throws(JSONSyntaxError) {
+    /// - Parameters:
+    ///   - buffer: The bytes.
+    ///   - depthMax: The deepest nesting of arrays and objects.
+    ///   - allowsNull: Whether names and strings may have U+0000 in them, for text that no peer sent.
+    /// - Throws: ``JSONSyntaxError`` if the bytes are no JSON, are not UTF-8, nest deeper than `depthMax`, or have U+0000 in a
+    ///   name or string.
+    public init(
+        parsing buffer: ByteBuffer,
+        depthMax: Int = Self.depthMax,
+        allowsNull: Bool = false
+    ) throws(JSONSyntaxError) {
         let result = buffer.withUnsafeReadableBytes { bytes in
             Result { () throws(JSONSyntaxError) in
-                var reader = JSONReader(bytes: bytes, depthMax: depthMax)
+                var reader = JSONReader(bytes: bytes, depthMax: depthMax, allowsNull: allowsNull)
                 return try reader.document()
             }
         }
@@ -31,8 +52,12 @@ extension JSON {
     /// Reads one JSON text (RFC 8259).
     ///
     /// - Throws: ``JSONSyntaxError`` as for bytes.
-    public init(parsing text: String, depthMax: Int = Self.depthMax) throws(JSONSyntaxError) {
-        try self.init(parsing: ByteBuffer(string: text), depthMax: depthMax)
+    public init(
+        parsing text: String,
+        depthMax: Int = Self.depthMax,
+        allowsNull: Bool = false
+    ) throws(JSONSyntaxError) {
+        try self.init(parsing: ByteBuffer(string: text), depthMax: depthMax, allowsNull: allowsNull)
     }
 
     /// The value as JSON text without white space, in bytes.
@@ -94,12 +119,14 @@ extension JSON {
 private struct JSONReader {
     let bytes: UnsafeRawBufferPointer
     let depthMax: Int
+    let allowsNull: Bool
     var offset = 0
     var depth = 0
 
-    init(bytes: UnsafeRawBufferPointer, depthMax: Int) {
+    init(bytes: UnsafeRawBufferPointer, depthMax: Int, allowsNull: Bool) {
         self.bytes = bytes
         self.depthMax = depthMax
+        self.allowsNull = allowsNull
     }
 
     mutating func document() throws(JSONSyntaxError) -> JSON {
@@ -156,16 +183,20 @@ private struct JSONReader {
         while true {
             self.skipWhiteSpace()
             guard self.next == UInt8(ascii: "\"") else { throw self.fault("a member name in quotes should be here") }
-            let name = try self.text()
+            let name = try self.text(isName: true)
             self.skipWhiteSpace()
             guard self.skip(":") else { throw self.fault("':' should be here") }
             self.skipWhiteSpace()
             let start = self.offset
-            let value = try self.value()
-            if case .double = value, let spelling = self.spelling(from: start) {
-                object.set(name, to: value, spelled: spelling)
-            } else {
-                object[name] = value
+            do throws(JSONSyntaxError) {
+                let value = try self.value()
+                if case .double = value, let spelling = self.spelling(from: start) {
+                    object.set(name, to: value, spelled: spelling)
+                } else {
+                    object[name] = value
+                }
+            } catch {
+                throw error.within(name)
             }
             self.skipWhiteSpace()
             if self.skip("}") { return .object(object) }
@@ -178,7 +209,11 @@ private struct JSONReader {
         self.skipWhiteSpace()
         if self.skip("]") { return .array(elements) }
         while true {
-            elements.append(try self.value())
+            do throws(JSONSyntaxError) {
+                elements.append(try self.value())
+            } catch {
+                throw error.within("[\(elements.count)]")
+            }
             self.skipWhiteSpace()
             if self.skip("]") { return .array(elements) }
             guard self.skip(",") else { throw self.fault("',' or ']' should be here") }
@@ -232,9 +267,10 @@ private struct JSONReader {
     }
 
     /// Reads a string; the next byte is its opening quote.
-    private mutating func text() throws(JSONSyntaxError) -> String {
+    private mutating func text(isName: Bool = false) throws(JSONSyntaxError) -> String {
         self.offset += 1
         let start = self.offset
+        var hasNull = false
         while let byte = self.next, byte != UInt8(ascii: "\""), byte != UInt8(ascii: "\\"), byte >= 0x20 {
             self.offset += 1
         }
@@ -248,11 +284,18 @@ private struct JSONReader {
             switch byte {
             case UInt8(ascii: "\""):
                 let text = try self.checked(unescaped[...], from: start)
+                if hasNull, !self.allowsNull {
+                    var fault = JSONSyntaxError(reason: "the character U+0000 in a string", offset: start)
+                    fault.null = NullCharacter(in: isName ? text : "")
+                    throw fault
+                }
                 self.offset += 1
                 return text
             case UInt8(ascii: "\\"):
                 self.offset += 1
                 try self.escape(into: &unescaped)
+                // Only an escape makes one: as it is, it is a control character.
+                hasNull = hasNull || unescaped.last == 0
             case 0..<0x20: throw self.fault("a control character in a string")
             default:
                 unescaped.append(byte)

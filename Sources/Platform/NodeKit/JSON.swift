@@ -2,6 +2,8 @@
 /// order of members.
 ///
 /// An integer that does not fit 64 bits becomes a string, as ThingsBoard stores it.
+///
+/// Names and strings are compared by their bytes; see ``ExactText``.
 public enum JSON: Sendable, Hashable {
     /// `null`.
     case null
@@ -27,7 +29,7 @@ public enum JSON: Sendable, Hashable {
         /// Where each member is; `nil` below ``indexedFrom``.
         ///
         /// Without it an object of n members would take n² comparisons to read, and a peer chooses n.
-        private var places: [String: Int]?
+        private var places: [ExactText: Int]?
         private static let indexedFrom = 16
         /// The characters of decimals that are written otherwise than ``JSON/text`` has them; `nil` if there are none.
         private var spellings: [(name: String, text: String)]?
@@ -48,7 +50,7 @@ public enum JSON: Sendable, Hashable {
             let isUsable =
                 members.count < Self.indexedFrom
                 && members.indices.allSatisfy { index in
-                    !members[..<index].contains { $0.name == members[index].name }
+                    !members[..<index].contains { $0.name.exact == members[index].name.exact }
                 }
             if isUsable {
                 self.members = members
@@ -61,7 +63,7 @@ public enum JSON: Sendable, Hashable {
         public subscript(name: String) -> JSON? {
             get { self.place(of: name).map { self.members[$0].value } }
             set {
-                if self.spellings != nil { self.spellings?.removeAll { $0.name == name } }
+                if self.spellings != nil { self.spellings?.removeAll { $0.name.exact == name.exact } }
                 switch (self.place(of: name), newValue) {
                 case (let index?, let value?): self.members[index].value = value
                 case (let index?, nil):
@@ -71,7 +73,7 @@ public enum JSON: Sendable, Hashable {
                     let index = self.count
                     self.members.append((name, value))
                     if self.count > Self.indexedFrom {
-                        self.places?[name] = index
+                        self.places?[name.exact] = index
                     } else if self.count == Self.indexedFrom {
                         self.indexAll()
                     }
@@ -86,7 +88,8 @@ public enum JSON: Sendable, Hashable {
         /// For values that are names written without quotes, such as versions.
         public func text(of name: String) -> String? {
             guard let value = self[name] else { return nil }
-            guard case .double = value, let spelling = self.spellings?.first(where: { $0.name == name }) else {
+            guard case .double = value, let spelling = self.spellings?.first(where: { $0.name.exact == name.exact })
+            else {
                 return value.text
             }
             return spelling.text
@@ -106,13 +109,13 @@ public enum JSON: Sendable, Hashable {
         }
 
         private func place(of name: String) -> Int? {
-            if let places { return places[name] }
-            return self.members.firstIndex { $0.name == name }
+            if let places { return places[name.exact] }
+            return self.members.firstIndex { $0.name.exact == name.exact }
         }
 
         private mutating func indexAll() {
             guard self.count >= Self.indexedFrom else { return self.places = nil }
-            self.places = Dictionary(uniqueKeysWithValues: self.members.enumerated().map { ($1.name, $0) })
+            self.places = Dictionary(uniqueKeysWithValues: self.members.enumerated().map { ($1.name.exact, $0) })
         }
 
         /// How many members there are.
@@ -169,7 +172,10 @@ public enum JSON: Sendable, Hashable {
     }
 
     /// Whether this is `null`.
-    public var isNull: Bool { self == .null }
+    public var isNull: Bool {
+        guard case .null = self else { return false }
+        return true
+    }
 
     /// The value as a text without quotes.
     ///
@@ -182,6 +188,35 @@ public enum JSON: Sendable, Hashable {
     }
 }
 
+extension JSON {
+    /// Values are equal if they are of the same kind and equal in it; an integer never equals a decimal.
+    public static func == (a: Self, b: Self) -> Bool {
+        switch (a, b) {
+        case (.null, .null): true
+        case (.bool(let a), .bool(let b)): a == b
+        case (.integer(let a), .integer(let b)): a == b
+        case (.double(let a), .double(let b)): a == b
+        case (.string(let a), .string(let b)): a.exact == b.exact
+        case (.array(let a), .array(let b)): a == b
+        case (.object(let a), .object(let b)): a == b
+        default: false
+        }
+    }
+
+    /// Hashes the kind and the value.
+    public func hash(into hasher: inout Hasher) {
+        switch self {
+        case .null: hasher.combine(0)
+        case .bool(let value): hasher.combine(value)
+        case .integer(let value): hasher.combine(value)
+        case .double(let value): hasher.combine(value)
+        case .string(let value): hasher.combine(value.exact)
+        case .array(let value): hasher.combine(value)
+        case .object(let value): hasher.combine(value)
+        }
+    }
+}
+
 extension JSON.Object: Hashable {
     /// Objects are equal if they have the same members in any order.
     public static func == (a: Self, b: Self) -> Bool {
@@ -190,7 +225,7 @@ extension JSON.Object: Hashable {
 
     /// Hashes what does not depend on the order of members.
     public func hash(into hasher: inout Hasher) {
-        hasher.combine(self.members.reduce(0) { $0 ^ $1.name.hashValue })
+        hasher.combine(self.members.reduce(0) { $0 ^ $1.name.exact.hashValue })
     }
 }
 

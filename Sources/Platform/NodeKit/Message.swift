@@ -195,9 +195,9 @@ public struct Originator: Sendable, Hashable {
     /// The entity's identifier.
     public var id: UUID
     /// The entity's name, for people.
-    public var name: String
+    @ExactText public var name: String
     /// The name of the device's profile (ThingsBoard's `deviceType`).
-    public var type: String
+    @ExactText public var type: String
 
     /// Makes an originator.
     public init(id: UUID, name: String, type: String) {

@@ -190,6 +190,11 @@ public struct Relation: RawRepresentable, Hashable, Sendable, ExpressibleByStrin
     /// The label as a chain file writes it.
     public var description: String { self.rawValue }
 
+    /// Whether both have the same bytes: a label may be what a device reported.
+    public static func == (a: Self, b: Self) -> Bool { a.rawValue.exact == b.rawValue.exact }
+    /// Hashes the bytes.
+    public func hash(into hasher: inout Hasher) { hasher.combine(self.rawValue.exact) }
+
     /// The node did its work.
     public static let success: Self = "Success"
     /// The node could not do its work.

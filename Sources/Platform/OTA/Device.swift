@@ -9,7 +9,7 @@ public struct Device: Sendable, Hashable {
     /// Who owns it.
     public var tenantId: TenantId
     /// Name, 1…255 characters, unique among the devices of its tenant.
-    public var name: String
+    @ExactText public var name: String
     /// Label for people.
     public var label: String?
     /// Its profile.
@@ -63,7 +63,7 @@ public struct DeviceProfile: Sendable, Hashable {
     /// Who owns it.
     public var tenantId: TenantId
     /// Name, 1…255 characters, unique among the profiles of its tenant.
-    public var name: String
+    @ExactText public var name: String
     /// Text for people.
     public var description: String?
     /// Whether devices that name no profile get this one.
@@ -137,7 +137,7 @@ public struct DeviceCredentials: Sendable, Hashable {
     /// What they are looked up by; for an access token the token itself.
     ///
     /// Unique.
-    public var credentialsId: String
+    @ExactText public var credentialsId: String
     /// More for kinds that need it; for MQTT basic a JSON text.
     public var credentialsValue: String?
 
@@ -172,7 +172,7 @@ public enum AttributeScope: String, Sendable, Hashable, CaseIterable {
 /// One attribute with the time it was last written.
 public struct AttributeEntry: Sendable, Hashable {
     /// The name.
-    public var key: String
+    @ExactText public var key: String
     /// The value; never `null`.
     public var value: JSON
     /// When it was last written.
@@ -189,7 +189,7 @@ public struct AttributeEntry: Sendable, Hashable {
 /// One value of a time series.
 public struct TimeseriesEntry: Sendable, Hashable {
     /// The name of the series.
-    public var key: String
+    @ExactText public var key: String
     /// When.
     public var timestamp: Timestamp
     /// The value; never `null`.

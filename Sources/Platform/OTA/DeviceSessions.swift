@@ -39,7 +39,7 @@ public final class DeviceSessions: Sendable {
     /// What makes a listener a session.
     private struct Session {
         /// What the peer calls itself; `nil` if it has no name.
-        var name: String?
+        var name: ExactText?
         var replaced: @Sendable () -> Void
     }
 
@@ -131,6 +131,7 @@ public final class DeviceSessions: Sendable {
         replaced: @escaping @Sendable () -> Void,
         _ handler: @escaping @Sendable (DeviceNotification) -> Bool
     ) -> Subscription {
+        let name = name.exact
         let (subscription, ended, held) = self.state.withLock { state in
             let sessions = (state.listeners[device] ?? []).filter { $0.session != nil }
             let namesakes = sessions.filter { name != nil && $0.session?.name == name }

@@ -122,7 +122,7 @@ public struct EntityKey: Sendable, Hashable {
     /// Where the value is kept.
     public var kind: Kind
     /// The name of the value.
-    public var name: String
+    @ExactText public var name: String
 
     /// Names a value.
     public init(_ kind: Kind, _ name: String) {

@@ -46,9 +46,9 @@ public struct OtaPackage: Sendable, Hashable {
     /// Title, at most 255 characters.
     ///
     /// Title and version together are unique among the packages of a tenant.
-    public var title: String
+    @ExactText public var title: String
     /// Version, at most 255 characters.
-    public var version: String
+    @ExactText public var version: String
     /// Tag for people and devices, at most 255 characters.
     public var tag: String?
     /// Where devices fetch it, if it is not stored here; at most 255 characters.

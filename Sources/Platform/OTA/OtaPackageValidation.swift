@@ -29,18 +29,18 @@ public enum OtaPackageRules {
     /// bytes may be set once.
     public static func checkChange(from old: OtaPackage, to new: OtaPackage) throws(NodeError) {
         guard old.type == new.type else { throw broken("Updating type is prohibited!") }
-        guard old.title == new.title else { throw prohibited("title") }
-        guard old.version == new.version else { throw prohibited("version") }
-        guard old.tag == new.tag else { throw prohibited("tag") }
+        guard old.$title == new.$title else { throw prohibited("title") }
+        guard old.$version == new.$version else { throw prohibited("version") }
+        guard old.tag.exact == new.tag.exact else { throw prohibited("tag") }
         guard old.deviceProfileId == new.deviceProfileId else { throw prohibited("deviceProfile") }
-        guard old.fileName == nil || old.fileName == new.fileName else { throw prohibited("file name") }
+        guard old.fileName == nil || old.fileName.exact == new.fileName.exact else { throw prohibited("file name") }
         // ThingsBoard uses the same sentence for the checksum and its algorithm.
-        guard old.contentType == nil || old.contentType == new.contentType,
+        guard old.contentType == nil || old.contentType.exact == new.contentType.exact,
             old.checksumAlgorithm == nil || old.checksumAlgorithm == new.checksumAlgorithm,
-            old.checksum == nil || old.checksum == new.checksum
+            old.checksum == nil || old.checksum.exact == new.checksum.exact
         else { throw prohibited("content type") }
         guard old.dataSize == nil || old.dataSize == new.dataSize else { throw prohibited("data size") }
-        guard old.url == new.url else { throw prohibited("URL") }
+        guard old.url.exact == new.url.exact else { throw prohibited("URL") }
         guard old.sha256 == nil || old.sha256 == new.sha256 else { throw prohibited("data") }
     }
 

@@ -43,6 +43,18 @@ public struct ProfileTransport: Sendable, Hashable {
             self.isJSON = isJSON
             self.acknowledgesBadPayloads = acknowledgesBadPayloads
         }
+
+        /// Whether both say the same; topics are compared by their bytes.
+        public static func == (a: Self, b: Self) -> Bool {
+            a.topics == b.topics && a.isJSON == b.isJSON && a.acknowledgesBadPayloads == b.acknowledgesBadPayloads
+        }
+
+        /// Hashes the bytes of the topics.
+        public func hash(into hasher: inout Hasher) { hasher.combine(self.topics) }
+
+        private var topics: [ExactText?] {
+            [self.telemetryFilter.exact, self.attributesFilter.exact, self.updatesTopic.exact]
+        }
     }
 
     /// What kind of transport it is.
@@ -105,7 +117,7 @@ public struct ProfileTransport: Sendable, Hashable {
             return
                 "'\(name)' is no filter of MQTT topics: in '\(filter)', a wildcard is not alone in its level, or '#' not last"
         }
-        if let topic = mqtt?.updatesTopic, topic.contains(where: { $0 == "+" || $0 == "#" }) {
+        if let topic = mqtt?.updatesTopic, topic.utf8.contains(where: Self.isWildcard) {
             return "'deviceAttributesSubscribeTopic' must be a topic without wildcards, not '\(topic)'"
         }
         return nil
@@ -113,11 +125,12 @@ public struct ProfileTransport: Sendable, Hashable {
 
     /// Whether wildcards stand where they may: alone in their level, and `#` last (MQTT 5 §4.7.1).
     private static func isFilter(_ text: String) -> Bool {
-        let levels = text.split(separator: "/", omittingEmptySubsequences: false)
+        let levels = text.utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
         return levels.enumerated().allSatisfy { index, level in
-            if level == "+" { return true }
-            if level == "#" { return index == levels.count - 1 }
-            return !level.contains { $0 == "+" || $0 == "#" }
+            guard level.contains(where: Self.isWildcard) else { return true }
+            return level.count == 1 && (level.first == UInt8(ascii: "+") || index == levels.count - 1)
         }
     }
+
+    private static func isWildcard(_ byte: UInt8) -> Bool { byte == UInt8(ascii: "+") || byte == UInt8(ascii: "#") }
 }

@@ -47,11 +47,11 @@ public struct ProvisionRequest: Sendable, Hashable {
     }
 
     /// The name it wants; empty for a random one.
-    public var deviceName: String
+    @ExactText public var deviceName: String
     /// The key of the profile.
-    public var deviceKey: String
+    @ExactText public var deviceKey: String
     /// The secret of the profile.
-    public var deviceSecret: String
+    @ExactText public var deviceSecret: String
     /// The credentials it wants; `nil` for a random access token.
     public var credentials: Credentials?
     /// Whether it speaks for other devices, which its `additionalInfo` then says.

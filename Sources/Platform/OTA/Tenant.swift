@@ -7,7 +7,7 @@ public struct Tenant: Sendable, Hashable {
     /// When it was created.
     public var createdTime: Timestamp
     /// Name for people, 1…255 characters.
-    public var title: String
+    @ExactText public var title: String
     /// Members of the REST API's form that Windlass does not act on (`email`, `country`, `additionalInfo`, …), kept as they are.
     public var details: JSON
 
@@ -44,7 +44,7 @@ public struct User: Sendable, Hashable {
     /// The name to log in with, an e-mail address in ThingsBoard, 1…255 characters.
     ///
     /// Unique among all users of all tenants, compared without case.
-    public var name: String
+    @ExactText public var name: String
     /// Salted hash of the password, with its parameters; never the password.
     ///
     /// Empty if the user has not chosen one yet, and so cannot log in.

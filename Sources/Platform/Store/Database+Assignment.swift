@@ -29,7 +29,7 @@ enum AssignedDevices {
 private struct Part {
     /// What rows of `device` must fulfil, with the arguments.
     var condition: String
-    var arguments: StatementArguments
+    var arguments: Arguments
 }
 
 extension Database {
@@ -148,7 +148,7 @@ extension Database {
         series.append(("target_\(prefix)_title", .string(package.title)))
         series.append(("target_\(prefix)_ts", .integer(now.rawValue)))
         series.append(("target_\(prefix)_version", .string(package.version)))
-        var arguments: StatementArguments = []
+        var arguments: Arguments = []
         for (key, value) in series {
             guard let columns = value.columns else { continue }
             arguments += [key, columns.kind, columns.value]

@@ -5,27 +5,27 @@ import OTA
 
 extension Database {
     /// Carries out a statement that is prepared once.
-    func run(_ sql: String, _ arguments: StatementArguments = []) throws {
-        try self.cachedStatement(sql: sql).execute(arguments: arguments)
+    func run(_ sql: String, _ arguments: Arguments = []) throws {
+        try self.cachedStatement(sql: sql).execute(arguments: arguments.checked())
     }
 
     /// The first row of a query that is prepared once.
-    func row(_ sql: String, _ arguments: StatementArguments = []) throws -> Row? {
-        try Row.fetchOne(self.cachedStatement(sql: sql), arguments: arguments)
+    func row(_ sql: String, _ arguments: Arguments = []) throws -> Row? {
+        try Row.fetchOne(self.cachedStatement(sql: sql), arguments: arguments.checked())
     }
 
     /// All rows of a query that is prepared once.
-    func rows(_ sql: String, _ arguments: StatementArguments = []) throws -> [Row] {
-        try Row.fetchAll(self.cachedStatement(sql: sql), arguments: arguments)
+    func rows(_ sql: String, _ arguments: Arguments = []) throws -> [Row] {
+        try Row.fetchAll(self.cachedStatement(sql: sql), arguments: arguments.checked())
     }
 
     /// The first column of the first row.
-    func integer(_ sql: String, _ arguments: StatementArguments = []) throws -> Int64? {
-        try Int64.fetchOne(self.cachedStatement(sql: sql), arguments: arguments)
+    func integer(_ sql: String, _ arguments: Arguments = []) throws -> Int64? {
+        try Int64.fetchOne(self.cachedStatement(sql: sql), arguments: arguments.checked())
     }
 
     /// Whether a query has any row.
-    func exists(_ sql: String, _ arguments: StatementArguments = []) throws -> Bool {
+    func exists(_ sql: String, _ arguments: Arguments = []) throws -> Bool {
         try self.row(sql, arguments) != nil
     }
 
@@ -35,6 +35,31 @@ extension Database {
             throw NodeError(.notFound, "Device with id [\(device)] is not found")
         }
         return number
+    }
+}
+
+/// The arguments of a statement, in the order of their places.
+struct Arguments: ExpressibleByArrayLiteral {
+    private var values: [DatabaseValue]
+
+    init(_ values: [(any DatabaseValueConvertible)?]) { self.values = values.map { $0?.databaseValue ?? .null } }
+
+    init(arrayLiteral elements: (any DatabaseValueConvertible)?...) { self.init(elements) }
+
+    static func += (arguments: inout Self, more: Self) { arguments.values += more.values }
+
+    static func + (arguments: Self, more: Self) -> Self {
+        var all = arguments
+        all += more
+        return all
+    }
+
+    /// What GRDB takes, which would end a text at its first U+0000: such a text is refused.
+    func checked() throws(NodeError) -> StatementArguments {
+        for value in self.values {
+            if case .string(let text) = value.storage { try NullCharacter.refuse(in: text, "a text to be stored") }
+        }
+        return StatementArguments(self.values)
     }
 }
 
@@ -82,8 +107,9 @@ extension JSON {
     /// The value of a column with JSON text.
     init(stored text: String) throws {
         do {
-            // The store wraps what clients sent, so it may be somewhat deeper than what is taken from them.
-            self = try JSON(parsing: text, depthMax: JSON.depthMax + 8)
+            // The store wraps what clients sent, so it may be somewhat deeper than what is taken from them. Before U+0000 was
+            // refused, it came to be stored within objects.
+            self = try JSON(parsing: text, depthMax: JSON.depthMax + 8, allowsNull: true)
         } catch {
             throw NodeError(
                 .internalError,
@@ -117,6 +143,9 @@ extension Row {
 }
 
 extension NodeError {
+    /// There is no device with this identifier.
+    init(missing device: DeviceId) { self.init(.notFound, "Device with id [\(device)] is not found") }
+
     /// Says what an error of the database means to who asked for it.
     ///
     /// Holds neither SQL nor arguments.
@@ -160,7 +189,7 @@ struct PageQuery {
     /// What rows must fulfil, joined by `AND`.
     var conditions: [String] = []
     /// Values for the conditions.
-    var arguments: StatementArguments = []
+    var arguments: Arguments = []
     /// The column to search text in.
     var searched: String
     /// The columns to sort by, by member of the REST API; `createdTime` must be there.

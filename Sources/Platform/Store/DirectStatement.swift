@@ -3,6 +3,12 @@ import GRDB
 import GRDBSQLite
 import NodeKit
 
+#if canImport(Glibc)
+    import Glibc
+#else
+    import Darwin
+#endif
+
 /// A statement that devices cause all the time, run through SQLite's own interface.
 ///
 /// GRDB looks for a statement by its text, puts each argument into a box, and finds each column of a row by its name, which
@@ -96,11 +102,22 @@ final class DirectStatement: @unchecked Sendable {
             try self.check(sqlite3_bind_double(self.statement, self.place, value))
         }
 
-        /// A text, which ends before its first U+0000, as GRDB binds it.
+        /// A text; one with U+0000 in it is refused, as ``Arguments/checked()`` does.
         mutating func add(_ value: String?) throws {
             self.place += 1
-            guard let value else { return try self.check(sqlite3_bind_null(self.statement, self.place)) }
-            try self.check(sqlite3_bind_text(self.statement, self.place, value, -1, Self.copied))
+            guard var value else { return try self.check(sqlite3_bind_null(self.statement, self.place)) }
+            let code = value.withUTF8 { bytes -> Int32? in
+                guard let start = bytes.baseAddress else {
+                    return sqlite3_bind_text(self.statement, self.place, "", 0, Self.copied)
+                }
+                // No time beside what SQLite does with the text.
+                guard memchr(start, 0, bytes.count) == nil else { return nil }
+                return start.withMemoryRebound(to: CChar.self, capacity: bytes.count) { text in
+                    sqlite3_bind_text(self.statement, self.place, text, Int32(bytes.count), Self.copied)
+                }
+            }
+            guard let code else { throw NullCharacter(in: "a text to be stored").refusal }
+            try self.check(code)
         }
 
         mutating func add(_ value: UUID?) throws {
@@ -153,6 +170,10 @@ final class DirectStatement: @unchecked Sendable {
         }
 
         /// A text; `nil` if the column is `NULL`.
-        func text(_ index: Int32) -> String? { sqlite3_column_text(self.statement, index).map(String.init(cString:)) }
+        func text(_ index: Int32) -> String? {
+            guard let bytes = sqlite3_column_text(self.statement, index) else { return nil }
+            let count = Int(sqlite3_column_bytes(self.statement, index))
+            return String(decoding: UnsafeBufferPointer(start: bytes, count: count), as: UTF8.self)
+        }
     }
 }

@@ -17,7 +17,7 @@ extension SQLiteStore: AttributesService {
                 SELECT a.key, a.kind, a.value, a.last_update FROM attribute a JOIN device d ON d.no = a.device
                 WHERE d.id = ? AND a.scope = ?
                 """
-            var arguments: StatementArguments = [device.uuid, scope.rawValue]
+            var arguments: Arguments = [device.uuid, scope.rawValue]
             if let keys {
                 sql += " AND a.key IN (SELECT value FROM json_each(?))"
                 arguments += [JSON.array(keys.map(JSON.string)).description]

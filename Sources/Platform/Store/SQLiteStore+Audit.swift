@@ -51,7 +51,7 @@ extension SQLiteStore: AuditService {
             ],
             tieBreaker: "no"
         )
-        func demand(_ condition: String, _ arguments: StatementArguments) {
+        func demand(_ condition: String, _ arguments: Arguments) {
             sql.conditions.append(condition)
             sql.arguments += arguments
         }
@@ -62,7 +62,7 @@ extension SQLiteStore: AuditService {
         if let end = query.end { demand("created_time <= ?", [end.rawValue]) }
         if let actions = query.actions {
             let marks = Array(repeating: "?", count: actions.count).joined(separator: ", ")
-            demand("action IN (\(marks))", StatementArguments(actions.map(\.rawValue)))
+            demand("action IN (\(marks))", Arguments(actions.map(\.rawValue)))
         }
         return try await self.read { [sql] db in try sql.page(page, db, AuditEntry.init(row:)) }
     }

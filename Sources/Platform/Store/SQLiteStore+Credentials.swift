@@ -35,7 +35,7 @@ extension SQLiteStore: DeviceAuthenticator {
         if let old = try db.credentials(of: wanted.deviceId) {
             saved.id = old.id
             saved.createdTime = old.createdTime
-            guard saved != old else { return saved }
+            guard !saved.proves(sameAs: old) else { return saved }
             effects.credentials += [old.credentialsId, saved.credentialsId]
             effects.notifications.append((saved.deviceId, .credentialsRevoked))
             try db.run("DELETE FROM device_credentials WHERE device = ?", [number])
@@ -209,6 +209,14 @@ extension SQLiteStore: DeviceAuthenticator {
     private static func lookup(certificate: String) -> String { MQTTBasicCredentials.digest(certificate) }
 }
 
+extension DeviceCredentials {
+    /// Whether the same is presented for both.
+    fileprivate func proves(sameAs other: Self) -> Bool {
+        self.kind == other.kind && self.$credentialsId == other.$credentialsId
+            && self.credentialsValue.exact == other.credentialsValue.exact
+    }
+}
+
 extension KnownCredentials {
     /// Whether what a client presents is what is stored, for the kind that has a password.
     func accepts(clientId: String, userName: String?, password: String?) -> Bool {
@@ -224,7 +232,8 @@ struct MQTTBasicCredentials: Sendable, Hashable {
 
     /// Reads ThingsBoard's JSON form; `nil` if it is none.
     init?(text: String?) {
-        guard let text, let json = try? JSON(parsing: text), case .object(let object) = json else { return nil }
+        guard let text, let json = try? JSON(parsing: text, allowsNull: true), case .object(let object) = json
+        else { return nil }
         func member(_ name: String) -> String? { object[name]?.string.flatMap { $0.isEmpty ? nil : $0 } }
         self.clientId = member("clientId")
         self.userName = member("userName")
@@ -233,8 +242,8 @@ struct MQTTBasicCredentials: Sendable, Hashable {
 
     /// Whether all that is set was presented.
     func accepts(clientId: String, userName: String?, password: String?) -> Bool {
-        if let wanted = self.clientId, wanted != clientId { return false }
-        if let wanted = self.userName, wanted != userName { return false }
+        if let wanted = self.clientId, wanted.exact != clientId.exact { return false }
+        if let wanted = self.userName, wanted.exact != userName.exact { return false }
         guard let wanted = self.password else { return true }
         return wanted.isSameSecret(as: password ?? "")
     }

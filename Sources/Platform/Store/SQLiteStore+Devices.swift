@@ -129,7 +129,7 @@ extension SQLiteStore: DeviceService {
                 oldEffective[type] = old.device.packageId(of: type) ?? oldProfile?.packageId(of: type)
             }
             try db.update(saved)
-            if old.device.name != device.name || old.device.deviceProfileId != device.deviceProfileId,
+            if old.device.$name != device.$name || old.device.deviceProfileId != device.deviceProfileId,
                 let credentials = try db.credentials(of: device.id)
             {
                 effects.credentials = [credentials.credentialsId]

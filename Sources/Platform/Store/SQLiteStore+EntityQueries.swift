@@ -13,7 +13,7 @@ extension SQLiteStore: EntityQueryService {
             let total = try Self.count(statement, db)
             let sql = try statement.page(answering: keys)
             // Not prepared once and kept: there are as many statements as clients can think of.
-            let rows = try Row.fetchAll(db, sql: sql, arguments: StatementArguments(statement.arguments))
+            let rows = try Row.fetchAll(db, sql: sql, arguments: Arguments(statement.arguments).checked())
             let data = try rows.map { row in try EntityRow(row: row, keys: keys) }
             return Page(data: data, totalElements: total, link: PageLink(pageSize: query.pageSize, page: query.page))
         }
@@ -33,13 +33,13 @@ extension SQLiteStore: EntityQueryService {
         return try await self.read { db in
             var statement = try EntityStatement(query, profiles: Self.profiles(of: query, db))
             let sql = statement.identifiers(after: after, limit: limit)
-            return try Row.fetchAll(db, sql: sql, arguments: StatementArguments(statement.arguments))
+            return try Row.fetchAll(db, sql: sql, arguments: Arguments(statement.arguments).checked())
                 .map { $0.id("id") }
         }
     }
 
     private static func count(_ statement: EntityStatement, _ db: Database) throws -> Int {
-        try Int.fetchOne(db, sql: statement.count, arguments: StatementArguments(statement.arguments)) ?? 0
+        try Int.fetchOne(db, sql: statement.count, arguments: Arguments(statement.arguments).checked()) ?? 0
     }
 
     /// The profiles that are the device types of a query: with their identifiers the statement can use an index.

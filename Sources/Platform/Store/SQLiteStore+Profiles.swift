@@ -86,7 +86,7 @@ extension SQLiteStore {
             saved.isDefault = old.isDefault
             try db.update(saved)
             // The type of an originator is the name of its profile.
-            if old.name != saved.name { effects.allCredentials = true }
+            if old.$name != saved.$name { effects.allCredentials = true }
             if old.transport != saved.transport { effects.allTransports = true }
             for type in OtaPackageType.allCases where saved.packageId(of: type) != old.packageId(of: type) {
                 // What was served before an assignment does not count for it.

@@ -129,7 +129,7 @@ extension Database {
                 )
             else { return (found, nil) }
             last = SeriesKey(device: row["device"], key: row["key"])
-            let arguments: StatementArguments = [last.device, last.key]
+            let arguments: Arguments = [last.device, last.key]
             guard let newest = try self.integer("SELECT max(ts) FROM ts WHERE device = ? AND key = ?", arguments),
                 let oldest = try self.integer("SELECT min(ts) FROM ts WHERE device = ? AND key = ?", arguments)
             else { continue }

@@ -68,7 +68,7 @@ extension SQLiteStore: TimeseriesService {
         try await self.read { db in
             guard let number = try db.integer("SELECT no FROM device WHERE id = ?", [device.uuid]) else { return [] }
             // Each name is found by a search beyond the one before, so the cost is that of the names and not of the points.
-            let names = try keys.map { Array(Set($0)).sorted() } ?? Self.names(of: number, db)
+            let names = try keys.map { Set($0.map(\.exact)).map(\.wrappedValue).sorted() } ?? Self.names(of: number, db)
             return try names.compactMap { key in
                 try db.row(
                     """

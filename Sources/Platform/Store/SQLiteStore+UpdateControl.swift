@@ -100,7 +100,7 @@ extension SQLiteStore: UpdateControlService {
 /// What the rows `r` of `update_record`, with `d` of `device`, must fulfil.
 struct UpdateConditions: Sendable {
     var list: [String] = ["d.tenant_id = ?"]
-    var arguments: StatementArguments
+    var arguments: Arguments
 
     init(_ filter: UpdateFilter) {
         self.arguments = [filter.tenantId.uuid]
@@ -120,7 +120,7 @@ struct UpdateConditions: Sendable {
         }
         if let devices = filter.devices {
             self.list.append("d.id IN (\(Self.places(for: devices.count)))")
-            self.arguments += StatementArguments(Self.padded(devices.map(\.uuid)))
+            self.arguments += Arguments(Self.padded(devices.map(\.uuid)))
         }
     }
 

@@ -71,7 +71,7 @@ final class StoreCaches: Sendable {
 
     private struct State {
         var version: UInt64 = 0
-        var credentials = BoundedCache<String, KnownCredentials>(limit: StoreCaches.credentialsMax)
+        var credentials = BoundedCache<ExactText, KnownCredentials>(limit: StoreCaches.credentialsMax)
         var effective = BoundedCache<DevicePackage, OtaPackageId?>(limit: StoreCaches.effectivePackagesMax)
         var transports = BoundedCache<UUID, ProfileTransport>(limit: StoreCaches.credentialsMax)
         var packages = BoundedCache<OtaPackageId, EffectivePackage>(limit: StoreCaches.openPackagesMax)
@@ -84,19 +84,19 @@ final class StoreCaches: Sendable {
     var version: UInt64 { self.state.withLock { $0.version } }
 
     func credentials(_ id: String) -> KnownCredentials? {
-        self.state.withLock { $0.credentials.value(forKey: id) }
+        self.state.withLock { $0.credentials.value(forKey: id.exact) }
     }
 
     func keep(_ credentials: KnownCredentials, as id: String, readAt version: UInt64) {
         self.state.withLock { state in
-            if state.version == version { state.credentials.insert(credentials, forKey: id) }
+            if state.version == version { state.credentials.insert(credentials, forKey: id.exact) }
         }
     }
 
     /// The device with this access token and how it may connect, if both are known.
     func device(accessToken: String) -> (device: Originator, transport: ProfileTransport)? {
         self.state.withLock { state in
-            guard let known = state.credentials.value(forKey: accessToken), known.kind == .accessToken,
+            guard let known = state.credentials.value(forKey: accessToken.exact), known.kind == .accessToken,
                 let transport = state.transports.value(forKey: known.device.id)
             else { return nil }
             return (known.device, transport)
@@ -170,7 +170,7 @@ final class StoreCaches: Sendable {
             state.version += 1
             if effects.allHolders { state.holders.removeAll() }
             if effects.allCredentials { state.credentials.removeAll() }
-            for id in effects.credentials { state.credentials.remove(id) }
+            for id in effects.credentials { state.credentials.remove(id.exact) }
             if effects.allDevices { state.effective.removeAll() }
             if effects.allTransports { state.transports.removeAll() }
             for device in effects.devices {

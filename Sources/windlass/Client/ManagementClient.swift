@@ -145,7 +145,7 @@ extension ManagementClient {
     func profile(_ name: String?) async throws -> JSON {
         guard let name else { return try await self.get("/api/deviceProfileInfo/default") }
         let found = try await self.list("/api/deviceProfileInfos?textSearch=\(HTTPClient.escape(name))")
-        if let profile = found.first(where: { $0["name"]?.string == name }) { return profile }
+        if let profile = found.first(where: { $0["name"] == .string(name) }) { return profile }
         if name.isIdentifier, let profile = try await self.getIfPresent("/api/deviceProfile/\(name)") { return profile }
         throw CommandFailure(.notFound, "there is no device profile '\(name)'")
     }

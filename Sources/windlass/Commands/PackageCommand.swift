@@ -139,7 +139,7 @@ struct PackagePush: AsyncParsableCommand {
     /// The package with the title and version, which is made if there is none.
     private func package(_ client: ManagementClient, of profile: JSON) async throws -> JSON {
         let known = try await client.list("/api/otaPackages?textSearch=\(HTTPClient.escape(self.title))").first {
-            $0["title"]?.string == self.title && $0["version"]?.string == self.version
+            $0["title"] == .string(self.title) && $0["version"] == .string(self.version)
         }
         guard let known else {
             return try await client.post(

@@ -37,26 +37,17 @@ public struct ReportedVersion: Sendable, Hashable {
 
     /// Whether both have the same members.
     public static func == (a: Self, b: Self) -> Bool {
-        Self.isSame(a.title, b.title) && Self.isSame(a.version, b.version)
+        a.title.exact == b.title.exact && a.version.exact == b.version.exact
     }
 
     /// Hashes the bytes of both.
     public func hash(into hasher: inout Hasher) {
-        for text in [self.title, self.version] {
-            hasher.combine(text.map { Array($0.utf8) })
-        }
+        hasher.combine(self.title.exact)
+        hasher.combine(self.version.exact)
     }
 
     private static func fits(_ known: String?, _ wanted: String?) -> Bool {
-        known == nil || wanted == nil || Self.isSame(known, wanted)
-    }
-
-    private static func isSame(_ a: String?, _ b: String?) -> Bool {
-        switch (a, b) {
-        case (let a?, let b?): a.utf8.elementsEqual(b.utf8)
-        case (nil, nil): true
-        default: false
-        }
+        known == nil || wanted == nil || known.exact == wanted.exact
     }
 }
 
