@@ -148,7 +148,7 @@ final class Bench: Sendable {
 extension Message {
     static func test(_ type: MessageType = "TEST", _ metadata: Metadata = [:], _ data: MessageData = .none) -> Message {
         Message(
-            originator: Originator(id: .init(), name: "pump-1", type: "pump"),
+            originator: Originator(id: .random(), name: "pump-1", type: "pump"),
             type: type,
             metadata: metadata,
             data: data,

@@ -13,7 +13,7 @@ import Testing
             let profile = try await first.defaultDeviceProfile(of: .main)
             #expect(profile.name == "default")
             #expect(profile.isDefault)
-            let device = Device(
+            var device = Device(
                 name: "pump 7",
                 label: "in the cellar",
                 deviceProfileId: profile.id,
@@ -21,6 +21,7 @@ import Testing
                 deviceData: ["configuration": ["type": "DEFAULT"]]
             )
             let saved = try await first.saveDevice(device, accessToken: "T")
+            device.isSaved = true
             #expect(saved == device)
             await first.close()
             let second = try await SQLiteStore.open(directory: folder, sessions: DeviceSessions())

@@ -236,7 +236,7 @@ import Testing
                 _ = try await store.saveDevice(device, credentials: credentials("token of taken"))
             }
             #expect(try await store.findDeviceById(device.id) == nil)
-            _ = try await store.saveDevice(device, credentials: credentials("first"))
+            device = try await store.saveDevice(device, credentials: credentials("first"))
             #expect(try await store.findCredentials(of: device.id)?.credentialsId == "first")
             device.label = "new"
             await #expect(throws: NodeError.self) {

@@ -225,8 +225,11 @@ import Testing
         try await StoreFixture.with { fixture in
             let store = fixture.store
             let kind = ProfileProvisioning.Kind.allowCreateNewDevices
-            var profile = DeviceProfile(name: "a", provisioning: ProfileProvisioning(kind: kind))
-            let made = try await store.saveDeviceProfile(profile)
+            let made = try await store.saveDeviceProfile(
+                DeviceProfile(name: "a", provisioning: ProfileProvisioning(kind: kind))
+            )
+            var profile = made
+            profile.provisioning = ProfileProvisioning(kind: kind)
             let key = try #require(made.provisioning.deviceKey)
             let secret = try #require(made.provisioning.deviceSecret)
             #expect(key.count == 20 && secret.count == 20 && key != secret)
@@ -239,7 +242,7 @@ import Testing
             }
             other.provisioning.deviceKey = String(repeating: "é", count: 255)
             other.provisioning.deviceSecret = String(repeating: "é", count: 255)
-            _ = try await store.saveDeviceProfile(other)
+            other = try await store.saveDeviceProfile(other)
             other.provisioning.deviceKey = String(repeating: "é", count: 256)
             await expectRefusal("provisionDeviceKey length must be equal or less than 255") {
                 _ = try await store.saveDeviceProfile(other)

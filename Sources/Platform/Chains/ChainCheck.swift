@@ -442,7 +442,7 @@ extension Message {
 
     /// A message that holds nothing, to try a condition with.
     static let empty = Message(
-        originator: Originator(id: .init(), name: "", type: ""),
+        originator: .unknown(name: ""),
         type: "",
         timestamp: Timestamp(milliseconds: 0)
     )

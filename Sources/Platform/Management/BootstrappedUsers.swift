@@ -122,7 +122,7 @@ public final class BootstrappedUsers: UserService {
         return try await self.users.findUsers(of: tenant, authority: authority, page: page)
     }
 
-    /// Creates or replaces a user.
+    /// Creates a user that is not saved yet, or replaces one that is.
     public func saveUser(_ user: User) async throws -> User {
         try await self.ended()
         return try await self.users.saveUser(user)

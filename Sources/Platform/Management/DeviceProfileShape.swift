@@ -110,6 +110,7 @@ extension DeviceProfile {
             provisioning: try ProfileProvisioning(from: body, configuration),
             settings: .object(settings)
         )
+        self.isSaved = existing != nil
     }
 }
 

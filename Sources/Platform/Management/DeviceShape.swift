@@ -50,6 +50,7 @@ extension Device {
             additionalInfo: body["additionalInfo"],
             deviceData: body["deviceData"]
         )
+        self.isSaved = existing != nil
     }
 }
 

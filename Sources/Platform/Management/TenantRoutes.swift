@@ -163,5 +163,6 @@ extension Tenant {
             title: try body.string("title") ?? "",
             details: .object(JSON.Object(details.map { ($0.name, $0.value) }))
         )
+        self.isSaved = existing != nil
     }
 }

@@ -22,6 +22,10 @@ public struct Device: Sendable, Hashable {
     public var additionalInfo: JSON?
     /// Settings as the REST API carries them, kept as they are.
     public var deviceData: JSON?
+    /// Whether the store has it; set by the store.
+    ///
+    /// Saving one that the store does not have creates it, and never replaces one with the same identifier.
+    public var isSaved = false
 
     /// Describes a device that is not saved yet.
     public init(
@@ -78,6 +82,10 @@ public struct DeviceProfile: Sendable, Hashable {
     public var provisioning: ProfileProvisioning
     /// Members of the REST API's form that are no fields here (`transportType`, `profileData`, …), kept as they are.
     public var settings: JSON
+    /// Whether the store has it; set by the store.
+    ///
+    /// Saving one that the store does not have creates it, and never replaces one with the same identifier.
+    public var isSaved = false
     /// How its devices may connect.
     public var transport: ProfileTransport { ProfileTransport(settings: self.settings) }
 

@@ -69,6 +69,10 @@ public struct OtaPackage: Sendable, Hashable {
     public var dataSize: Int64?
     /// Anything an administrator wants to keep with it.
     public var additionalInfo: JSON?
+    /// Whether the store has it; set by the store.
+    ///
+    /// Saving one that the store does not have creates it, and never replaces one with the same identifier.
+    public var isSaved = false
 
     /// Describes a package that is not saved yet.
     public init(

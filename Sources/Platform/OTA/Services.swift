@@ -6,9 +6,11 @@ public protocol OtaPackageService: Sendable {
     /// The package with this identifier, if it exists.
     func findOtaPackageById(_ id: OtaPackageId) async throws -> OtaPackage?
 
-    /// Creates a package, or updates what may change of one that exists.
+    /// Creates a package that is not saved yet, or updates what may change of one that is; see ``OtaPackage/isSaved``.
     ///
-    /// - Throws: ``NodeError`` with ``NodeError/Code/badRequest`` and the sentence of ThingsBoard if a rule is broken.
+    /// - Throws: ``NodeError`` with ``NodeError/Code/badRequest`` and the sentence of ThingsBoard if a rule is broken, with
+    ///   ``NodeError/Code/conflict`` if a new one has the identifier of another, and with ``NodeError/Code/notFound`` if it has
+    ///   been deleted.
     func saveOtaPackage(_ package: OtaPackage) async throws -> OtaPackage
 
     /// Removes a package and, if no other uses them, its bytes.
@@ -111,13 +113,14 @@ public protocol DeviceService: Sendable {
     >
     /// What people want to know of a device.
     func deviceInfo(of device: Device) async throws -> DeviceInfo
-    /// Creates or replaces a device. If its effective package changes, the update is QUEUED in the same step.
+    /// Creates a device that is not saved yet, or replaces one that is; see ``Device/isSaved``. If its effective package changes,
+    /// the update is QUEUED in the same step.
     ///
     /// - Parameters:
     ///   - device: The device as it is to be.
     ///   - accessToken: The token of a new device; `nil` for a random one.
     /// - Returns: The device as stored.
-    /// - Throws: ``NodeError`` with ``NodeError/Code/badRequest`` and the sentence of ThingsBoard if a rule is broken.
+    /// - Throws: ``NodeError`` as ``OtaPackageService/saveOtaPackage(_:)`` does.
     func saveDevice(_ device: Device, accessToken: String?) async throws -> Device
     /// Creates or replaces a device as ``saveDevice(_:accessToken:)`` does, and its credentials, in one step: either both are
     /// stored or nothing is.
@@ -140,8 +143,10 @@ public protocol DeviceService: Sendable {
     func defaultDeviceProfile(of tenant: TenantId) async throws -> DeviceProfile
     /// A page of a tenant's profiles.
     func findDeviceProfiles(of tenant: TenantId, page: PageLink) async throws -> Page<DeviceProfile>
-    /// Creates or replaces a profile. If its package changes, the update of every device without its own is QUEUED in the
-    /// same step.
+    /// Creates a profile that is not saved yet, or replaces one that is; see ``DeviceProfile/isSaved``. If its package changes,
+    /// the update of every device without its own is QUEUED in the same step.
+    ///
+    /// - Throws: ``NodeError`` as ``OtaPackageService/saveOtaPackage(_:)`` does.
     func saveDeviceProfile(_ profile: DeviceProfile) async throws -> DeviceProfile
     /// Makes a profile the default one.
     func setDefaultDeviceProfile(_ id: DeviceProfileId) async throws -> DeviceProfile

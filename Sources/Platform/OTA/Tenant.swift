@@ -10,6 +10,10 @@ public struct Tenant: Sendable, Hashable {
     @ExactText public var title: String
     /// Members of the REST API's form that Windlass does not act on (`email`, `country`, `additionalInfo`, …), kept as they are.
     public var details: JSON
+    /// Whether the store has it; set by the store.
+    ///
+    /// Saving one that the store does not have creates it, and never replaces one with the same identifier.
+    public var isSaved = false
 
     /// Describes a tenant that is not saved yet.
     public init(id: TenantId = .random(), createdTime: Timestamp = .now, title: String, details: JSON = [:]) {
@@ -63,6 +67,10 @@ public struct User: Sendable, Hashable {
     public var isEnabled: Bool
     /// Grows when all tokens of the user are to end.
     public var tokenVersion: Int64
+    /// Whether the store has it; set by the store.
+    ///
+    /// Saving one that the store does not have creates it, and never replaces one with the same identifier.
+    public var isSaved = false
 
     /// Describes a user that is not saved yet.
     public init(

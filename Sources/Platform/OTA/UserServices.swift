@@ -6,9 +6,9 @@ public protocol TenantService: Sendable {
     func findTenantById(_ id: TenantId) async throws -> Tenant?
     /// A page of tenants.
     func findTenants(page: PageLink) async throws -> Page<Tenant>
-    /// Creates a tenant, with a default profile, or replaces one.
+    /// Creates a tenant that is not saved yet, with a default profile, or replaces one that is; see ``Tenant/isSaved``.
     ///
-    /// - Throws: ``NodeError`` with ``NodeError/Code/badRequest`` and the sentence of ThingsBoard if a rule is broken.
+    /// - Throws: ``NodeError`` as ``OtaPackageService/saveOtaPackage(_:)`` does.
     func saveTenant(_ tenant: Tenant) async throws -> Tenant
     /// Removes a tenant with all that it owns: its users first, so that nobody of it does anything any more.
     ///
@@ -25,9 +25,9 @@ public protocol UserService: Sendable {
     func findUserById(_ id: UserId) async throws -> User?
     /// A page of the users of a tenant, those with one authority if given.
     func findUsers(of tenant: TenantId, authority: Authority?, page: PageLink) async throws -> Page<User>
-    /// Creates or replaces a user.
+    /// Creates a user that is not saved yet, or replaces one that is; see ``User/isSaved``.
     ///
-    /// - Throws: ``NodeError`` with ``NodeError/Code/badRequest`` and the sentence of ThingsBoard if a rule is broken.
+    /// - Throws: ``NodeError`` as ``OtaPackageService/saveOtaPackage(_:)`` does.
     func saveUser(_ user: User) async throws -> User
     /// Changes a user in one step, so that two changes at the same time do not undo each other.
     ///

@@ -20,6 +20,7 @@ extension Device {
             additionalInfo: try row.json("additional_info"),
             deviceData: try row.json("device_data")
         )
+        self.isSaved = true
     }
 }
 
@@ -41,6 +42,7 @@ extension DeviceProfile {
             ),
             settings: try JSON(stored: row["settings"])
         )
+        self.isSaved = true
     }
 }
 
@@ -65,6 +67,7 @@ extension OtaPackage {
         self.checksum = row["checksum"]
         self.dataSize = row["data_size"]
         self.additionalInfo = try row.json("additional_info")
+        self.isSaved = true
     }
 }
 

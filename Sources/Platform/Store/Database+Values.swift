@@ -32,7 +32,7 @@ extension Database {
     /// The row number of a device.
     func number(of device: DeviceId) throws -> Int64 {
         guard let number = try self.integer("SELECT no FROM device WHERE id = ?", [device.uuid]) else {
-            throw NodeError(.notFound, "Device with id [\(device)] is not found")
+            throw NodeError(missing: device)
         }
         return number
     }
@@ -170,6 +170,12 @@ extension NodeError {
             )
         case .SQLITE_MISUSE:
             self.init(.unavailable, "the store is closed; the host is shutting down", cause: error)
+        case .SQLITE_CONSTRAINT where text.hasPrefix("UNIQUE"):
+            self.init(
+                .conflict,
+                "nothing was saved, since there is another with the same identifier (\(text))",
+                cause: error
+            )
         default:
             self.init(
                 .internalError,

@@ -58,7 +58,7 @@ extension SQLiteStore: DeviceService {
         }
     }
 
-    /// Creates or replaces a device, and queues its update if its effective package changes.
+    /// Creates a device that is not saved yet or replaces one that is, and queues its update if its effective package changes.
     public func saveDevice(_ device: Device, accessToken: String?) async throws -> Device {
         try Self.check(device)
         let now = self.now()
@@ -77,14 +77,13 @@ extension SQLiteStore: DeviceService {
         let wanted = try Self.completed(credentials)
         return try await self.write { [progress, statements, times] db, effects in
             try statements.store(progress, of: device.id, at: now, db)
-            let isNew = try db.device(device.id) == nil
             let saved = try Self.save(device, credentials: wanted, at: now, times, db, &effects)
-            if !isNew { try Self.replaceCredentials(by: wanted, db, &effects) }
+            if device.isSaved { try Self.replaceCredentials(by: wanted, db, &effects) }
             return saved
         }
     }
 
-    /// Creates or replaces a device that was checked, and queues its update if its effective package changes.
+    /// Saves a device that was checked, and queues its update if its effective package changes.
     ///
     /// The credentials are those of a device that is new.
     static func save(
@@ -95,7 +94,8 @@ extension SQLiteStore: DeviceService {
         _ db: Database,
         _ effects: inout Effects
     ) throws -> Device {
-        let old = try db.device(device.id)
+        let old = device.isSaved ? try db.device(device.id) : nil
+        guard device.isSaved == (old != nil) else { throw NodeError(missing: device.id) }
         let tenant = old?.device.tenantId ?? device.tenantId
         guard let profile = try db.profile(device.deviceProfileId), profile.tenantId == tenant else {
             throw NodeError(.badRequest, "Device is referencing to non-existent device profile!")
@@ -117,6 +117,7 @@ extension SQLiteStore: DeviceService {
             )
         }
         var saved = device
+        saved.isSaved = true
         let number: Int64
         var oldEffective: [OtaPackageType: OtaPackageId] = [:]
         effects.devices = [device.id]

@@ -53,11 +53,12 @@ extension SQLiteStore: OtaPackageService {
         return try await self.read { [query] db in try query.page(page, db, OtaPackage.init(row:)) }
     }
 
-    /// Creates a package, or updates what may change of one that exists.
+    /// Creates a package that is not saved yet, or updates what may change of one that is.
     public func saveOtaPackage(_ package: OtaPackage) async throws -> OtaPackage {
         try OtaPackageRules.check(package)
         return try await self.write { db, effects in
-            let old = try db.package(package.id)
+            let old = package.isSaved ? try db.package(package.id) : nil
+            guard package.isSaved == (old != nil) else { throw Self.missing(package.id) }
             try Self.checkProfile(of: package, tenant: old?.tenantId ?? package.tenantId, db)
             guard let old else {
                 try Self.checkNew(package, db)
@@ -81,9 +82,7 @@ extension SQLiteStore: OtaPackageService {
     /// Removes a package and, if no other uses them, its bytes.
     public func deleteOtaPackage(_ id: OtaPackageId) async throws {
         try await self.remove { [storages] db, effects in
-            guard let package = try db.package(id) else {
-                throw NodeError(.notFound, "Ota package with id [\(id)] is not found")
-            }
+            guard let package = try db.package(id) else { throw Self.missing(id) }
             let column = package.type.ownColumn
             guard try !db.exists("SELECT 1 FROM device WHERE \(column) = ? LIMIT 1", [id.uuid]) else {
                 throw OtaPackageRules.usedByDevices(package.type)
@@ -100,9 +99,7 @@ extension SQLiteStore: OtaPackageService {
 
     /// Begins to store the bytes of a saved package.
     public func upload(to id: OtaPackageId) async throws -> any OtaPackageUpload {
-        guard let package = try await self.findOtaPackageById(id) else {
-            throw NodeError(.notFound, "Ota package with id [\(id)] is not found")
-        }
+        guard let package = try await self.findOtaPackageById(id) else { throw Self.missing(id) }
         guard package.url == nil else { throw OtaPackageRules.uploadToURL }
         return try await PackageUpload(store: self, package: package)
     }
@@ -182,6 +179,10 @@ extension SQLiteStore: OtaPackageService {
         }
     }
 
+    private static func missing(_ id: OtaPackageId) -> NodeError {
+        NodeError(.notFound, "Ota package with id [\(id)] is not found")
+    }
+
     private static func checkProfile(of package: OtaPackage, tenant: TenantId, _ db: Database) throws {
         guard let profile = package.deviceProfileId, try db.profile(profile)?.tenantId != tenant else { return }
         throw OtaPackageRules.profileMissing
@@ -199,6 +200,7 @@ extension SQLiteStore: OtaPackageService {
 
     private static func create(_ package: OtaPackage, _ db: Database) throws -> OtaPackage {
         var created = package
+        created.isSaved = true
         created.sha256 = nil
         created.hasData = package.url != nil
         if package.url == nil {
@@ -239,9 +241,7 @@ extension SQLiteStore: OtaPackageService {
             // Known as unused since it is complete; whatever fails from here on, it goes.
             effects.files = [sha256]
             if isNew { try Self.checkNew(package, db) }
-            guard let old = try isNew ? Self.create(package, db) : db.package(id) else {
-                throw NodeError(.notFound, "Ota package with id [\(id)] is not found")
-            }
+            guard let old = try isNew ? Self.create(package, db) : db.package(id) else { throw Self.missing(id) }
             guard old.url == nil else { throw OtaPackageRules.uploadToURL }
             // A checksum that was given when the package was made is a promise about these bytes.
             if old.sha256 == nil, old.checksumAlgorithm == algorithm, let promised = old.checksum, promised != computed

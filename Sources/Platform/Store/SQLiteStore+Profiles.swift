@@ -46,7 +46,7 @@ extension SQLiteStore {
         return try await self.read { db in try query.page(page, db, DeviceProfile.init(row:)) }
     }
 
-    /// Creates or replaces a profile, and queues the update of every device without its own package if the profile's changes.
+    /// Creates a profile that is not saved yet or replaces one that is, and queues the update of every device without its own package if the profile's changes.
     ///
     /// Which profile is the default one is changed by ``setDefaultDeviceProfile(_:)`` alone.
     public func saveDeviceProfile(_ profile: DeviceProfile) async throws -> DeviceProfile {
@@ -58,7 +58,8 @@ extension SQLiteStore {
         try Self.checkLength(profile.provisioning.deviceSecret, of: "provisionDeviceSecret")
         let now = self.now()
         return try await self.write { [progress, statements, times] db, effects in
-            let old = try db.profile(profile.id)
+            let old = profile.isSaved ? try db.profile(profile.id) : nil
+            guard profile.isSaved == (old != nil) else { throw Self.missing(profile.id) }
             let tenant = old?.tenantId ?? profile.tenantId
             let taken = try db.exists(
                 "SELECT 1 FROM device_profile WHERE tenant_id = ? AND name = ? AND id <> ?",
@@ -75,6 +76,7 @@ extension SQLiteStore {
                 )
             }
             var saved = profile
+            saved.isSaved = true
             saved.provisioning = try Self.completed(profile.provisioning, of: profile.id, old: old?.provisioning, db)
             guard let old else {
                 saved.isDefault = false

@@ -23,7 +23,7 @@ extension SQLiteStore: TenantService {
         return try await self.read { db in try query.page(page, db, Tenant.init(row:)) }
     }
 
-    /// Creates a tenant, with a default profile, or replaces one.
+    /// Creates a tenant that is not saved yet, with a default profile, or replaces one that is.
     public func saveTenant(_ tenant: Tenant) async throws -> Tenant {
         guard !tenant.title.allSatisfy(\.isWhitespace) else {
             throw NodeError(.badRequest, "Tenant title should be specified!")
@@ -32,7 +32,9 @@ extension SQLiteStore: TenantService {
         let now = self.now()
         return try await self.write { db, _ in
             var saved = tenant
-            if let old = try db.tenant(tenant.id) {
+            saved.isSaved = true
+            if tenant.isSaved {
+                guard let old = try db.tenant(tenant.id) else { throw Self.missing(tenant.id) }
                 saved.createdTime = old.createdTime
                 try db.run(
                     "UPDATE tenant SET title = ?, details = ? WHERE id = ?",
@@ -59,9 +61,7 @@ extension SQLiteStore: TenantService {
         }
         try await self.remove { db, effects in
             effects.allHolders = true
-            guard try db.tenant(id) != nil else {
-                throw NodeError(.notFound, "Tenant with id [\(id)] is not found")
-            }
+            guard try db.tenant(id) != nil else { throw Self.missing(id) }
             try db.run("DELETE FROM user WHERE tenant_id = ?", [id.uuid])
             // Devices must not come faster than they go.
             try db.run(
@@ -73,6 +73,10 @@ extension SQLiteStore: TenantService {
         repeat {
             while try await self.deleteSomeDevices(of: id) > 0 {}
         } while try await !self.deleteEmptied(id)
+    }
+
+    private static func missing(_ id: TenantId) -> NodeError {
+        NodeError(.notFound, "Tenant with id [\(id)] is not found")
     }
 
     private func deleteSomeDevices(of tenant: TenantId) async throws -> Int {
@@ -125,6 +129,7 @@ extension Tenant {
             title: row["title"],
             details: try JSON(stored: row["details"])
         )
+        self.isSaved = true
     }
 }
 

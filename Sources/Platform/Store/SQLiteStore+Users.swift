@@ -37,13 +37,12 @@ extension SQLiteStore: UserService {
         return try await self.read { [query] db in try query.page(page, db, User.init(row:)) }
     }
 
-    /// Creates or replaces a user.
+    /// Creates a user that is not saved yet, or replaces one that is.
     public func saveUser(_ user: User) async throws -> User {
         try Self.check(user)
         return try await self.write { db, effects in
             effects.allHolders = true
-            try Self.save(user, db)
-            return user
+            return try Self.save(user, db)
         }
     }
 
@@ -57,8 +56,7 @@ extension SQLiteStore: UserService {
             guard var user = try db.user(id) else { throw Self.missing(id) }
             try change(&user)
             try Self.check(user)
-            try Self.save(user, db)
-            return user
+            return try Self.save(user, db)
         }
     }
 
@@ -104,7 +102,7 @@ extension SQLiteStore: UserService {
         }
     }
 
-    private static func save(_ user: User, _ db: Database) throws {
+    private static func save(_ user: User, _ db: Database) throws -> User {
         if user.tenantId != .system, try db.tenant(user.tenantId) == nil {
             throw NodeError(.badRequest, "User is referencing to non-existent tenant!")
         }
@@ -115,24 +113,34 @@ extension SQLiteStore: UserService {
         guard !taken else {
             throw NodeError(.badRequest, "User with email '\(user.name)' already present in database!")
         }
-        // Not REPLACE, which would remove the user's keys with the old row.
-        try db.run(
-            """
-            INSERT INTO user (id, created_time, tenant_id, name, folded_name, password_hash, authority, first_name,
-                last_name, phone, additional_info, is_enabled, token_version)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-            ON CONFLICT (id) DO UPDATE SET name = excluded.name, folded_name = excluded.folded_name,
-                password_hash = excluded.password_hash, authority = excluded.authority, tenant_id = excluded.tenant_id,
-                first_name = excluded.first_name, last_name = excluded.last_name, phone = excluded.phone,
-                additional_info = excluded.additional_info, is_enabled = excluded.is_enabled,
-                token_version = excluded.token_version
-            """,
-            [
-                user.id.uuid, user.createdTime.rawValue, user.tenantId.column, user.name, user.name.lowercased(),
-                user.passwordHash, user.authority.rawValue, user.firstName, user.lastName, user.phone,
-                user.additionalInfo?.description, user.isEnabled, user.tokenVersion,
-            ]
-        )
+        let columns: [(any DatabaseValueConvertible)?] = [
+            user.tenantId.column, user.name, user.name.lowercased(), user.passwordHash, user.authority.rawValue,
+            user.firstName, user.lastName, user.phone, user.additionalInfo?.description, user.isEnabled,
+            user.tokenVersion, user.id.uuid,
+        ]
+        if user.isSaved {
+            try db.run(
+                """
+                UPDATE user SET tenant_id = ?, name = ?, folded_name = ?, password_hash = ?, authority = ?, first_name = ?,
+                    last_name = ?, phone = ?, additional_info = ?, is_enabled = ?, token_version = ?
+                WHERE id = ?
+                """,
+                Arguments(columns)
+            )
+            guard db.changesCount == 1 else { throw Self.missing(user.id) }
+        } else {
+            try db.run(
+                """
+                INSERT INTO user (tenant_id, name, folded_name, password_hash, authority, first_name, last_name, phone,
+                    additional_info, is_enabled, token_version, id, created_time)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                """,
+                Arguments(columns + [user.createdTime.rawValue])
+            )
+        }
+        var saved = user
+        saved.isSaved = true
+        return saved
     }
 
     /// How many users there are.
@@ -196,6 +204,7 @@ extension User {
             isEnabled: row["is_enabled"],
             tokenVersion: row["token_version"]
         )
+        self.isSaved = true
     }
 }
 
