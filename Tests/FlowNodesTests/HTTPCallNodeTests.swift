@@ -124,6 +124,14 @@ import Testing
         #expect(route.relation == .failure && route.message.metadata.string("errorCode") == "unavailable")
     }
 
+    @Test(.bug(id: "D1.3")) func `leaves out an answer with the character U+0000`() async throws {
+        try await HTTPCallServer.run([.init(status: 200, body: "a\u{0}b")]) { server in
+            let route = try await Self.call(server)
+            #expect(route.relation == .success)
+            #expect(route.message.metadata == ["httpStatus": 200])
+        }
+    }
+
     @Test(arguments: [(4, "abcd"), (5, "abcde"), (6, "abcde"), (0, "")])
     func `cuts off an answer that is longer than allowed`(max: Int, answer: String) async throws {
         try await HTTPCallServer.run([.init(status: 200, body: "abcde")]) { server in
