@@ -196,6 +196,38 @@ def test_an_upload_that_is_cut_off_leaves_nothing(make_host, ends):
     assert (info["hasData"], info["checksum"]) == (True, sha256(data))
 
 
+@pytest.mark.parametrize("ends", ["the connection", "the host"])
+def test_a_package_that_is_sent_as_one_form_and_cut_off_can_be_sent_again(make_host, windlass, ends):
+    host = make_host()
+    management = Management(host)
+    profile = management.profile()
+    fields = {"title": "cut", "version": "1", "type": "FIRMWARE", "deviceProfileId": profile["id"]["id"]}
+    parts = "".join(f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{text}\r\n' for name, text in fields.items())
+    head = (
+        f"POST /api/otaPackage HTTP/1.1\r\nHost: x\r\nX-Authorization: Bearer {management.token}\r\n"
+        "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 10000000\r\n\r\n"
+        f'{parts}--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+    )
+    with socket.create_connection(host.addresses["management"], timeout=20) as connection:
+        connection.sendall(head.encode() + bytes(4_000_000))
+        wait_until(
+            lambda: any(file.stat().st_size >= 1_000_000 for file in (host.data / "packages").iterdir()),
+            "the host to begin to store the upload",
+        )
+        assert management.call("GET", "/api/otaPackages?pageSize=10&page=0").json()["totalElements"] == 0
+        if ends == "the host":
+            host.kill()
+    if ends == "the host":
+        host.start()
+        management = Management(host)
+    data = some_bytes(100_000)
+    files = {**{name: (None, text) for name, text in fields.items()}, "file": ("a", data, "application/octet-stream")}
+    made = management.call("POST", "/api/otaPackage", files=files).json()
+    assert (made["hasData"], made["checksum"]) == (True, sha256(data))
+    wait_until(lambda: len(list((host.data / "packages").iterdir())) == 1, "the half upload to be removed")
+    assert doctor(windlass, host.data)[1]["findings"] == []
+
+
 class Reporter:
     """A device that reports and writes an attribute as fast as the host acknowledges; knows what was acknowledged."""
 

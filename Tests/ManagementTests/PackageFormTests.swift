@@ -72,7 +72,7 @@ import Testing
         }
     }
 
-    @Test func ofAFormThatIsRefusedNothingRemains() async throws {
+    @Test(.bug(id: "D2.4")) func ofAFormThatIsRefusedNothingRemains() async throws {
         try await TestServer.runOnStore { server, store in
             let whole = self.form(Self.info, file: "bytes")
             let cases: [(String, String)] = [

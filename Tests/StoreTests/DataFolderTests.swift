@@ -102,6 +102,8 @@ import Testing
             #expect(error.message.contains("the bytes of 2 packages"))
             #expect(error.message.contains("move '\(host.path)/packages' away"))
             #expect(try host.files == files)
+            await #expect(throws: NodeError.self) { _ = try await host.examine(repair: true) }
+            #expect(try host.files == files)
             #expect(try host.names == names, "a database was made that would be in the way of the right one")
             // An empty file is what a full disk leaves of a database that was about to be made.
             try Data().write(to: URL(filePath: "\(host.path)/windlass.sqlite"))

@@ -36,25 +36,32 @@ import Testing
             let room = fixture.store.room
             let package = OtaPackage(deviceProfileId: nil, type: .firmware, title: "fw", version: "1")
             let bytes = ByteBuffer(bytes: PackageStorageTests.bytes(1000))
-            system.free(8 * Self.mebibyte - room.deletion.bytes + 1000)
-            #expect(fixture.store.hasRoom)
+            let pages = try await fixture.store.read { db in
+                try Int64.fetchOne(
+                    db,
+                    sql: "SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size"
+                )
+            }
+            let reusable = storage == .files ? 0 : try #require(pages)
+            let taken = room.deletion.bytes + reusable
+            system.free(8 * Self.mebibyte - taken + 1000)
+            #expect(fixture.store.hasRoom == (reusable <= 1000))
             let upload = try await fixture.store.upload(creating: package)
             try await upload.write(bytes)
             _ = try await upload.finish(fileName: "f", contentType: "t", algorithm: .md5, checksum: nil)
-            system.free(8 * Self.mebibyte - room.deletion.bytes + 999)
+            system.free(8 * Self.mebibyte - taken + 999)
             let other = OtaPackage(deviceProfileId: nil, type: .firmware, title: "fw", version: "2")
             let second = try await fixture.store.upload(creating: other)
             let sentence = """
-                could not store the package 'fw 2': 8 MiB are free in the data folder, and uploads leave 8 MiB for reports and \
+                could not store the package 'fw 2': \((8 * Self.mebibyte - reusable + 999) / Self.mebibyte) MiB are free in the data folder, and uploads leave 8 MiB for reports and \
                 deletions; delete packages that nothing uses, make room on the disk, or set 'data.reserve.bytes' lower
                 """
             await expectRefusal(sentence, code: .storageFull) { try await second.write(bytes) }
             // Before a byte is sent, if there is no room at all.
-            system.free(8 * Self.mebibyte - room.deletion.bytes - 1)
+            system.free(8 * Self.mebibyte - taken - 1)
             #expect(!fixture.store.hasRoom)
-            await expectRefusal(sentence.replacing("8 MiB are free", with: "7 MiB are free"), code: .storageFull) {
-                _ = try await fixture.store.upload(creating: other)
-            }
+            let less = sentence.replacing("8 MiB are free", with: "7 MiB are free")
+            await expectRefusal(less, code: .storageFull) { _ = try await fixture.store.upload(creating: other) }
             // A report needs no reserve, and neither does a deletion.
             let device = try await fixture.device(in: try await fixture.profile().id)
             try await fixture.store.saveTimeseries(
@@ -65,6 +72,35 @@ import Testing
             try await fixture.store.deleteOtaPackage(package.id)
             #expect(try fixture.packageFiles() == [])
             while try await fixture.store.storages.blobs.removeReleased(fixture.store.writer) {}
+        }
+    }
+
+    @Test(
+        "in the database, what was deleted makes room for the next package, as long as there is some for the log",
+        .bug(id: "D2.4")
+    )
+    func reuse() async throws {
+        let system = SmallDisk()
+        let options = Self.options(reserve: 8 * Self.mebibyte, .sqlite)
+        try await StoreFixture.with(system: system, options: options) { fixture in
+            let store = fixture.store
+            func upload(_ title: String, _ count: Int) async throws -> OtaPackageId {
+                let package = OtaPackage(deviceProfileId: nil, type: .firmware, title: title, version: "1")
+                let upload = try await store.upload(creating: package)
+                try await upload.write(ByteBuffer(bytes: PackageStorageTests.bytes(count)))
+                return try await upload.finish(fileName: "f", contentType: "t", algorithm: .md5, checksum: nil).id
+            }
+            let first = try await upload("first", 3_000_000)
+            let half = 4 * Self.mebibyte - store.room.deletion.bytes
+            system.free(half + 3 * Self.mebibyte)
+            await #expect(throws: NodeError.self) { _ = try await upload("second", 1_000_000) }
+            try await store.deleteOtaPackage(first)
+            while try await store.storages.blobs.removeReleased(store.writer) {}
+            let second = try await upload("second", 1_000_000)
+            try await store.deleteOtaPackage(second)
+            while try await store.storages.blobs.removeReleased(store.writer) {}
+            system.free(half - 1)
+            await #expect(throws: NodeError.self) { _ = try await upload("third", 1) }
         }
     }
 

@@ -16,15 +16,7 @@ import Testing
     ) async throws -> GroupCommitWriter {
         let writer = GroupCommitWriter(
             pool: store.pool,
-            applier: EffectApplier(
-                caches: store.caches,
-                numbers: store.numbers,
-                storages: store.storages,
-                progress: store.progress,
-                assignments: store.assignmentsAdded,
-                updateEvents: store.updateEventsAdded,
-                sessions: store.sessions
-            ),
+            applier: store.applier,
             gatherTime: gatherTime,
             now: store.now
         )

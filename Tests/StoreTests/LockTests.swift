@@ -140,15 +140,7 @@ import Testing
             let pool = try DatabasePool(path: "\(fixture.directory)/windlass.sqlite", configuration: configuration)
             let writer = GroupCommitWriter(
                 pool: pool,
-                applier: EffectApplier(
-                    caches: store.caches,
-                    numbers: store.numbers,
-                    storages: store.storages,
-                    progress: store.progress,
-                    assignments: store.assignmentsAdded,
-                    updateEvents: store.updateEventsAdded,
-                    sessions: store.sessions
-                ),
+                applier: store.applier,
                 lockWait: wait,
                 now: store.now
             )

@@ -145,6 +145,19 @@ final class StoreFixture: Sendable {
 }
 
 extension SQLiteStore {
+    /// Carries out the effects of another writer of the store's database.
+    var applier: EffectApplier {
+        EffectApplier(
+            caches: self.caches,
+            numbers: self.numbers,
+            storages: self.storages,
+            progress: self.progress,
+            assignments: self.assignmentsAdded,
+            updateEvents: self.updateEventsAdded,
+            sessions: self.sessions
+        )
+    }
+
     /// Tells a device of its package by two attributes.
     func initiate(_ package: OtaPackageId, of device: DeviceId, type: OtaPackageType) async throws -> Bool {
         try await self.initiate(

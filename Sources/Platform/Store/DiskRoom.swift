@@ -26,11 +26,20 @@ struct DiskRoom: Sendable {
     var freeBytes: Int64? { self.system.freeBytes(in: self.directory).map { $0 + self.deletion.bytes } }
 
     /// Whether so many bytes of a package may be written.
-    func has(_ bytes: Int64) -> Bool { self.freeBytes.map { $0 - bytes >= self.reserve } ?? true }
+    ///
+    /// - Parameters:
+    ///   - bytes: How many.
+    ///   - reusable: How many of them may take the place of others, without the disk. They go through the log of the database
+    ///     all the same, so half of the reserve must be free.
+    /// - Returns: `true` also if the system does not say what is free.
+    func has(_ bytes: Int64, reusing reusable: Int64 = 0) -> Bool {
+        guard let free = self.freeBytes else { return true }
+        return free + reusable - bytes >= self.reserve && free >= self.reserve / 2
+    }
 
     /// Refuses bytes of an upload that would go into the reserve; `what` could not be done.
-    func check(_ bytes: Int, _ what: String) throws(NodeError) {
-        guard !self.has(Int64(bytes)) else { return }
+    func check(_ bytes: Int, reusing reusable: Int64, _ what: String) throws(NodeError) {
+        guard !self.has(Int64(bytes), reusing: reusable) else { return }
         throw NodeError(
             .storageFull,
             """
@@ -51,7 +60,8 @@ struct DiskRoom: Sendable {
 /// does (sqlite.org/wal.html).
 final class DeletionRoom: Sendable {
     static let fileName = "windlass.reserve"
-    /// The most that is kept: a thousand times what deleting a package takes, and enough for a device with a million points.
+    /// The most that is kept: a hundred times what deleting a package takes, and enough for a device with half a million points, of
+    /// which a million take 24 MiB of the log.
     static let bytesMax: Int64 = 16 << 20
     /// The least that is kept; with less on the disk there is nothing to keep.
     static let bytesMin: Int64 = 256 << 10

@@ -38,7 +38,7 @@ final class PackageUpload: OtaPackageUpload {
         self.package = package
         self.isNew = isNew
         do {
-            try await offEventLoop { [room = store.room] in try room.check(0, Self.failure(package)) }
+            try await store.checkRoom(0, Self.failure(package))
             self.bytes = try await store.storages.begin(store.writer)
         } catch {
             throw NodeError(file: error, Self.failure(package))
@@ -47,11 +47,9 @@ final class PackageUpload: OtaPackageUpload {
 
     func write(_ bytes: ByteBuffer) async throws {
         do {
+            try await self.store.checkRoom(bytes.readableBytes, Self.failure(self.package))
             // Hashing takes long for an event loop.
-            try await offEventLoop {
-                try self.store.room.check(bytes.readableBytes, Self.failure(self.package))
-                try self.count(bytes)
-            }
+            try await offEventLoop { try self.count(bytes) }
             try await self.bytes.append(bytes)
         } catch {
             await self.cancel()

@@ -225,6 +225,18 @@ extension SQLiteStore: OtaPackageService {
         return created
     }
 
+    /// Refuses bytes of a package that would go into what is kept free; `what` could not be done.
+    func checkRoom(_ bytes: Int, _ what: String) async throws {
+        // What was deleted from the database leaves pages that are written again; the file does not get shorter.
+        let reusable =
+            self.options.packageStorage == .files
+            ? 0
+            : try await self.read { db in
+                try (db.integer("PRAGMA freelist_count") ?? 0) * (db.integer("PRAGMA page_size") ?? 0)
+            }
+        try await offEventLoop { [room] in try room.check(bytes, reusing: reusable, what) }
+    }
+
     /// Makes bytes that came in whole those of a package, which is made in the same step if it is new.
     func place(
         _ upload: PackageUpload.Complete,

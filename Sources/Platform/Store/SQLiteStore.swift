@@ -399,11 +399,16 @@ extension SQLiteStore {
     /// Refuses a database that knows no package beside files that are packages': it is new, or another's, and theirs is missing.
     private static func check(_ unknown: [String], in folder: DataFolder, hasPackages: Bool) throws(NodeError) {
         guard !hasPackages, !unknown.isEmpty else { return }
-        let count = unknown.count == 1 ? "a package" : "\(unknown.count) packages"
-        throw NodeError(
+        throw Self.unknownPackages(unknown.count, in: folder, "open")
+    }
+
+    /// Says that the folder has the bytes of packages without their database, so it could not be opened, or what is named.
+    static func unknownPackages(_ count: Int, in folder: DataFolder, _ what: String) -> NodeError {
+        let count = count == 1 ? "a package" : "\(count) packages"
+        return NodeError(
             .conflict,
             """
-            could not open the data folder '\(folder.path)': '\(folder.packages)' has the bytes of \(count), and the database \
+            could not \(what) the data folder '\(folder.path)': '\(folder.packages)' has the bytes of \(count), and the database \
             '\(folder.database)' is missing or knows no package; put the database back that belongs to them, or move \
             '\(folder.packages)' away to begin without them
             """

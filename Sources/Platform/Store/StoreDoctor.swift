@@ -54,6 +54,10 @@ public struct StoreDoctor: Sendable {
     private func examineBlocking(repair: Bool) throws -> Report {
         let files = POSIXFileSystem()
         guard let size = try? files.size(self.folder.database), size > 0 else {
+            let packages = PackageFiles(directory: self.folder.packages, system: files)
+            if let unknown = try? packages.unknown(nil), !unknown.isEmpty {
+                throw SQLiteStore.unknownPackages(unknown.count, in: self.folder, "look through")
+            }
             throw NodeError(
                 .notFound,
                 "there is no store in '\(self.directory)'; name the folder that a host was given with --data"
