@@ -199,13 +199,3 @@ private struct PackageCall: Sendable {
         self.calls.tell(device.uuid, method: self.method, params: params)
     }
 }
-
-extension OtaPackageType {
-    /// What the names of the requirement's own shared attributes start with.
-    fileprivate var targetPrefix: String { self == .firmware ? "targetFw" : "targetSw" }
-
-    /// The names of all shared attributes that a push may set, with whatever options.
-    fileprivate var pushedAttributeNames: [String] {
-        self.sharedAttributeNames + ["Version", "Url", "Checksum"].map { "\(self.targetPrefix)\($0)" }
-    }
-}

@@ -110,12 +110,17 @@ public struct StateTrackingNode: Node {
         // As save-telemetry gives times to points without one.
         var untimed = 0
         for (point, deviceTime) in zip(points, times) {
-            let time = point.timestamp ?? message.timestamp.adding(.milliseconds(untimed))
+            let arrival = message.timestamp.adding(.milliseconds(untimed))
             if point.timestamp == nil { untimed += 1 }
-            if let moment = Moment(point, at: time, deviceTime: deviceTime, source) { moments.append(moment) }
+            guard var moment = Moment(point, at: point.timestamp ?? arrival, deviceTime: deviceTime, source) else {
+                continue
+            }
+            // A time that makes no sense counts as arrival.
+            if deviceTime == nil { moment.order = arrival }
+            moments.append(moment)
         }
         return moments.enumerated()
-            .sorted { ($0.element.timestamp, $0.offset) < ($1.element.timestamp, $1.offset) }
+            .sorted { ($0.element.order, $0.offset) < ($1.element.order, $1.offset) }
             .map(\.element)
     }
 
@@ -131,10 +136,15 @@ public struct StateTrackingNode: Node {
 private final class SessionClocks: Sendable {
     /// The most sessions whose clocks are known.
     ///
-    /// Beyond that all are forgotten: a clock of which nothing is known counts as right.
+    /// Beyond that those are forgotten that were not asked for the longest; an unknown clock counts as right.
     static let countMax = 100_000
 
-    private let clocks = Mutex<[SessionNumber: DeviceClock]>([:])
+    private struct State {
+        var young: [SessionNumber: DeviceClock] = [:]
+        var old: [SessionNumber: DeviceClock] = [:]
+    }
+
+    private let state = Mutex(State())
 
     /// When the reports of a message were made, by the host's clock.
     func times(of stamps: [Timestamp?], arrival: Timestamp, session: SessionNumber?) -> [Timestamp?] {
@@ -142,16 +152,20 @@ private final class SessionClocks: Sendable {
             var clock = DeviceClock()
             return clock.times(of: stamps, arrival: arrival)
         }
-        return self.clocks.withLock { clocks in
-            if clocks.count >= Self.countMax { clocks.removeAll() }
-            return clocks[session, default: DeviceClock()].times(of: stamps, arrival: arrival)
+        return self.state.withLock { state in
+            var clock = state.young[session] ?? state.old.removeValue(forKey: session) ?? DeviceClock()
+            let times = clock.times(of: stamps, arrival: arrival)
+            if state.young.count >= Self.countMax / 2 { state = State(old: state.young) }
+            state.young[session] = clock
+            return times
         }
     }
 }
 
 /// What a device reports about its updates at one moment.
 private struct Moment {
-    var timestamp: Timestamp
+    /// Its place among those of a message.
+    var order: Timestamp
     var firmware: StateReport?
     var software: StateReport?
 
@@ -183,7 +197,7 @@ private struct Moment {
                 software.add(member.kind, value, text)
             }
         }
-        self.timestamp = time
+        self.order = time
         self.firmware = firmware.report(.firmware, at: time, deviceTime, source)
         self.software = software.report(.software, at: time, deviceTime, source)
         guard self.firmware != nil || self.software != nil else { return nil }
@@ -223,10 +237,10 @@ private struct Values {
     private var current = ReportedVersion()
 
     mutating func add(_ kind: Member.Kind, _ value: JSON, _ text: String) {
-        let name = String(text.prefix(ReportedVersion.lengthMax))
+        let name = text.limited(to: ReportedVersion.lengthMax)
         switch kind {
-        case .state: self.state = String(text.prefix(StateTrackingNode.stateLengthMax))
-        case .error: self.error = String(text.prefix(StateTrackingNode.errorLengthMax))
+        case .state: self.state = text.limited(to: StateTrackingNode.stateLengthMax)
+        case .error: self.error = text.limited(to: StateTrackingNode.errorLengthMax)
         case .progress: self.progress = Self.percent(value)
         case .title: self.plain.title = name
         case .version: self.plain.version = name
@@ -246,13 +260,14 @@ private struct Values {
         guard isAboutUpdate || !self.plain.isEmpty || !self.current.isEmpty else { return nil }
         // Beside a state other than UPDATED, `fw_…` is the package that the device is busy with.
         let namesTarget = self.state == nil ? isAboutUpdate : self.state != OtaUpdateState.updated.rawValue
+        let running = namesTarget ? self.current : self.plain.updated(by: self.current)
         return StateReport(
             type: type,
             state: self.state,
             progress: self.progress,
             error: self.error,
-            running: namesTarget || !self.current.isEmpty ? self.current : self.plain,
-            isCurrent: namesTarget || !self.current.isEmpty,
+            running: running,
+            isCurrent: running == self.current && (namesTarget || !running.isEmpty),
             target: namesTarget ? self.plain : ReportedVersion(),
             timestamp: time,
             deviceTime: deviceTime,

@@ -122,13 +122,21 @@ import Testing
     @Test(.bug(id: "T1.1")) func `the reports of a message are recorded in the order of their times, then places`()
         async throws
     {
-        let data: JSON = [
-            ["fw_state": "UPDATING"], ["ts": 30, "values": ["fw_state": "VERIFIED"]],
-            ["ts": 10, "values": ["fw_state": "DOWNLOADING"]], ["ts": 30, "values": ["fw_state": "FAILED"]],
-            ["fw_state": "UPDATED"],
-        ]
-        _ = try await self.track(data)
-        #expect(self.reports.map(\.state) == ["DOWNLOADING", "VERIFIED", "FAILED", "UPDATING", "UPDATED"])
+        let now = Int64(1_800_000_000_000)
+        func at(_ ago: Int64, _ state: JSON) -> JSON { ["ts": .integer(now - ago), "values": ["fw_state": state]] }
+        var message = Message.of(
+            .postTelemetryRequest,
+            [:],
+            [
+                ["fw_state": "UPDATING"], at(10, "VERIFIED"), at(30, "DOWNLOADING"), at(10, "FAILED"),
+                // The time of a clock that was never set counts as arrival.
+                ["ts": 5, "values": ["fw_state": "IDLE"]], ["fw_state": "UPDATED"],
+            ]
+        )
+        message.timestamp = Timestamp(milliseconds: now)
+        _ = try await StateTrackingNode.make(services: self.store.services()).process(message)
+        let states = ["DOWNLOADING", "VERIFIED", "FAILED", "UPDATING", "IDLE", "UPDATED"]
+        #expect(self.reports.map(\.state) == states)
     }
 
     @Test(.bug(id: "T1.5"))
@@ -245,6 +253,13 @@ import Testing
     func `a repetition leaves by Success`(state: OtaUpdateState) async throws {
         self.store.look { $0.results = [.duplicate(state)] }
         #expect(try await self.track(["fw_state": .string(state.rawValue)]).only.relation == .success)
+    }
+
+    @Test(.bug(id: "T1.1")) func `a text of combining marks is recorded up to its limit, too`() async throws {
+        let marks = "e" + String(repeating: "\u{301}", count: 5000)
+        _ = try await self.track(["fw_state": .string(marks), "current_fw_version": .string(marks)])
+        #expect(self.reports.map { $0.state?.unicodeScalars.count } == [StateTrackingNode.stateLengthMax])
+        #expect(self.reports.map { $0.running.version?.unicodeScalars.count } == [ReportedVersion.lengthMax])
     }
 
     @Test func `long texts are recorded in part`() async throws {

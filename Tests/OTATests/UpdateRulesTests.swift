@@ -46,7 +46,9 @@ struct RuleCase: Sendable, CustomTestStringConvertible {
         _ state: OtaUpdateState,
         _ cause: UpdateCause? = nil,
         isServed: Bool = false,
+        isNotified: Bool = false,
         isInterrupted: Bool = false,
+        assignedEarlier milliseconds: Int64 = 0,
         former: ReportedVersion = unknown
     ) -> UpdateFacts {
         UpdateFacts(
@@ -55,6 +57,8 @@ struct RuleCase: Sendable, CustomTestStringConvertible {
             packageId: Self.id,
             target: Self.new,
             queuedTime: Self.queued,
+            assignedTime: Timestamp(milliseconds: Self.queued.rawValue - milliseconds),
+            isNotified: isNotified,
             isServed: isServed,
             isInterrupted: isInterrupted,
             former: former
@@ -371,6 +375,39 @@ struct RuleCase: Sendable, CustomTestStringConvertible {
             update: update(.queued),
             verdict: .enter(.updated)
         ),
+        RuleCase(
+            title: "DOWNLOADING of a device that was given another package and notified of the target since",
+            report: report("DOWNLOADING"),
+            update: update(.initiated, isNotified: true),
+            device: knows(old, given: .random()),
+            verdict: .enter(.downloading)
+        ),
+        RuleCase(
+            title: "DOWNLOADING of a device that was given another package and not notified",
+            report: report("DOWNLOADING"),
+            update: update(.initiated),
+            device: knows(old, given: .random()),
+            verdict: .flag(.otherPackage)
+        ),
+        RuleCase(
+            title: "a kept boot report from before the assignment, sent after UPDATING",
+            report: report("UPDATED", runs: old, late: 1),
+            update: update(.updating, former: old),
+            device: knows(old),
+            verdict: .flag(.beforeAssignment)
+        ),
+        RuleCase(
+            title: "UPDATED from between assignment and retry",
+            report: report("UPDATED", late: 5),
+            update: update(.queued, isServed: true, assignedEarlier: 10),
+            verdict: .enter(.updated)
+        ),
+        RuleCase(
+            title: "a failure from between assignment and retry",
+            report: report("FAILED", late: 5),
+            update: update(.queued, assignedEarlier: 10),
+            verdict: .flag(.beforeAssignment)
+        ),
         // What the server ended.
         RuleCase(
             title: "UPDATED after a cancellation",
@@ -463,9 +500,12 @@ struct RuleCase: Sendable, CustomTestStringConvertible {
     }
 
     @Test(
-        "a time before 2020, or of another century, counts as arrival",
+        "a time before 2020, or more than a day ahead, counts as arrival",
         .bug(id: "T1.5"),
-        arguments: [0, 1, -1, Int64.min, Int64.max, DeviceClock.earliest.rawValue - 1, DeviceClock.latest.rawValue]
+        arguments: [
+            0, 1, -1, Int64.min, Int64.max, DeviceClock.earliest.rawValue - 1,
+            arrival.rawValue + DeviceClock.aheadMax + 1,
+        ]
     )
     func senseless(milliseconds: Int64) {
         var clock = DeviceClock()

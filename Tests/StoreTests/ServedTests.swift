@@ -57,7 +57,13 @@ import Testing
     }
 
     private static func entry(_ range: Range<Int64>, _ type: OtaPackageType = .firmware) -> ServedJournal.Entry {
-        ServedJournal.Entry(device: .random(), type: type, package: .random(), range: range)
+        ServedJournal.Entry(
+            device: .random(),
+            type: type,
+            package: .random(),
+            range: range,
+            time: Timestamp(milliseconds: 7)
+        )
     }
 
     @Test("what was noted is there for who opens the file next, until it is emptied", .bug(id: "T1.2"))
@@ -75,14 +81,15 @@ import Testing
             }
             let journal = try ServedJournal(path: path)
             #expect(journal.entries == [first, second])
-            let half = try #require(journal.turn())
+            let half = journal.turn()
             let third = Self.entry(5..<6)
             let place = try #require(journal.append(third))
             // The first half is not empty, so the second one stays in use.
-            #expect(journal.turn() == nil)
+            #expect(journal.turn() == half)
+            #expect(journal.extend(place, to: 6))
             journal.empty(half)
             #expect(journal.entries == [third])
-            #expect(journal.turn() != nil)
+            #expect(journal.turn() != half)
             #expect(!journal.extend(place, to: 9))
         }
     }

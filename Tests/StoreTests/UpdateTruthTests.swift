@@ -1,3 +1,4 @@
+import FoundationEssentials
 import GRDB
 import NodeKit
 import OTA
@@ -139,7 +140,7 @@ import Testing
             #expect(results == [.unrelated, .recorded(.updated), .unrelated])
             // By the device's clock it was UPDATED long before it was QUEUED.
             let latest = try await fixture.latest(device.id)
-            #expect(latest["fw_state"] == "QUEUED")
+            #expect(latest["fw_state"] == "UPDATED")
             let history = try await fixture.history(of: device.id)
             #expect(history == ["QUEUED", "UPDATED"])
         }
@@ -340,6 +341,119 @@ import Testing
             #expect(info.installed[.software] == nil)
             let counts = try await store.countInstalled(UpdateFilter())
             #expect(counts == [InstalledCount(type: .firmware, running: Self.old, count: 1)])
+        }
+    }
+
+    @Test("bytes that were served stay counted if the write that found them is undone", .bug(id: "T1.2"))
+    func undone() async throws {
+        try await Self.withUpdate { fixture, device, package in
+            let store = fixture.store
+            _ = try await fixture.device("other", in: device.deviceProfileId)
+            store.served(0..<500, of: package.effective, to: device.id)
+            var renamed = try #require(try await store.findDeviceById(device.id))
+            renamed.name = "other"
+            await #expect(throws: NodeError.self) { _ = try await store.saveDevice(renamed, accessToken: nil) }
+            store.served(500..<1000, of: package.effective, to: device.id)
+            #expect(try await store.record(Self.report("UPDATED"), of: device.id) == .recorded(.updated))
+        }
+    }
+
+    @Test("a device that may be busy with another package is notified of what it runs already", .bug(id: "T1.3"))
+    func busy() async throws {
+        try await Self.withUpdate { fixture, device, _ in
+            let store = fixture.store
+            let next = try await fixture.package("fw", "2", in: device.deviceProfileId)
+            _ = try await store.record(Self.report("UPDATED", runs: Self.new), of: device.id)
+            let first = try #require(try await Self.record(fixture, device).packageId)
+            try await fixture.assign(next.id, to: device.id)
+            _ = try await store.record(Self.report("DOWNLOADING"), of: device.id)
+            try await fixture.assign(first, to: device.id)
+            #expect(try await Self.record(fixture, device).state == .queued)
+            #expect(try await store.assignments(after: 0, limit: 9).map(\.packageId) == [first])
+            #expect(try await fixture.latest(device.id)["fw_state"] == "QUEUED")
+            #expect(
+                try await store.record(Self.report("UPDATED", runs: Self.new), of: device.id) == .recorded(.updated)
+            )
+        }
+    }
+
+    @Test("an update of before is taken over with what is known of it", .bug(id: "T1.6"))
+    func migration() async throws {
+        try await StoreFixture.withFolder { folder in
+            let path = "\(folder)/data"
+            let database = try DatabaseQueue(path: "\(folder)/old.sqlite")
+            try Schema.migrator.migrate(database, upTo: "7")
+            try await database.write { db in
+                let profile = UUID.random()
+                try db.execute(
+                    sql:
+                        "INSERT INTO device_profile (id, created_time, tenant_id, name, is_default, settings) VALUES (?, 1, ?, 'p', 1, '{}')",
+                    arguments: [profile, TenantId.main.uuid]
+                )
+                let package = UUID.random()
+                try db.execute(
+                    sql: """
+                        INSERT INTO ota_package (id, created_time, tenant_id, device_profile_id, type, title, version, url)
+                        VALUES (?, 1, ?, ?, 'FIRMWARE', 'fw', '2', 'http://x/2')
+                        """,
+                    arguments: [package, TenantId.main.uuid, profile]
+                )
+                for number in 1...3 {
+                    try db.execute(
+                        sql: """
+                            INSERT INTO device (no, id, created_time, tenant_id, name, device_profile_id, firmware_id)
+                            VALUES (?, ?, 1, ?, ?, ?, ?)
+                            """,
+                        arguments: [number, UUID.random(), TenantId.main.uuid, "d\(number)", profile, package]
+                    )
+                    try db.execute(
+                        sql: """
+                            INSERT INTO update_record (device, type, package_id, title, version, state, queued_time,
+                                initiated_time, updated_time, active_time) VALUES (?, 'FIRMWARE', ?, 'fw', '2', ?, 5, 6, 7, 100)
+                            """,
+                        arguments: [number, package, number == 3 ? "INITIATED" : "UPDATED"]
+                    )
+                    try db.execute(
+                        sql: """
+                            INSERT INTO update_history (device, type, title, version, state, timestamp, accepted)
+                            SELECT device, type, title, version, state, 7, 1 FROM update_record WHERE device = ?
+                            """,
+                        arguments: [number]
+                    )
+                    try db.execute(
+                        sql: "INSERT INTO device_credentials VALUES (?, 1, ?, 'ACCESS_TOKEN', ?, NULL)",
+                        arguments: [UUID.random(), number, "t\(number)"]
+                    )
+                }
+                // It ran 1 before the update and says so again after it; the other says by attributes what it runs.
+                for (time, version) in [(40, "0"), (50, "1"), (200, "1")] {
+                    try db.execute(
+                        sql: "INSERT INTO ts VALUES (1, 'current_fw_version', ?, 3, ?)",
+                        arguments: [time, version]
+                    )
+                }
+                try db.execute(sql: "INSERT INTO attribute VALUES (2, 'CLIENT_SCOPE', 'fw_version', 3, '2', 60)")
+                try db.execute(sql: "DELETE FROM update_history WHERE id = 3")
+            }
+            try database.close()
+            try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+            try FileManager.default.moveItem(atPath: "\(folder)/old.sqlite", toPath: "\(path)/windlass.sqlite")
+            let store = try await SQLiteStore.open(directory: path, sessions: DeviceSessions())
+            let page = try await store.findUpdates(UpdateFilter(), page: PageLink(pageSize: 9, ascending: true)).data
+            #expect(page.map(\.record.state) == [.updated, .updated, .initiated])
+            #expect(page.map(\.record.installed?.running.version) == ["1", "2", nil])
+            #expect(page.map(\.record.installed?.since.rawValue) == [50, 60, nil])
+            // The push of the package's URL was taken.
+            #expect(page.map { $0.record.servedTime?.rawValue } == [nil, nil, 100])
+            // A reader of events goes on behind a line that is gone.
+            #expect(try await store.eventsRead(by: "new") == 3)
+            await store.close()
+            let report = try await StoreDoctor(directory: path).examine(repair: false)
+            #expect(
+                report.findings.filter { $0.code == .unprovenUpdate }.map(\.sentence) == [
+                    "the FIRMWARE update of 'd1' to 'fw' '2' is UPDATED, but the device says it runs '1'"
+                ]
+            )
         }
     }
 

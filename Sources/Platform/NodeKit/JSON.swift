@@ -32,7 +32,7 @@ public enum JSON: Sendable, Hashable {
         private var places: [ExactText: Int]?
         private static let indexedFrom = 16
         /// The characters of decimals that are written otherwise than ``JSON/text`` has them; `nil` if there are none.
-        private var spellings: [(name: String, text: String)]?
+        private var spellings: [ExactText: String]?
 
         /// Makes an object without members.
         public init() {}
@@ -63,7 +63,7 @@ public enum JSON: Sendable, Hashable {
         public subscript(name: String) -> JSON? {
             get { self.place(of: name).map { self.members[$0].value } }
             set {
-                if self.spellings != nil { self.spellings?.removeAll { $0.name.exact == name.exact } }
+                if self.spellings != nil { self.spellings?[name.exact] = nil }
                 switch (self.place(of: name), newValue) {
                 case (let index?, let value?): self.members[index].value = value
                 case (let index?, nil):
@@ -88,17 +88,16 @@ public enum JSON: Sendable, Hashable {
         /// For values that are names written without quotes, such as versions.
         public func text(of name: String) -> String? {
             guard let value = self[name] else { return nil }
-            guard case .double = value, let spelling = self.spellings?.first(where: { $0.name.exact == name.exact })
-            else {
-                return value.text
-            }
-            return spelling.text
+            guard case .double = value, let spelling = self.spellings?[name.exact] else { return value.text }
+            return spelling
         }
 
         /// Sets a member to a decimal that is written like this.
         mutating func set(_ name: String, to value: JSON, spelled text: String) {
             self[name] = value
-            self.spellings = (self.spellings ?? []) + [(name, text)]
+            // Changed in place: a peer chooses how many there are.
+            if self.spellings == nil { self.spellings = [:] }
+            self.spellings?[name.exact] = text
         }
 
         /// The object without some members.

@@ -168,3 +168,13 @@ extension OtaPackageType {
         ["title", "version", "tag", "url", "size", "checksum_algorithm", "checksum"].map { "\(self.prefix)_\($0)" }
     }
 }
+
+extension OtaPackageType {
+    /// What the names of the requirement's own shared attributes start with: `targetFw` or `targetSw`.
+    public var targetPrefix: String { self == .firmware ? "targetFw" : "targetSw" }
+
+    /// The names of all shared attributes that a push may set, with whatever options.
+    public var pushedAttributeNames: [String] {
+        self.sharedAttributeNames + ["Version", "Url", "Checksum"].map { "\(self.targetPrefix)\($0)" }
+    }
+}

@@ -36,7 +36,21 @@ extension Database {
     /// Begins the update of devices to their new effective package, or ends it if they have none any more.
     ///
     /// All rows of all devices are written by a handful of statements, in the order of their keys: a fleet is one assignment.
-    func assign(_ id: OtaPackageId?, type: OtaPackageType, to devices: AssignedDevices, at now: Timestamp) throws {
+    ///
+    /// - Parameters:
+    ///   - id: The package; `nil` for none.
+    ///   - type: Firmware or software.
+    ///   - devices: The devices.
+    ///   - now: When.
+    ///   - time: The time of the points in their series, which no other point of them has.
+    /// - Throws: What the database throws.
+    func assign(
+        _ id: OtaPackageId?,
+        type: OtaPackageType,
+        to devices: AssignedDevices,
+        at now: Timestamp,
+        pointsAt time: Timestamp
+    ) throws {
         let all = Part(condition: devices.condition(type), arguments: [devices.argument])
         // A newer assignment takes the place of one of which the device was not notified yet.
         guard let id else {
@@ -53,38 +67,57 @@ extension Database {
         guard let package = try self.package(id) else {
             throw NodeError(.internalError, "an assigned package does not exist; check the store")
         }
-        let (installed, missing) = self.parts(of: all, by: package)
-        try self.noteInstalled(package, on: installed, at: now)
-        try self.begin(.queued, package, of: missing, at: now)
+        let (installed, missing) = try self.parts(of: all, by: package)
+        try self.noteInstalled(package, on: installed, at: now, pointsAt: time)
+        try self.begin(.queued, package, of: missing, at: now, pointsAt: time)
         try self.addAssignments(of: id, type: type, to: missing, at: now)
     }
 
-    /// The devices that say they run the package, and the others; see ``UpdateRules/isInstalled(_:by:)``.
-    private func parts(of devices: Part, by package: OtaPackage) -> (installed: Part, missing: Part) {
+    /// The devices that have the package installed, and the others; see ``UpdateRules/isInstalled(_:by:)``.
+    ///
+    /// A device that may be busy with another package is one of the others: it has to be notified that it is not to install that one.
+    private func parts(of devices: Part, by package: OtaPackage) throws -> (installed: Part, missing: Part) {
         let runsIt = """
             EXISTS (SELECT 1 FROM device_package v WHERE v.device = device.no AND v.type = ? AND v.title = ? AND v.version = ?)
             """
-        let arguments = devices.arguments + [package.type.rawValue, package.title, package.version]
+        let running = devices.arguments + [package.type.rawValue, package.title, package.version]
+        // Listed once, as the updates change with each statement.
+        let busy = try self.rows(
+            """
+            SELECT device.no FROM device JOIN update_record r ON r.device = device.no AND r.type = ?
+            WHERE (r.state IN ('DOWNLOADING', 'DOWNLOADED', 'VERIFIED', 'UPDATING')
+                    OR r.state = 'INITIATED' AND r.push_missed = 0)
+                AND \(devices.condition) AND \(runsIt)
+            """,
+            [package.type.rawValue] + running
+        ).map { JSON.integer($0["no"]) }
+        let arguments = running + [JSON.array(busy).description]
+        let isBusy = "device.no IN (SELECT value FROM json_each(?))"
         return (
-            Part(condition: "\(devices.condition) AND \(runsIt)", arguments: arguments),
-            Part(condition: "\(devices.condition) AND NOT \(runsIt)", arguments: arguments)
+            Part(condition: "\(devices.condition) AND \(runsIt) AND NOT \(isBusy)", arguments: arguments),
+            Part(condition: "\(devices.condition) AND (NOT \(runsIt) OR \(isBusy))", arguments: arguments)
         )
     }
 
     /// Makes the update of devices that have the package installed UPDATED at once: they need not be notified.
     ///
-    /// What a push would set is set all the same, for whoever reads the attributes.
-    private func noteInstalled(_ package: OtaPackage, on devices: Part, at now: Timestamp) throws {
+    /// What a push would set is set all the same, for clients that read the attributes.
+    private func noteInstalled(
+        _ package: OtaPackage,
+        on devices: Part,
+        at now: Timestamp,
+        pointsAt time: Timestamp
+    ) throws {
         guard try self.exists("SELECT 1 FROM device WHERE \(devices.condition) LIMIT 1", devices.arguments) else {
             return
         }
-        try self.begin(.updated, package, of: devices, at: now)
+        try self.begin(.updated, package, of: devices, at: now, pointsAt: time)
         try self.run(
             "DELETE FROM assignment WHERE type = ? AND device IN (SELECT no FROM device WHERE \(devices.condition))",
             [package.type.rawValue] + devices.arguments
         )
         let values = package.sharedAttributes
-        for key in package.type.sharedAttributeNames {
+        for key in package.type.pushedAttributeNames {
             guard let columns = values[key]?.columns else {
                 try self.run(
                     """
@@ -117,19 +150,26 @@ extension Database {
     }
 
     /// Begins updates in a state: QUEUED, or UPDATED if the package is installed already.
-    private func begin(_ state: OtaUpdateState, _ package: OtaPackage, of devices: Part, at now: Timestamp) throws {
+    private func begin(
+        _ state: OtaUpdateState,
+        _ package: OtaPackage,
+        of devices: Part,
+        at now: Timestamp,
+        pointsAt time: Timestamp
+    ) throws {
         let condition = devices.condition
         let prefix = package.type.prefix
         let isOver = state == .updated
         try self.run(
             """
-            INSERT OR REPLACE INTO update_record (device, type, package_id, title, version, state, queued_time, active_time,
-                updated_time, progress)
-            SELECT device.no, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM device WHERE \(condition)
+            INSERT OR REPLACE INTO update_record (device, type, package_id, title, version, state, queued_time, assigned_time,
+                active_time, updated_time, progress)
+            SELECT device.no, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM device WHERE \(condition)
             """,
             [
                 package.type.rawValue, package.id.uuid, package.title, package.version, state.rawValue,
-                isOver ? nil : now.rawValue, now.rawValue, isOver ? now.rawValue : nil, isOver ? 100 : nil,
+                isOver ? nil : now.rawValue, now.rawValue, now.rawValue, isOver ? now.rawValue : nil,
+                isOver ? 100 : nil,
             ] + devices.arguments
         )
         try self.run(
@@ -160,11 +200,11 @@ extension Database {
             INSERT OR REPLACE INTO ts (device, key, ts, kind, value)
             SELECT device.no, point.key, ?, point.kind, point.value FROM device CROSS JOIN point WHERE \(condition)
             """,
-            arguments + [now.rawValue] + devices.arguments
+            arguments + [time.rawValue] + devices.arguments
         )
         try self.run(
             LatestState.inserting("SELECT ?, device.no, ?, 3, ? FROM device WHERE \(condition)"),
-            ["\(prefix)_state", now.rawValue, state.rawValue] + devices.arguments
+            ["\(prefix)_state", time.rawValue, state.rawValue] + devices.arguments
         )
     }
 }

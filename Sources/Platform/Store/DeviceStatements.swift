@@ -25,9 +25,9 @@ final class DeviceStatements: Sendable {
     /// Few columns, as each report needs them.
     let reportFacts = DirectStatement(
         """
-        SELECT r.state, r.failure_cause, r.package_id, r.title, r.version, coalesce(r.queued_time, r.updated_time),
+        SELECT r.state, r.failure_cause, r.package_id, r.title, r.version, r.queued_time, r.assigned_time,
             r.served_time IS NOT NULL, r.interrupted, r.former_title, r.former_version, v.title, v.version, v.given_id,
-            r.progress, r.error
+            r.progress, r.error, r.push_missed
         FROM (SELECT ?1 AS device, ?2 AS type) w
             LEFT JOIN update_record r ON r.device = w.device AND r.type = w.type
             LEFT JOIN device_package v ON v.device = w.device AND v.type = w.type
@@ -64,7 +64,8 @@ final class DeviceStatements: Sendable {
     /// What decides about bytes that were served to a device.
     let servedFacts = DirectStatement(
         """
-        SELECT d.no, r.package_id, r.state, r.progress, r.served_time, r.served_ranges, r.attempt_ranges, v.given_id, k.data_size
+        SELECT d.no, r.package_id, r.state, r.progress, r.served_time, r.served_ranges, r.attempt_ranges, v.given_id, k.data_size,
+            r.queued_time
         FROM device d
             LEFT JOIN update_record r ON r.device = d.no AND r.type = ?2
             LEFT JOIN device_package v ON v.device = d.no AND v.type = ?2

@@ -24,14 +24,14 @@ struct Effects {
     var assignments = false
     /// Whether updates changed their states.
     var updateEvents = false
-    /// Halves of the journal of served bytes whose entries are in the database now.
-    var journalHalves: [Int] = []
+    /// Bytes served that are in the database now.
+    var served = ProgressCounter.Stored()
     /// What connected devices are to be told.
     var notifications: [(device: DeviceId, notification: DeviceNotification)] = []
 
     /// Whether there is nothing to do.
     var isEmpty: Bool {
-        !self.updateEvents && !self.assignments && self.journalHalves.isEmpty && self.notifications.isEmpty
+        !self.updateEvents && !self.assignments && self.served.isEmpty && self.notifications.isEmpty
             && self.devices.isEmpty
             && self.credentials.isEmpty && self.packages.isEmpty && self.files.isEmpty && !self.allCredentials
             && !self.allDevices && !self.allTransports && !self.allHolders
@@ -49,7 +49,7 @@ struct Effects {
         self.files += later.files
         self.assignments = self.assignments || later.assignments
         self.updateEvents = self.updateEvents || later.updateEvents
-        self.journalHalves += later.journalHalves
+        self.served.add(later.served)
         self.notifications += later.notifications
     }
 
@@ -80,6 +80,18 @@ struct TakenPush: Sendable {
             """,
             [self.device.uuid, self.type.rawValue, self.package?.uuid, now.rawValue]
         )
+        guard db.changesCount > 0 else { return }
+        // With the URL the device was given all that it is given from here.
+        try db.run(
+            """
+            INSERT INTO device_package (device, type, given_id)
+            SELECT r.device, r.type, r.package_id FROM update_record r JOIN ota_package k ON k.id = r.package_id
+            WHERE r.device = (SELECT no FROM device WHERE id = ?) AND r.type = ? AND k.url IS NOT NULL
+                AND r.state NOT IN ('UPDATED', 'FAILED')
+            ON CONFLICT (device, type) DO UPDATE SET given_id = excluded.given_id
+            """,
+            [self.device.uuid, self.type.rawValue]
+        )
     }
 }
 
@@ -93,6 +105,12 @@ struct EffectApplier: Sendable {
     let updateEvents: Signal
     let sessions: DeviceSessions
 
+    /// A transaction was undone: devices that were made in it never were, and nothing that was served is stored.
+    func undone() {
+        self.numbers.forgetAll()
+        self.progress.undone()
+    }
+
     /// Called by the writer's thread outside a transaction, so `db` shows what is committed and nothing changes meanwhile.
     ///
     /// - Returns: The pushes of packages that a session took, which is to be stored.
@@ -100,7 +118,7 @@ struct EffectApplier: Sendable {
         self.caches.forget(effects)
         if effects.allDevices { self.numbers.forgetAll() } else { self.numbers.forget(effects.devices) }
         if !effects.files.isEmpty { self.storages.removeUnusedFiles(effects.files, db) }
-        for half in effects.journalHalves { self.progress.committed(half) }
+        self.progress.forget(effects.served)
         if effects.assignments { self.assignments.raise() }
         if effects.assignments || effects.updateEvents { self.updateEvents.raise() }
         var taken: [TakenPush] = []

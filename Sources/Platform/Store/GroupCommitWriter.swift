@@ -236,8 +236,7 @@ final class GroupCommitWriter: Sendable {
                 failure = self.failure(of: batch, db)
             }
             self.counters.ended(since: start, writes: batch.count, isCommitted: failure == nil)
-            // Devices that were made in it never were.
-            if failure != nil { self.applier.numbers.forgetAll() }
+            if failure != nil { self.applier.undone() }
             var effects = Effects()
             for write in batch { write.addEffects(to: &effects, isCommitted: failure == nil) }
             for push in self.applier.apply(effects, db) {
@@ -293,7 +292,7 @@ final class GroupCommitWriter: Sendable {
             // Most of those that fail look before they change anything, such as for a device that is gone.
             guard sqlite3_total_changes(db.sqliteConnection) == changesCount else {
                 try db.run("ROLLBACK")
-                self.applier.numbers.forgetAll()
+                self.applier.undone()
                 return false
             }
         }
@@ -310,6 +309,7 @@ final class GroupCommitWriter: Sendable {
                 try Self.checkRoom(write)
                 // A full disk or a failing one may have ended the whole transaction already; then this throws.
                 try db.run("ROLLBACK TO write")
+                self.applier.progress.undone()
             }
             try db.run("RELEASE write")
         }

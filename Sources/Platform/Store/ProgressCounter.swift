@@ -3,6 +3,9 @@ import OTA
 import Synchronization
 
 /// Counts the bytes served to devices until they are stored.
+///
+/// What a transaction is to store is looked at and not taken away, as the transaction may be undone: only after its commit it is
+/// forgotten. To store bytes twice does no harm.
 final class ProgressCounter: Sendable {
     /// The most devices and types counted at a time; more are not counted until the next time they are stored.
     static let countedMax = 100_000
@@ -15,16 +18,47 @@ final class ProgressCounter: Sendable {
         /// The package's size in bytes; `nil` if it is not known and has to be looked up.
         var size: Int64?
         var ranges: ServedRanges
+        /// When the bytes were served, for those of a process that ended early: they do not count for a later assignment.
+        var time: Timestamp?
+        /// Which look at the counts this comes from.
+        fileprivate var look: UInt64 = 0
     }
 
-    private struct Key: Hashable {
+    /// What a transaction stored, to be forgotten after its commit.
+    struct Stored: Sendable {
+        fileprivate var counts: [(key: Key, look: UInt64)] = []
+        /// The half of the journal whose entries all are in the database now.
+        fileprivate var journalHalves: [Int] = []
+
+        /// Whether nothing is to be forgotten.
+        var isEmpty: Bool { self.counts.isEmpty && self.journalHalves.isEmpty }
+
+        /// Adds what a later write of the transaction stored.
+        mutating func add(_ later: Stored) {
+            self.counts += later.counts
+            self.journalHalves += later.journalHalves
+        }
+    }
+
+    fileprivate struct Key: Hashable {
+        var device: DeviceId
+        var type: OtaPackageType
+        var package: OtaPackageId
+    }
+
+    private struct DeviceType: Hashable {
         var device: DeviceId
         var type: OtaPackageType
     }
 
     /// A count that may grow.
     private struct Growing {
-        var count: Count
+        var size: Int64
+        /// What was served since the last look.
+        var fresh: ServedRanges
+        /// What was seen by a look and is not known to be committed.
+        var seen = ServedRanges()
+        var look: UInt64 = 0
         /// Where the journal has the range that was served last, and that range.
         var place: ServedJournal.Place?
         var run: Range<Int64>
@@ -32,17 +66,22 @@ final class ProgressCounter: Sendable {
 
     private struct State {
         var counts: [Key: Growing] = [:]
-        /// Counts of devices that went on with another package.
-        var replaced: [Count] = []
-        /// Whose last byte was reported since the last interval began.
-        var finished: Set<Key> = []
+        /// The packages that each device was given, of those that are counted; the last one at the end.
+        var given: [DeviceType: [OtaPackageId]] = [:]
+        /// Whose last byte was served since the last interval began.
+        var finished: Set<DeviceType> = []
+        var look: UInt64 = 0
     }
 
     private let state = Mutex(State())
     /// Used under the lock of the state; `nil` if the file cannot be had, and then what is not stored yet is lost with the process.
     private let journal: ServedJournal?
+    private let now: @Sendable () -> Timestamp
 
-    init(journal: ServedJournal? = nil) { self.journal = journal }
+    init(journal: ServedJournal? = nil, now: @escaping @Sendable () -> Timestamp = { Timestamp(milliseconds: 0) }) {
+        self.journal = journal
+        self.now = now
+    }
 
     /// Counts bytes.
     ///
@@ -52,105 +91,162 @@ final class ProgressCounter: Sendable {
         guard let size = effective.package.dataSize, size > 0, range.lowerBound >= 0 else { return false }
         let range = range.clamped(to: 0..<size)
         guard !range.isEmpty else { return false }
-        let key = Key(device: device, type: effective.package.type)
+        let key = Key(device: device, type: effective.package.type, package: effective.package.id)
         return self.state.withLock { state in
-            guard self.count(range, as: key, of: effective.package.id, size: size, &state) else { return false }
+            guard self.count(range, as: key, size: size, &state) else { return false }
             guard range.upperBound == size, state.finished.count < Self.countedMax else { return false }
-            return state.finished.insert(key).inserted
+            return state.finished.insert(DeviceType(device: device, type: key.type)).inserted
         }
     }
 
-    /// - Returns: Whether any byte was new in this interval.
-    private func count(
-        _ range: Range<Int64>,
-        as key: Key,
-        of package: OtaPackageId,
-        size: Int64,
-        _ state: inout State
-    ) -> Bool {
-        if state.counts[key]?.count.package == package {
-            return self.add(range, to: &state.counts[key])
+    /// - Returns: Whether any byte was new since the last look.
+    private func count(_ range: Range<Int64>, as key: Key, size: Int64, _ state: inout State) -> Bool {
+        guard var growing = state.counts.removeValue(forKey: key) else {
+            guard state.counts.count < Self.countedMax else { return false }
+            var fresh = ServedRanges()
+            fresh.insert(range)
+            state.counts[key] = Growing(size: size, fresh: fresh, place: self.note(range, of: key), run: range)
+            Self.give(key, &state)
+            return true
         }
-        guard state.counts.count + state.replaced.count < Self.countedMax else { return false }
-        if let old = state.counts.removeValue(forKey: key) { state.replaced.append(old.count) }
-        var count = Count(device: key.device, type: key.type, package: package, size: size, ranges: ServedRanges())
-        count.ranges.insert(range)
-        state.counts[key] = Growing(count: count, place: self.note(range, of: count), run: range)
-        return true
-    }
-
-    private func add(_ range: Range<Int64>, to growing: inout Growing?) -> Bool {
-        guard var changed = growing.take() else { return false }
-        defer { growing = changed }
-        guard changed.count.ranges.insert(range) else { return false }
-        let goesOn = changed.run.lowerBound <= range.lowerBound && range.lowerBound <= changed.run.upperBound
-        if goesOn, let place = changed.place, self.journal?.extend(place, to: range.upperBound) == true {
-            changed.run = changed.run.lowerBound..<max(changed.run.upperBound, range.upperBound)
+        defer { state.counts[key] = growing }
+        guard growing.fresh.insert(range) else { return false }
+        Self.give(key, &state)
+        let goesOn = growing.run.lowerBound <= range.lowerBound && range.lowerBound <= growing.run.upperBound
+        if goesOn, let place = growing.place, self.journal?.extend(place, to: range.upperBound) == true {
+            growing.run = growing.run.lowerBound..<max(growing.run.upperBound, range.upperBound)
         } else {
-            changed.place = self.note(range, of: changed.count)
-            changed.run = range
+            growing.place = self.note(range, of: key)
+            growing.run = range
         }
         return true
     }
 
-    private func note(_ range: Range<Int64>, of count: Count) -> ServedJournal.Place? {
+    private static func give(_ key: Key, _ state: inout State) {
+        let device = DeviceType(device: key.device, type: key.type)
+        guard state.given[device]?.last != key.package else { return }
+        state.given[device, default: []].removeAll { $0 == key.package }
+        state.given[device, default: []].append(key.package)
+    }
+
+    private func note(_ range: Range<Int64>, of key: Key) -> ServedJournal.Place? {
         self.journal?.append(
-            ServedJournal.Entry(device: count.device, type: count.type, package: count.package, range: range)
+            ServedJournal.Entry(
+                device: key.device,
+                type: key.type,
+                package: key.package,
+                range: range,
+                time: self.now()
+            )
         )
     }
 
-    /// The package whose bytes a device was given last, if that is not stored yet.
+    /// The package whose bytes a device was given last, if no transaction has seen that yet.
     func package(givenTo device: DeviceId, _ type: OtaPackageType) -> OtaPackageId? {
-        self.state.withLock { $0.counts[Key(device: device, type: type)]?.count.package }
-    }
-
-    /// Takes the counts of one device away.
-    func take(_ device: DeviceId, _ type: OtaPackageType) -> [Count] {
-        let key = Key(device: device, type: type)
-        return self.state.withLock { state in
-            guard let last = state.counts.removeValue(forKey: key)?.count else { return [] }
-            state.finished.remove(key)
-            let earlier = state.replaced.filter { $0.device == device && $0.type == type }
-            if !earlier.isEmpty { state.replaced.removeAll { $0.device == device && $0.type == type } }
-            return earlier + [last]
-        }
-    }
-
-    /// Takes all counts away.
-    ///
-    /// - Returns: The counts, and what of the journal is to be emptied once they are committed.
-    func drain() -> (counts: [Count], journal: Int?) {
         self.state.withLock { state in
-            defer {
-                state.counts = [:]
-                state.replaced = []
-            }
-            return (state.replaced + state.counts.values.map(\.count), self.journal?.turn())
+            // Nearly all devices have none.
+            guard let package = state.given[DeviceType(device: device, type: type)]?.last,
+                state.counts[Key(device: device, type: type, package: package)]?.fresh.ranges.isEmpty == false
+            else { return nil }
+            return package
         }
     }
 
-    /// Empties what ``drain()`` named.
-    func committed(_ half: Int) { self.state.withLock { _ in self.journal?.empty(half) } }
+    /// The counts of one device that no transaction has seen yet, the package that it was given last at the end.
+    func counts(of device: DeviceId, _ type: OtaPackageType) -> [Count] {
+        self.state.withLock { state in
+            let keys = (state.given[DeviceType(device: device, type: type)] ?? []).map {
+                Key(device: device, type: type, package: $0)
+            }
+            return Self.look(at: keys.filter { state.counts[$0]?.fresh.ranges.isEmpty == false }, &state)
+        }
+    }
 
-    /// What a process that ended early had counted and not stored, and the halves of the journal that have it.
-    func recovered() -> (counts: [Count], journal: [Int]) {
+    /// All counts, and the half of the journal that has nothing else.
+    func all() -> (counts: [Count], journal: Int?) {
+        self.state.withLock { state in (Self.look(at: Array(state.counts.keys), &state), self.journal?.turn()) }
+    }
+
+    private static func look(at keys: [Key], _ state: inout State) -> [Count] {
+        state.look += 1
+        return keys.compactMap { key in
+            guard var growing = state.counts[key] else { return nil }
+            growing.seen.formUnion(growing.fresh)
+            growing.fresh = ServedRanges()
+            growing.look = state.look
+            state.counts[key] = growing
+            return Count(
+                device: key.device,
+                type: key.type,
+                package: key.package,
+                size: growing.size,
+                ranges: growing.seen,
+                look: state.look
+            )
+        }
+    }
+
+    /// What is to be forgotten when counts are committed.
+    func stored(_ counts: [Count], journal half: Int? = nil) -> Stored {
+        Stored(
+            counts: counts.map { (Key(device: $0.device, type: $0.type, package: $0.package), $0.look) },
+            journalHalves: half.map { [$0] } ?? []
+        )
+    }
+
+    /// Forgets what is committed, unless it was looked at again for another transaction.
+    func forget(_ stored: Stored) {
+        guard !stored.isEmpty else { return }
+        self.state.withLock { state in
+            for (key, look) in stored.counts where state.counts[key]?.look == look {
+                state.counts[key]?.seen = ServedRanges()
+                guard state.counts[key]?.fresh.ranges.isEmpty == true else { continue }
+                state.counts[key] = nil
+                let device = DeviceType(device: key.device, type: key.type)
+                state.given[device]?.removeAll { $0 == key.package }
+                if state.given[device]?.isEmpty == true { state.given[device] = nil }
+                state.finished.remove(device)
+            }
+            for half in stored.journalHalves { self.journal?.empty(half) }
+        }
+    }
+
+    /// What transactions saw is not in the database, as they were undone: all of it is to be seen again.
+    func undone() {
+        self.state.withLock { state in
+            for (key, growing) in state.counts where !growing.seen.ranges.isEmpty {
+                state.counts[key]?.fresh.formUnion(growing.seen)
+                state.counts[key]?.seen = ServedRanges()
+            }
+        }
+    }
+
+    /// What a process that ended early had counted and not stored.
+    func recovered() -> (counts: [Count], stored: Stored) {
         self.state.withLock { _ in
             let counts = (self.journal?.entries ?? []).map { entry in
                 var ranges = ServedRanges()
                 ranges.insert(entry.range)
-                return Count(device: entry.device, type: entry.type, package: entry.package, size: nil, ranges: ranges)
+                return Count(
+                    device: entry.device,
+                    type: entry.type,
+                    package: entry.package,
+                    size: nil,
+                    ranges: ranges,
+                    time: entry.time
+                )
             }
-            return (counts, [0, 1])
+            return (counts, Stored(journalHalves: [0, 1]))
         }
     }
 
     /// Begins an interval.
     ///
-    /// - Returns: Whether anything was counted in the one before that is not stored.
+    /// - Returns: Whether there is anything to store, or noted in the journal.
     func beginInterval() -> Bool {
         self.state.withLock { state in
             state.finished.removeAll()
-            return !state.counts.isEmpty || !state.replaced.isEmpty
+            return !state.counts.isEmpty || self.journal?.isEmpty == false
         }
     }
 }

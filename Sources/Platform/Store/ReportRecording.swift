@@ -26,7 +26,7 @@ struct ReportRecording {
         self.statements = statements
         self.device = device
         self.report = report
-        self.error = report.error.map { String($0.prefix(SQLiteStore.errorLengthMax)) }
+        self.error = report.error.map { $0.limited(to: SQLiteStore.errorLengthMax) }
         self.progress = report.progress.map { min(max($0, 0), 100) }
         self.now = now
         self.db = db
@@ -46,7 +46,7 @@ struct ReportRecording {
         facts.given = given ?? facts.given
         let verdict = UpdateRules.judge(self.report, of: known.update?.facts, facts)
         try self.noteInstalled(after: facts.installed)
-        if facts.given != nil, self.endsDownload {
+        if facts.given != nil, self.endsDownload || verdict.endsUpdate {
             try self.statements.setGiven(nil, to: self.device, self.type, self.db)
         }
         return try self.carryOut(verdict, of: known.update, runningBefore: facts.installed)
@@ -93,7 +93,9 @@ struct ReportRecording {
 
     /// Takes over what the report says the device runs, if that is news.
     private func noteInstalled(after before: ReportedVersion) throws {
-        guard !self.report.running.isEmpty else { return }
+        // `fw_…` alone says what runs as an attribute; as telemetry it may be an echo of what was pushed.
+        let isSaid = self.report.isCurrent || self.report.state != nil || self.report.source == .attributes
+        guard isSaid, !self.report.running.isEmpty else { return }
         let running = before.updated(by: self.report.running)
         guard running != before else { return }
         try self.statements.installed.run(self.db) { arguments in
@@ -156,9 +158,8 @@ struct ReportRecording {
 
     /// Puts a state that the device did not report into its series, behind what it did report.
     private func showInSeries(_ state: OtaUpdateState, error: String? = nil) throws {
-        let told = self.report.timestamp
-        // A device's clock may be ahead. A report without a state leaves the place at its own time free.
-        let time = self.report.state == nil ? told : max(self.serverTime(), told.adding(.milliseconds(1)))
+        // A device's clock may be ahead.
+        let time = max(self.serverTime(), self.report.timestamp.adding(.milliseconds(1)))
         try self.statements.insertPoint(
             self.device,
             "\(self.type.prefix)_state",
@@ -226,8 +227,8 @@ extension DeviceStatements {
             try arguments.add(type.rawValue)
         } read: { columns in
             let facts = DeviceFacts(
-                installed: ReportedVersion(title: columns.text(10), version: columns.text(11)),
-                given: columns.identifier(12).map(OtaPackageId.init)
+                installed: ReportedVersion(title: columns.text(11), version: columns.text(12)),
+                given: columns.identifier(13).map(OtaPackageId.init)
             )
             guard let text = columns.text(0) else { return (update: KnownUpdate?.none, device: facts) }
             guard let state = OtaUpdateState(rawValue: text) else {
@@ -239,12 +240,14 @@ extension DeviceStatements {
                 packageId: columns.identifier(2).map(OtaPackageId.init),
                 target: ReportedVersion(title: columns.text(3), version: columns.text(4)),
                 queuedTime: Timestamp(milliseconds: columns.integer(5)),
-                isServed: columns.integer(6) != 0,
-                isInterrupted: columns.integer(7) != 0,
-                former: ReportedVersion(title: columns.text(8), version: columns.text(9))
+                assignedTime: Timestamp(milliseconds: columns.integer(6)),
+                isNotified: state != .queued && columns.integer(16) == 0,
+                isServed: columns.integer(7) != 0,
+                isInterrupted: columns.integer(8) != 0,
+                former: ReportedVersion(title: columns.text(9), version: columns.text(10))
             )
             return (
-                update: KnownUpdate(facts: update, progress: columns.integerIfPresent(13), error: columns.text(14)),
+                update: KnownUpdate(facts: update, progress: columns.integerIfPresent(14), error: columns.text(15)),
                 device: facts
             )
         }
@@ -314,7 +317,7 @@ extension DeviceStatements {
             try arguments.add(type.rawValue)
             try arguments.add(target?.title ?? "")
             try arguments.add(target?.version ?? "")
-            try arguments.add(String(state.prefix(SQLiteStore.stateLengthMax)))
+            try arguments.add(state.limited(to: SQLiteStore.stateLengthMax))
             try arguments.add(time.rawValue)
             try arguments.add(flag == nil)
             try arguments.add(error)

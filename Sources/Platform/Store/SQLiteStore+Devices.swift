@@ -65,7 +65,7 @@ extension SQLiteStore: DeviceService {
         let token = accessToken.flatMap { $0.isEmpty ? nil : $0 } ?? Self.randomText()
         let credentials = DeviceCredentials(createdTime: now, deviceId: device.id, credentialsId: token)
         return try await self.write { [progress, statements, times] db, effects in
-            try statements.store(progress, of: device.id, at: now, db)
+            try statements.store(progress, of: device.id, at: now, db, &effects)
             return try Self.save(device, credentials: credentials, at: now, times, db, &effects)
         }
     }
@@ -76,7 +76,7 @@ extension SQLiteStore: DeviceService {
         let now = self.now()
         let wanted = try Self.completed(credentials)
         return try await self.write { [progress, statements, times] db, effects in
-            try statements.store(progress, of: device.id, at: now, db)
+            try statements.store(progress, of: device.id, at: now, db, &effects)
             let saved = try Self.save(device, credentials: wanted, at: now, times, db, &effects)
             if device.isSaved { try Self.replaceCredentials(by: wanted, db, &effects) }
             return saved
@@ -142,7 +142,13 @@ extension SQLiteStore: DeviceService {
         for type in OtaPackageType.allCases {
             let effective = saved.packageId(of: type) ?? profile.packageId(of: type)
             guard effective != oldEffective[type] else { continue }
-            try db.assign(effective, type: type, to: .device(number), at: times.take(1, for: device.id, at: now))
+            try db.assign(
+                effective,
+                type: type,
+                to: .device(number),
+                at: now,
+                pointsAt: times.take(1, for: device.id, at: now)
+            )
             effects.assignments = true
         }
         return saved

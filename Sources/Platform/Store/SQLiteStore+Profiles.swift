@@ -94,7 +94,7 @@ extension SQLiteStore {
                 // What was served before an assignment does not count for it.
                 try statements.store(progress, at: now, db, &effects)
                 let id = saved.packageId(of: type)
-                try db.assign(id, type: type, to: .profile(saved.id), at: times.takeForAll(at: now))
+                try db.assign(id, type: type, to: .profile(saved.id), at: now, pointsAt: times.takeForAll(at: now))
                 effects.allDevices = true
                 effects.assignments = true
             }

@@ -14,7 +14,7 @@ extension SQLiteStore {
     /// Stores what was counted since the last time.
     func storeProgress() async throws {
         guard self.progress.beginInterval() else { return }
-        // Taken away by the writer's thread, so that a count never comes after the report that begins anew.
+        // Looked at by the writer's thread, so that a count never comes after the report that begins anew.
         try await self.write { [progress, statements, now] db, effects in
             try statements.store(progress, at: now(), db, &effects)
         }
@@ -22,11 +22,11 @@ extension SQLiteStore {
 
     /// Stores what a process before this one had counted when it ended early.
     func storeRecovered() async throws {
-        let (counts, halves) = self.progress.recovered()
-        guard !counts.isEmpty else { return halves.forEach(self.progress.committed) }
+        let (counts, stored) = self.progress.recovered()
+        guard !counts.isEmpty else { return self.progress.forget(stored) }
         try await self.write { [statements, now] db, effects in
             try statements.store(counts, at: now(), db)
-            effects.journalHalves = halves
+            effects.served.add(stored)
         }
     }
 }
@@ -48,21 +48,33 @@ extension DeviceStatements {
         }
     }
 
-    /// Stores what was counted for one device: what was served before an assignment does not count for it.
-    func store(_ progress: ProgressCounter, of device: DeviceId, at now: Timestamp, _ db: Database) throws {
-        for type in OtaPackageType.allCases { try self.store(progress.take(device, type), at: now, db) }
+    /// Stores what was counted for one device, so that an assignment or a report that follows finds it.
+    func store(
+        _ progress: ProgressCounter,
+        of device: DeviceId,
+        _ types: [OtaPackageType] = OtaPackageType.allCases,
+        at now: Timestamp,
+        _ db: Database,
+        _ effects: inout Effects
+    ) throws {
+        for type in types {
+            let counts = progress.counts(of: device, type)
+            guard !counts.isEmpty else { continue }
+            try self.store(counts, at: now, db)
+            effects.served.add(progress.stored(counts))
+        }
     }
 
-    /// Stores all that was counted; what of the journal has it is emptied after the commit.
+    /// Stores all that was counted.
     func store(
         _ progress: ProgressCounter,
         at now: Timestamp,
         _ db: Database,
         _ effects: inout Effects
     ) throws {
-        let (counts, half) = progress.drain()
+        let (counts, half) = progress.all()
         try self.store(counts, at: now, db)
-        if let half { effects.journalHalves.append(half) }
+        effects.served.add(progress.stored(counts, journal: half))
     }
 
     /// Stores bytes that were counted.
@@ -79,29 +91,31 @@ extension DeviceStatements {
                 device: columns.integer(0), package: columns.identifier(1).map(OtaPackageId.init),
                 state: columns.text(2).flatMap(OtaUpdateState.init(rawValue:)), progress: columns.integerIfPresent(3),
                 servedTime: columns.integerIfPresent(4), earlier: columns.text(5), attempt: columns.text(6),
-                given: columns.identifier(7).map(OtaPackageId.init), size: columns.integerIfPresent(8)
+                given: columns.identifier(7).map(OtaPackageId.init), size: columns.integerIfPresent(8),
+                queuedTime: columns.integerIfPresent(9)
             )
         }
         guard let found else { return }
         let isTarget = found.package == count.package
         // A device that fetches what it runs once more is not in the middle of an update.
         guard !isTarget || found.state != .updated else { return }
+        if let time = count.time, let queuedTime = found.queuedTime, time.rawValue < queuedTime { return }
         if found.given != count.package { try self.setGiven(count.package, to: found.device, count.type, db) }
         guard isTarget, let state = found.state, let size = count.size ?? found.size, size > 0 else { return }
         var attempt = ServedRanges(text: found.attempt)
-        let before = attempt
-        attempt.formUnion(count.ranges)
-        guard attempt != before else { return }
-        var all = ServedRanges(text: found.earlier)
+        attempt.formUnion(count.ranges.clamped(to: size))
+        let earlier = ServedRanges(text: found.earlier)
+        var all = earlier
         all.formUnion(attempt)
         let percent = attempt.bytes.multipliedReportingOverflow(by: 100).partialValue / size
         let isServed = found.servedTime != nil || all.cover(size)
         try self.served.run(db) { arguments in
             // What the device reports may be ahead of what was counted.
             try arguments.add(state.isFinal ? found.progress : max(found.progress ?? 0, percent))
+            // Bytes that are fetched again are movement, too.
             try arguments.add(state.isFinal ? nil : now.rawValue)
             try arguments.add(isServed ? found.servedTime ?? now.rawValue : nil)
-            try arguments.add(isServed ? nil : found.earlier)
+            try arguments.add(isServed ? nil : earlier.text)
             try arguments.add(attempt.text)
             try arguments.add(found.device)
             try arguments.add(count.type.rawValue)

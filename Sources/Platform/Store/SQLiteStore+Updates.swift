@@ -54,7 +54,7 @@ extension SQLiteStore: UpdateService {
                 times.take(1, for: device, at: now)
             }
             // What was served counts at the end of an update, and when another attempt begins, before it is stored by itself.
-            if report.needsServed { try statements.store(progress.take(device, report.type), at: now, db) }
+            if report.needsServed { try statements.store(progress, of: device, [report.type], at: now, db, &effects) }
             let given = progress.package(givenTo: device, report.type)
             let result = try recording.carryOut(given: given)
             effects.updateEvents = effects.updateEvents || result.isEvent

@@ -142,7 +142,7 @@ public final class SQLiteStore: Sendable {
         // On a full disk, what comes next needs it.
         _ = room.deletion.give()
         defer { room.deletion.take() }
-        self.progress = ProgressCounter(journal: Self.openJournal(folder, logger))
+        self.progress = ProgressCounter(journal: Self.openJournal(folder, logger), now: self.now)
         let files = PackageFiles(directory: folder.packages, system: system, fileMode: folder.fileMode)
         let lockWait = LockWait(options.lockTimeMax)
         let timeMax = Self.latestTimeMax(self.now, ahead: options.timestampAheadMax)

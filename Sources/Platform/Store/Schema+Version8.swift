@@ -23,21 +23,33 @@ extension Schema {
         ) STRICT, WITHOUT ROWID
         """,
         "CREATE INDEX device_package_version ON device_package (type, version, title)",
+        // The newest value of each key: of its series, else of the device's attributes. `since` is when that value came to be.
         """
         INSERT INTO device_package (device, type, title, version, since, report)
-        SELECT known.device, known.type, known.title, known.version, known.since,
-            'telemetry current_' || known.prefix || '_*'
-        FROM (
-            SELECT d.no AS device, t.type, t.prefix,
-                (SELECT CAST(v.value AS TEXT) FROM ts v WHERE v.device = d.no AND v.key = 'current_' || t.prefix || '_title'
-                    ORDER BY v.ts DESC LIMIT 1) AS title,
-                (SELECT CAST(v.value AS TEXT) FROM ts v WHERE v.device = d.no AND v.key = 'current_' || t.prefix || '_version'
-                    ORDER BY v.ts DESC LIMIT 1) AS version,
-                (SELECT max(v.ts) FROM ts v WHERE v.device = d.no
-                    AND v.key IN ('current_' || t.prefix || '_title', 'current_' || t.prefix || '_version')) AS since
-            FROM device d CROSS JOIN (
-                SELECT 'FIRMWARE' AS type, 'fw' AS prefix UNION ALL SELECT 'SOFTWARE', 'sw') t
-        ) known WHERE known.since IS NOT NULL
+        WITH reported (device, type, part, isPlain, value, since) AS (
+            SELECT v.device, k.type, k.part, 0, CAST(v.value AS TEXT),
+                (SELECT min(s.ts) FROM ts s WHERE s.device = v.device AND s.key = v.key AND s.ts > coalesce(
+                    (SELECT max(o.ts) FROM ts o WHERE o.device = v.device AND o.key = v.key AND o.value <> v.value), -1e18))
+            FROM (SELECT 'FIRMWARE' AS type, 'title' AS part, 'current_fw_title' AS key
+                UNION ALL SELECT 'FIRMWARE', 'version', 'current_fw_version'
+                UNION ALL SELECT 'SOFTWARE', 'title', 'current_sw_title'
+                UNION ALL SELECT 'SOFTWARE', 'version', 'current_sw_version') k
+            CROSS JOIN device d
+            JOIN ts v ON v.device = d.no AND v.key = k.key
+                AND v.ts = (SELECT max(n.ts) FROM ts n WHERE n.device = d.no AND n.key = k.key)
+            UNION ALL
+            SELECT a.device, CASE WHEN a.key LIKE '%fw%' THEN 'FIRMWARE' ELSE 'SOFTWARE' END,
+                CASE WHEN a.key LIKE '%title' THEN 'title' ELSE 'version' END,
+                CASE WHEN a.key LIKE 'current%' THEN 1 ELSE 2 END, CAST(a.value AS TEXT), a.last_update
+            FROM attribute a
+            WHERE a.scope = 'CLIENT_SCOPE' AND a.key IN ('current_fw_title', 'current_fw_version', 'current_sw_title',
+                'current_sw_version', 'fw_title', 'fw_version', 'sw_title', 'sw_version')
+        ), best AS (
+            SELECT device, type, part, value, since, min(isPlain) AS isPlain FROM reported GROUP BY device, type, part
+        )
+        SELECT device, type, max(CASE part WHEN 'title' THEN value END), max(CASE part WHEN 'version' THEN value END),
+            max(CAST(since AS INTEGER)), 'before the upgrade'
+        FROM best GROUP BY device, type
         """,
         "ALTER TABLE update_record RENAME TO update_record_of_version_7",
         """
@@ -55,6 +67,7 @@ extension Schema {
             error TEXT,
             failure_cause TEXT CHECK (failure_cause IN ('CANCELLED', 'TIMED_OUT', 'ROLLED_BACK', 'OTHER_VERSION')),
             retry_time INTEGER,
+            assigned_time INTEGER NOT NULL DEFAULT 0,
             active_time INTEGER NOT NULL DEFAULT 0,
             push_missed INTEGER NOT NULL DEFAULT 0 CHECK (push_missed IN (0, 1)),
             interrupted INTEGER NOT NULL DEFAULT 0 CHECK (interrupted IN (0, 1)),
@@ -76,13 +89,14 @@ extension Schema {
         """,
         """
         INSERT INTO update_record (device, type, package_id, title, version, state, progress, attempts, error_class, error,
-            failure_cause, retry_time, active_time, push_missed, served_time, attempt_ranges, queued_time, initiated_time,
+            failure_cause, retry_time, assigned_time, active_time, push_missed, served_time, attempt_ranges, queued_time, initiated_time,
             downloading_time, downloaded_time, verified_time, updating_time, updated_time, failed_time)
         SELECT r.device, r.type, r.package_id, r.title, r.version, r.state, r.progress, r.attempts, r.error_class, r.error,
-            r.failure_cause, r.retry_time, r.active_time, r.push_missed,
-            CASE WHEN r.progress = 100 AND r.state <> 'UPDATED' THEN r.active_time END,
-            CASE WHEN r.progress > 0 AND r.state <> 'UPDATED' AND k.data_size > 0
-                THEN '0-' || min(k.data_size, (r.progress + 1) * k.data_size / 100) END,
+            r.failure_cause, r.retry_time, coalesce(r.queued_time, 0), r.active_time, r.push_missed,
+            CASE WHEN r.state <> 'UPDATED' AND (r.progress = 100
+                OR k.url IS NOT NULL AND r.push_missed = 0 AND r.state <> 'QUEUED') THEN r.active_time END,
+            CASE WHEN r.progress > 0 AND r.state <> 'UPDATED' AND k.data_size > 1
+                THEN '0-' || min(k.data_size - (r.progress < 100), (r.progress + 1) * k.data_size / 100) END,
             r.queued_time, r.initiated_time, r.downloading_time, r.downloaded_time, r.verified_time, r.updating_time,
             r.updated_time, r.failed_time
         FROM update_record_of_version_7 r LEFT JOIN ota_package k ON k.id = r.package_id

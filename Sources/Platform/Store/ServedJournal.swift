@@ -31,6 +31,8 @@ final class ServedJournal: @unchecked Sendable {
         var type: OtaPackageType
         var package: OtaPackageId
         var range: Range<Int64>
+        /// When its first byte was served, by the host's clock.
+        var time: Timestamp
     }
 
     /// Where an entry is.
@@ -85,6 +87,7 @@ final class ServedJournal: @unchecked Sendable {
         self.memory.storeBytes(of: entry.range.lowerBound, toByteOffset: start + 32, as: Int64.self)
         self.memory.storeBytes(of: entry.range.upperBound, toByteOffset: start + 40, as: Int64.self)
         self.memory.storeBytes(of: entry.type == .firmware ? 1 : 2, toByteOffset: start + 48, as: Int64.self)
+        self.memory.storeBytes(of: entry.time.rawValue, toByteOffset: start + 56, as: Int64.self)
         self.setCount(self.current, count + 1)
         return Place(half: self.current, index: count)
     }
@@ -98,14 +101,17 @@ final class ServedJournal: @unchecked Sendable {
         return true
     }
 
-    /// Puts what follows into the other half.
+    /// Whether nothing is noted.
+    var isEmpty: Bool { self.count(0) == 0 && self.count(1) == 0 }
+
+    /// Puts what follows into the other half, if that is empty.
     ///
-    /// - Returns: The half to empty when what it has is committed; `nil` if the other one is not empty yet, and then all stays as
-    ///   it is: to store an entry twice does no harm.
-    func turn() -> Int? {
-        guard self.count(1 - self.current) == 0 else { return nil }
-        defer { self.current = 1 - self.current }
-        return self.current
+    /// It is not if what it has could not be committed.
+    ///
+    /// - Returns: The half that takes nothing now: to be emptied when all that is in memory is committed.
+    func turn() -> Int {
+        if self.count(1 - self.current) == 0 { self.current = 1 - self.current }
+        return 1 - self.current
     }
 
     /// Forgets what a half has.
@@ -120,7 +126,8 @@ final class ServedJournal: @unchecked Sendable {
             device: DeviceId(UUID(uuid: self.memory.load(fromByteOffset: start, as: uuid_t.self))),
             type: self.memory.load(fromByteOffset: start + 48, as: Int64.self) == 1 ? .firmware : .software,
             package: OtaPackageId(UUID(uuid: self.memory.load(fromByteOffset: start + 16, as: uuid_t.self))),
-            range: lower..<upper
+            range: lower..<upper,
+            time: Timestamp(milliseconds: self.memory.load(fromByteOffset: start + 56, as: Int64.self))
         )
     }
 

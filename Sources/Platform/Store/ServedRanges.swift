@@ -3,7 +3,7 @@ struct ServedRanges: Sendable, Equatable {
     /// The most ranges that are kept.
     ///
     /// A device that fetches in order has one. What would need another one beyond this does not count as served.
-    static let countMax = 64
+    static let countMax = 256
 
     private(set) var ranges: [Range<Int64>] = []
 
@@ -58,6 +58,13 @@ struct ServedRanges: Sendable, Equatable {
         guard end - start > 1 || joined != self.ranges[start] else { return false }
         self.ranges.replaceSubrange(start..<end, with: [joined])
         return true
+    }
+
+    /// The ranges as far as they are within a package of this size.
+    func clamped(to size: Int64) -> ServedRanges {
+        var clamped = ServedRanges()
+        for range in self.ranges { clamped.insert(range.clamped(to: 0..<max(0, size))) }
+        return clamped
     }
 
     /// Adds all ranges of another list.

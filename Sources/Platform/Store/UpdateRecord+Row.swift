@@ -36,7 +36,7 @@ extension UpdateRecord {
             retryTime: (row["retry_time"] as Int64?).map(Timestamp.init(milliseconds:)),
             activeTime: row.time("active_time"),
             servedTime: (row["served_time"] as Int64?).map(Timestamp.init(milliseconds:)),
-            isInterrupted: row["interrupted"],
+            isInterrupted: row["interrupted"] && row["state"] as String != OtaUpdateState.failed.rawValue,
             installed: InstalledVersion(row: row, title: "running_title", version: "running_version")
         )
     }

@@ -7,13 +7,13 @@ public import NodeKit
 public struct DeviceClock: Sendable, Hashable {
     /// A `ts` before this is that of a clock that was never set: 2020-01-01 UTC.
     public static let earliest = Timestamp(milliseconds: 1_577_836_800_000)
-    /// A `ts` from this on is no time of day: 2200-01-01 UTC.
-    public static let latest = Timestamp(milliseconds: 7_258_118_400_000)
+    /// A `ts` further ahead than this, in milliseconds, is that of a clock that shows nothing: a day.
+    public static let aheadMax: Int64 = 86_400_000
 
     /// The smallest difference between arrival and `ts` so far, in milliseconds; `nil` before the first report with a `ts`.
     public private(set) var errorMilliseconds: Int64?
 
-    /// A clock of which nothing is known.
+    /// A clock before the first report.
     public init() {}
 
     /// When the reports of one message were made, by the host's clock.
@@ -26,8 +26,9 @@ public struct DeviceClock: Sendable, Hashable {
     /// - Returns: For each report its time, or `nil` if it has none that makes sense and counts as made on arrival.
     public mutating func times(of stamps: [Timestamp?], arrival: Timestamp) -> [Timestamp?] {
         let delays = stamps.map { stamp -> Int64? in
-            guard let stamp, stamp >= Self.earliest, stamp < Self.latest else { return nil }
-            return arrival.rawValue - stamp.rawValue
+            guard let stamp, stamp >= Self.earliest else { return nil }
+            let (delay, isBeyond) = arrival.rawValue.subtractingReportingOverflow(stamp.rawValue)
+            return isBeyond || delay < -Self.aheadMax ? nil : delay
         }
         // The two smallest are enough to know the smallest of the others for each.
         let smallest = delays.indices.filter { delays[$0] != nil }.min { (delays[$0] ?? 0) < (delays[$1] ?? 0) }

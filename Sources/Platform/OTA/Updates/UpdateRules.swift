@@ -12,6 +12,10 @@ public struct UpdateFacts: Sendable, Hashable {
     public var target: ReportedVersion
     /// When it was QUEUED last: by the assignment, or by a retry.
     public var queuedTime: Timestamp
+    /// When the package was assigned.
+    public var assignedTime: Timestamp
+    /// Whether the device has been notified: a session took the push, or a reply held the target.
+    public var isNotified: Bool
     /// Whether all bytes were served since the assignment, or, for a package with a URL, the push was taken.
     public var isServed: Bool
     /// Whether the device restarted in the middle and has not begun again.
@@ -26,6 +30,8 @@ public struct UpdateFacts: Sendable, Hashable {
         packageId: OtaPackageId?,
         target: ReportedVersion,
         queuedTime: Timestamp,
+        assignedTime: Timestamp? = nil,
+        isNotified: Bool = false,
         isServed: Bool = false,
         isInterrupted: Bool = false,
         former: ReportedVersion = ReportedVersion()
@@ -35,6 +41,8 @@ public struct UpdateFacts: Sendable, Hashable {
         self.packageId = packageId
         self.target = target
         self.queuedTime = queuedTime
+        self.assignedTime = assignedTime ?? queuedTime
+        self.isNotified = isNotified
         self.isServed = isServed
         self.isInterrupted = isInterrupted
         self.former = former
@@ -74,6 +82,17 @@ public enum UpdateVerdict: Sendable, Hashable {
     case flag(ReportFlag)
 }
 
+extension UpdateVerdict {
+    /// Whether the update is over with it.
+    public var endsUpdate: Bool {
+        switch self {
+        case .enter(let state): state.isFinal
+        case .fail: true
+        case .beginAttempt, .complete, .interrupted, .unrelated, .flag: false
+        }
+    }
+}
+
 /// The rules by which a device's reports are believed.
 ///
 /// Pure functions over values; the store asks them in the transaction that writes the outcome. Their reason: device libraries
@@ -109,7 +128,7 @@ public enum UpdateRules {
         guard let update else { return report.isAboutUpdate ? .flag(.noUpdate) : .unrelated }
         if Self.runsTarget(report, of: update, device) { return .enter(.updated) }
         guard report.isAboutUpdate else { return .unrelated }
-        if let flag = Self.isElsewhere(report, of: update, device) { return .flag(flag) }
+        if let flag = Self.isElsewhere(report, since: update.queuedTime, of: update, device) { return .flag(flag) }
         return .complete
     }
 
@@ -136,13 +155,13 @@ public enum UpdateRules {
             return report.running.fits(update.target)
                 // A bare UPDATED never fails an update: what runs may be reported apart, and later.
                 ? (update.state == .updated ? .complete : .flag(.otherVersion))
-                : Self.judgeOtherVersion(report.running, of: update, device)
+                : Self.judgeOtherVersion(report, of: update, device)
         }
         guard update.state != .updated else { return .complete }
         guard update.failureCause != .cancelled else { return .flag(.cancelled) }
         guard running.version == nil else { return .enter(.updated) }
-        // Nobody knows what runs.
-        if let flag = Self.isElsewhere(report, of: update, device) { return .flag(flag) }
+        // The device never said what runs.
+        if let flag = Self.isElsewhere(report, since: update.assignedTime, of: update, device) { return .flag(flag) }
         guard update.isServed else { return .flag(.notServed) }
         let takes = update.state != .failed || update.failureCause == .timedOut
         return takes ? .enter(.updated) : .flag(.outOfOrder)
@@ -150,15 +169,17 @@ public enum UpdateRules {
 
     /// `UPDATED` in one report with another version than the target's.
     private static func judgeOtherVersion(
-        _ running: ReportedVersion,
+        _ report: StateReport,
         of update: UpdateFacts,
         _ device: DeviceFacts
     ) -> UpdateVerdict {
+        // A device that was offline may send what it kept after what it reports now.
+        if let time = report.deviceTime, time < update.assignedTime { return .flag(.beforeAssignment) }
         switch update.state {
         case .updating:
             let former = update.former.isEmpty ? device.installed : update.former
             // A device that never said before what it ran has most likely kept it.
-            return .fail(running.fits(former) ? .rolledBack : .otherVersion)
+            return .fail(report.running.fits(former) ? .rolledBack : .otherVersion)
         case .downloading, .downloaded, .verified:
             return update.isInterrupted ? .complete : .interrupted
         case .queued, .initiated, .updated, .failed:
@@ -174,7 +195,10 @@ public enum UpdateRules {
         of update: UpdateFacts,
         _ device: DeviceFacts
     ) -> UpdateVerdict {
-        if let flag = Self.isElsewhere(report, of: update, device) { return .flag(flag) }
+        var device = device
+        // Clients report DOWNLOADING before they ask for the first byte. One that was notified of the target begins with that.
+        if state == .downloading, update.isNotified { device.given = nil }
+        if let flag = Self.isElsewhere(report, since: update.queuedTime, of: update, device) { return .flag(flag) }
         switch update.failureCause {
         case .cancelled: return .flag(.cancelled)
         case .timedOut:
@@ -193,12 +217,13 @@ public enum UpdateRules {
     /// The package that it names decides; else the one whose bytes the device was last given, and the time.
     private static func isElsewhere(
         _ report: StateReport,
+        since begin: Timestamp,
         of update: UpdateFacts,
         _ device: DeviceFacts
     ) -> ReportFlag? {
         guard report.target.isEmpty else { return report.target.fits(update.target) ? nil : .otherPackage }
         if let given = device.given, given != update.packageId { return .otherPackage }
-        if let time = report.deviceTime, time < update.queuedTime { return .beforeAssignment }
+        if let time = report.deviceTime, time < begin { return .beforeAssignment }
         return nil
     }
 
