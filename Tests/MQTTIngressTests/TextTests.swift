@@ -18,7 +18,7 @@ import Testing
             ("v1/devices/me/attributes/request/1", #"{"sharedKeys":"a\u0000"}"#),
             ("v1/devices/me/rpc/response/1", #"{"r":"\u0000"}"#),
             ("v1/devices/me/rpc/request/1", #"{"method":"m\u0000","params":{}}"#),
-            ("v1/devices/me/claim", #"{"secretKey":"\u0000"}"#),
+            ("v1/devices/me/claim", #"{"secretKey":"\u0000"}"#), ("v1/devices/me/telemetry", "{\"v\":\"a\u{0}b\"}"),
         ]
     )
     func nullCharacter(topic: String, payload: String) async throws {

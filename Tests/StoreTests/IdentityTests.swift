@@ -274,6 +274,21 @@ import Testing
                 { _ = try await store.findDeviceByName("d\u{0}", of: .main) },
                 { _ = try await fixture.device("e\u{0}", in: profile.id) },
                 {
+                    let value = #"{"clientId":"a\u0000b","userName":"u","password":"p"}"#
+                    let basic = DeviceCredentials(
+                        deviceId: device.id,
+                        kind: .mqttBasic,
+                        credentialsId: "",
+                        credentialsValue: value
+                    )
+                    do {
+                        _ = try await store.saveCredentials(basic)
+                    } catch let error as NodeError {
+                        #expect(error.message.contains("'credentialsValue'"))
+                        throw error
+                    }
+                },
+                {
                     try await store.saveAttributes(of: device.id, scope: .shared, ["a": "x\u{0}y"], at: .now)
                 },
                 {

@@ -294,8 +294,12 @@ private struct JSONReader {
             case UInt8(ascii: "\\"):
                 self.offset += 1
                 try self.escape(into: &unescaped)
-                // Only an escape makes one: as it is, it is a control character.
                 hasNull = hasNull || unescaped.last == 0
+            case 0 where !self.allowsNull:
+                // Not escaped it is no JSON either, but how U+0000 is spelled makes no difference to the device that sent it.
+                hasNull = true
+                unescaped.append(byte)
+                self.offset += 1
             case 0..<0x20: throw self.fault("a control character in a string")
             default:
                 unescaped.append(byte)

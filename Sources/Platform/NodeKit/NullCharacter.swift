@@ -2,7 +2,7 @@
 ///
 /// For SQLite, libxml2 and C such a text ends there, so what was stored or compared would be another one.
 public struct NullCharacter: Error, Hashable, Sendable, CustomStringConvertible {
-    /// The most characters of a field's name that are told.
+    /// The most Unicode scalars of a field's name that are shown.
     static let fieldLengthMax = 128
 
     /// The name of the field, as the peer knows it; U+0000 in the name itself is written `\u0000`.
@@ -11,7 +11,7 @@ public struct NullCharacter: Error, Hashable, Sendable, CustomStringConvertible 
     /// Names the field that has the character in it.
     public init(in field: String) {
         let shown = field.utf8.contains(0) ? Self.escaped(field) : field
-        self.field = String(shown.prefix(Self.fieldLengthMax))
+        self.field = String(shown.unicodeScalars.prefix(Self.fieldLengthMax))
     }
 
     /// Refuses a text that has the character in it.

@@ -142,7 +142,7 @@ extension SQLiteStore: DeviceAuthenticator {
         let known = KnownCredentials(
             device: Originator(row: row),
             kind: kind,
-            basic: kind == .mqttBasic ? MQTTBasicCredentials(text: row["credentials_value"]) : nil
+            basic: kind == .mqttBasic ? try? MQTTBasicCredentials(parsing: row["credentials_value"] ?? "", allowsNull: true) : nil
         )
         return (known, ProfileTransport(settings: try JSON(stored: row["settings"])))
     }
@@ -176,7 +176,13 @@ extension SQLiteStore: DeviceAuthenticator {
                 throw NodeError(.badRequest, "Device credentials id should be specified!")
             }
         case .mqttBasic:
-            guard let basic = MQTTBasicCredentials(text: credentials.credentialsValue) else {
+            var basic: MQTTBasicCredentials?
+            do throws(JSONSyntaxError) {
+                basic = try MQTTBasicCredentials(parsing: credentials.credentialsValue ?? "")
+            } catch {
+                guard error.null == nil else { throw NullCharacter(in: "credentialsValue").refusal }
+            }
+            guard let basic else {
                 throw NodeError(.badRequest, "Invalid credentials body for simple mqtt credentials!")
             }
             guard basic.clientId != nil || basic.userName != nil else {
@@ -230,10 +236,13 @@ struct MQTTBasicCredentials: Sendable, Hashable {
     var userName: String?
     var password: String?
 
-    /// Reads ThingsBoard's JSON form; `nil` if it is none.
-    init?(text: String?) {
-        guard let text, let json = try? JSON(parsing: text, allowsNull: true), case .object(let object) = json
-        else { return nil }
+    /// Reads ThingsBoard's JSON form; `nil` if the text is not an object.
+    ///
+    /// - Parameters:
+    ///   - text: The text.
+    ///   - allowsNull: Whether U+0000 is allowed, as in credentials that were stored before it was refused.
+    init?(parsing text: String, allowsNull: Bool = false) throws(JSONSyntaxError) {
+        guard let object = try JSON(parsing: text, allowsNull: allowsNull).object else { return nil }
         func member(_ name: String) -> String? { object[name]?.string.flatMap { $0.isEmpty ? nil : $0 } }
         self.clientId = member("clientId")
         self.userName = member("userName")
