@@ -83,11 +83,14 @@ struct ChunkRequest: Hashable, Sendable {
     }
 
     private static func tooLarge(_ size: String, _ limit: Int64) -> NodeError {
-        NodeError(.tooLarge, "a chunk size of \(size.prefix(32)) bytes is over the limit of \(limit)")
+        NodeError(.tooLarge, "a chunk size of \(Self.cut(size)) bytes is over the limit of \(limit)")
     }
 
+    /// The beginning of a text, counted in Unicode scalars: a character may have any number of combining marks.
+    private static func cut(_ text: String) -> String { String(text.unicodeScalars.prefix(32)) }
+
     private static func notANumber(_ name: String, _ text: String) -> NodeError {
-        NodeError(.badRequest, "the \(name) '\(text.prefix(32))' is not a whole number from 0 to \(DeviceTopic.idMax)")
+        NodeError(.badRequest, "the \(name) '\(Self.cut(text))' is not a whole number from 0 to \(DeviceTopic.idMax)")
     }
 }
 

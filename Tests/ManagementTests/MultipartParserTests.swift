@@ -113,6 +113,12 @@ import Testing
             bytes: [""]
         ),
         Vector(
+            name: "a file name after a slash that a mark combines with",
+            form: "--XX\r\nContent-Disposition: form-data; name=a; filename=\"dir/\u{338}x\"\r\n\r\n\r\n--XX--",
+            parts: [.init(name: "a", fileName: "\u{338}x")],
+            bytes: [""]
+        ),
+        Vector(
             name: "no last boundary",
             form: "--XX\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nv\r\n--XX\r\n",
             parts: [.init(name: "a")],

@@ -161,6 +161,9 @@ import Testing
                 (.types(["pump", "valve"], nil), ["a", "B", "c", "d"]), (.types(["other"], nil), []),
                 (.types([], nil), []),
                 (.types(["pump", "valve"], NamePattern("b")), ["B"]),
+                // Beside a mark that combines with it, `%` still is one.
+                (.named(NamePattern("%\u{301}%")), []), (.named(NamePattern("b%\u{301}")), []),
+                (.named(NamePattern("%\u{301}d")), []),
             ]
             for (filter, found) in filters {
                 #expect(try await self.names(EntityQuery(filter: filter), store) == found, "\(filter)")

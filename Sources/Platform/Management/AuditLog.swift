@@ -83,5 +83,6 @@ struct AuditLog: Sendable {
         return .object(data)
     }
 
-    private static func cut(_ text: String) -> String { String(text.prefix(Self.textLengthMax)) }
+    /// The beginning of a text, counted in Unicode scalars: a character may have any number of combining marks.
+    static func cut(_ text: String) -> String { String(text.unicodeScalars.prefix(Self.textLengthMax)) }
 }

@@ -89,7 +89,7 @@ final class AuditTrail: Sendable {
         var names: [String] = []
         for key in keys where !names.contains(where: { $0.exact == key.exact }) {
             guard names.count < Self.keysMax else { break }
-            names.append(String(key.prefix(AuditLog.textLengthMax)))
+            names.append(AuditLog.cut(key))
         }
         self.note("keys", .array(names.map(JSON.string)))
     }

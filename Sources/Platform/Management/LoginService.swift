@@ -39,7 +39,7 @@ final class LoginService: Sendable {
     /// - Returns: The user, who may log in.
     /// - Throws: ``APIError`` if there is none, or too many were tried.
     func user(name: String, password: String, from address: String, trail: AuditTrail) async throws -> User {
-        guard name.count <= 255, password.utf8.count <= PasswordHash.passwordBytesMax else {
+        guard name.unicodeScalars.count <= 255, password.utf8.count <= PasswordHash.passwordBytesMax else {
             throw APIError.invalidLogin
         }
         let key = "\(address) \(name.lowercased())"

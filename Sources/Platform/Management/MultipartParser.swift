@@ -267,13 +267,16 @@ private struct HeaderParameters {
         get throws(NodeError) {
             var name = self["filename"]
             if let extended = self["filename*"] {
-                let parts = extended.split(separator: "'", maxSplits: 2, omittingEmptySubsequences: false)
-                if parts.count == 3, parts[0].lowercased() == "utf-8" {
-                    name = try PercentEncoding.decode(parts[2], plusIsSpace: false, of: "filename*")
+                let parts = extended.unicodeScalars.split(
+                    separator: "'",
+                    maxSplits: 2,
+                    omittingEmptySubsequences: false
+                )
+                if parts.count == 3, Substring(parts[0]).lowercased() == "utf-8" {
+                    name = try PercentEncoding.decode(Substring(parts[2]), plusIsSpace: false, of: "filename*")
                 }
             }
-            guard let last = name?.split(whereSeparator: { $0 == "/" || $0 == "\\" }).last else { return nil }
-            return String(last)
+            return name?.unicodeScalars.split { $0 == "/" || $0 == "\\" }.last.map { String($0) }
         }
     }
 }

@@ -74,7 +74,7 @@ struct RPCRoutes: Sendable {
         let isPersistent = try body.bool("persistent") == true
         let timeout = try isPersistent ? self.answerTimeout(body) : self.timeout(body)
         let device = try await self.services.device(id, for: request)
-        request.trail.note("rpcMethod", .string(String(method.prefix(AuditLog.textLengthMax))))
+        request.trail.note("rpcMethod", .string(AuditLog.cut(method)))
         let type = try await self.services.devices.findDeviceProfileById(device.deviceProfileId)?.name ?? ""
         let call = RemoteCall(
             device: Originator(id: device.id.uuid, name: device.name, type: type),

@@ -225,12 +225,13 @@ extension EntityKey.Field {
 extension NamePattern {
     /// The pattern as `LIKE` takes it.
     fileprivate var like: String {
-        let startsOpen = self.text.hasPrefix("%")
+        // By code points, as SQLite compares: with a mark that combines with it, `%` is another character.
+        var inner = self.text.unicodeScalars[...]
+        let startsOpen = inner.first == "%"
         // A text without any `%` is a beginning, one with it says itself where it is open.
-        let endsOpen = self.text.hasSuffix("%") || !startsOpen
-        var inner = Substring(self.text)
+        let endsOpen = inner.last == "%" || !startsOpen
         if startsOpen { inner.removeFirst() }
-        if inner.hasSuffix("%") { inner.removeLast() }
+        if inner.last == "%" { inner.removeLast() }
         return (startsOpen ? "%" : "") + PageQuery.escaped(String(inner)) + (endsOpen ? "%" : "")
     }
 }
