@@ -1,5 +1,6 @@
 import FoundationEssentials
 import Logging
+import NIOCore
 public import NodeKit
 import OTA
 
@@ -7,9 +8,10 @@ import OTA
 ///
 /// A push is missed if no session of the device took it: it was not connected, or had not subscribed to its attributes yet. Then
 /// its update stays as it is until a session of the device listens for attributes (MQTT: subscribes, CoAP: observes, HTTP: polls for
-/// updates). Most devices ask for their attributes as well when they return, so the node waits for a moment. If a reply to the device
-/// held all that it needs to know about the package, the device has been notified and nothing is sent; otherwise its message comes
-/// from here. What was missed is stored until then, so that a restart of the host loses nothing.
+/// updates). Most devices ask for their attributes as well when they return, so the node waits for a moment, which begins when the
+/// session listens. If a reply to the device held all that it needs to know about the package, the device has been notified and
+/// nothing is sent; otherwise its message comes from here. A reply to a device that does not listen, such as one that polls over
+/// HTTP, counts at once. What was missed is stored until then, so that a restart of the host loses nothing.
 ///
 /// | Relation  | When                                                             |
 /// |-----------|------------------------------------------------------------------|
@@ -107,7 +109,7 @@ public struct MissedPushesNode: IngressNode {
                 }
                 while inFlight.count < self.inFlightMax, let (device, news) = waiting.next(at: clock.now) {
                     if inFlight.insert(device).inserted {
-                        group.addTask { .finished(device, await self.notify(device, news, outlet)) }
+                        group.addTask { .finished(device, await self.notify(device, news, arrivals, outlet)) }
                     } else {
                         again[device, default: DeviceNews()].add(news)
                     }
@@ -126,7 +128,7 @@ public struct MissedPushesNode: IngressNode {
                     let deadline = clock.now.advanced(by: self.quietTime)
                     for (device, news) in news {
                         let isHasty = news.hasArrived && hasty.remove(device) != nil
-                        waiting.add(news, of: device, until: isHasty ? nil : deadline)
+                        waiting.add(news, of: device, until: isHasty || !news.hasArrived ? nil : deadline)
                     }
                 case .due: isSleeping = false
                 case .finished(let device, let ending):
@@ -141,20 +143,34 @@ public struct MissedPushesNode: IngressNode {
     }
 
     /// Sends what a device missed, unless a reply held it.
-    private func notify(_ device: UUID, _ news: DeviceNews, _ outlet: any Outlet) async -> Ending {
+    private func notify(
+        _ device: UUID,
+        _ news: DeviceNews,
+        _ arrivals: DeviceArrivals,
+        _ outlet: any Outlet
+    ) async -> Ending {
+        // Most replies go to devices that missed nothing; the same offer need not be looked into again.
+        arrivals.settle(device, news.offers)
+        var isSettled = false
+        defer { if !isSettled { arrivals.unsettle(device) } }
         do {
+            var unsettledCount = 0
             // What cannot be handled stays missed, and comes when the device returns the next time.
             for assignment in try await self.progress.missedPushes(of: DeviceId(device)) {
-                // Nobody knows whether what was sent to a session that ended has arrived, so that the device is rather notified twice.
+                // What was sent to a session that ended may not have arrived, so the device is rather notified twice.
                 guard !news.hasArrived || self.sessions.hasListener(of: device) else {
                     return news.offers.isEmpty ? .left : .done
                 }
                 if let package = try await self.package(of: assignment, offeredBy: news) {
                     try await self.progress.noteNotified(DeviceId(device), assignment.type, of: package)
-                } else if news.hasArrived, case .failed(let error) = await outlet.send(Message(assignment)) {
+                    continue
+                }
+                unsettledCount += 1
+                if news.hasArrived, case .failed(let error) = await outlet.send(Message(assignment)) {
                     self.log("a device that returned could not be notified of its package", device, error)
                 }
             }
+            isSettled = unsettledCount == 0
         } catch {
             self.log("whether a device missed a push could not be read", device, NodeError(wrapping: error))
         }
@@ -180,42 +196,56 @@ public struct MissedPushesNode: IngressNode {
 
 /// Devices that wait, each once, in the order in which they came.
 private struct QuietDevices<Instant: InstantProtocol> {
-    private var news: [UUID: DeviceNews] = [:]
-    private var queue: [(device: UUID, deadline: Instant)] = []
-    /// How many at the start of the queue have gone on.
-    private var goneCount = 0
-    private var atOnce: [UUID] = []
+    private struct Entry {
+        var news: DeviceNews
+        /// Until when it waits; `nil` if it does not.
+        var deadline: Instant?
+    }
+
+    private var entries: [UUID: Entry] = [:]
+    /// Devices with their deadlines, earliest first. A device whose entry has another deadline by now is passed over.
+    private var queue = CircularBuffer<(device: UUID, deadline: Instant)>()
+    private var atOnce = CircularBuffer<UUID>()
 
     /// How many wait.
-    var count: Int { self.news.count }
+    var count: Int { self.entries.count }
 
-    /// When the first of them has waited long enough.
-    var deadline: Instant? { self.goneCount < self.queue.count ? self.queue[self.goneCount].deadline : nil }
+    /// When the first of them has waited long enough, or earlier.
+    var deadline: Instant? { self.queue.first?.deadline }
 
-    /// Adds what is new about a device; one that waits already goes on when it would have.
+    /// Adds what is new about a device.
+    ///
+    /// The wait of one that listens begins when it does, whatever replies there were before, and does not begin anew.
     ///
     /// - Parameters:
     ///   - news: What is new.
     ///   - device: The device.
     ///   - deadline: Until when it waits, not before the device that came last; `nil` if it does not.
     mutating func add(_ news: DeviceNews, of device: UUID, until deadline: Instant?) {
-        if self.news[device] == nil {
+        var entry = self.entries[device] ?? Entry(news: DeviceNews(), deadline: nil)
+        if self.entries[device] == nil || news.hasArrived && !entry.news.hasArrived {
+            entry.deadline = deadline
             if let deadline { self.queue.append((device, deadline)) } else { self.atOnce.append(device) }
         }
-        self.news[device, default: DeviceNews()].add(news)
+        entry.news.add(news)
+        self.entries[device] = entry
     }
 
     /// Takes away a device that has waited long enough, if there is one.
     mutating func next(at now: Instant) -> (device: UUID, news: DeviceNews)? {
-        var device = self.atOnce.popLast()
-        if device == nil, let deadline = self.deadline, deadline <= now {
-            device = self.queue[self.goneCount].device
-            self.goneCount += 1
-            if self.goneCount * 2 >= self.queue.count {
-                self.queue.removeFirst(self.goneCount)
-                self.goneCount = 0
-            }
+        while let device = self.atOnce.popFirst() {
+            if let news = self.take(device, deadline: nil) { return (device, news) }
         }
-        return device.flatMap { device in self.news.removeValue(forKey: device).map { (device, $0) } }
+        while let first = self.queue.first, first.deadline <= now {
+            self.queue.removeFirst()
+            if let news = self.take(first.device, deadline: first.deadline) { return (first.device, news) }
+        }
+        return nil
+    }
+
+    private mutating func take(_ device: UUID, deadline: Instant?) -> DeviceNews? {
+        guard let entry = self.entries[device], entry.deadline == deadline else { return nil }
+        self.entries[device] = nil
+        return entry.news
     }
 }

@@ -9,7 +9,7 @@ import Testing
 @testable import OTANodes
 
 @Suite struct MissedPushesNodeTests {
-    @Test func `a device that returns is told what it missed, and only that`() async throws {
+    @Test func `a device that returns is notified of what it missed, and only of that`() async throws {
         try await Fleet.run { fleet in
             let push = try AttributePushNode.make(services: fleet.services)
             let node = try MissedPushesNode.make(services: fleet.services)
@@ -27,7 +27,7 @@ import Testing
             defer { run.cancel() }
             _ = await outlet.listeners()
             let id = fleet.device.id.uuid
-            // Who listens for calls is not told of attributes.
+            // A listener for calls is not notified of attributes.
             let calls = fleet.sessions.subscribeSelectively(id, interests: .calls) { _ in false }
             let attributes = fleet.sessions.subscribeSelectively(id, interests: .attributes) { notification in
                 told.withLock { $0.append(notification) }
@@ -113,6 +113,45 @@ import Testing
         }
     }
 
+    @Test(
+        "the quiet time of a device begins when it listens, whatever it asked for before",
+        .bug(id: "T2")
+    )
+    func beginsWithListener() async throws {
+        try await Returning.run { device in
+            // An offer of the package before this one.
+            device.fleet.sessions.replied(
+                to: device.id,
+                ["fw_title": "fw", "fw_version": "0", "fw_url": "http://x"]
+            )
+            device.clock.advance(by: .milliseconds(900))
+            device.listen()
+            await device.clock.sleeper(for: .seconds(1))
+            device.clock.advance(by: .milliseconds(300))
+            try await device.ask()
+            device.clock.advance(by: .milliseconds(700))
+            try await eventually { try await !device.misses() }
+            #expect(device.outlet.sent.isEmpty)
+        }
+    }
+
+    @Test("a reply to a device that does not listen counts at once, each time that it missed a push", .bug(id: "T2"))
+    func polling() async throws {
+        try await Returning.run { device in
+            try await device.ask()
+            try await eventually { try await !device.misses() }
+            try await device.ask()
+            let filter = UpdateFilter(devices: [DeviceId(device.id)])
+            #expect(try await device.fleet.store.carryOut(.resend, on: filter, by: "test") == 1)
+            let last = try #require(try await device.fleet.store.assignments(after: 0, limit: 9).last)
+            #expect(try await device.push.process(Message(last)).only.relation == .success)
+            #expect(try await device.misses())
+            try await device.ask()
+            try await eventually { try await !device.misses() }
+            #expect(device.outlet.sent.isEmpty)
+        }
+    }
+
     @Test("without a quiet time a push is sent at once", .bug(id: "T2"))
     func atOnce() async throws {
         try await Returning.run(["quiet-milliseconds": "0"]) { device in
@@ -183,6 +222,7 @@ private struct Returning: Sendable {
     let clock: ManualClock
     let outlet: TestOutlet
     let others: [UUID]
+    let push: AttributePushNode
     private let replies: AttributesReplyNode
     private let info: PackageInfoNode
 
@@ -225,6 +265,7 @@ private struct Returning: Sendable {
                     clock: clock,
                     outlet: outlet,
                     others: others,
+                    push: push,
                     replies: try AttributesReplyNode.make(services: services),
                     info: try PackageInfoNode.make(services: services)
                 )

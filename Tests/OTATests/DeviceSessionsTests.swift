@@ -111,6 +111,46 @@ import Testing
         #expect(await ended.value == [])
     }
 
+    @Test("a reply with an offer that is settled is news again after a push, and beside another offer", .bug(id: "T2"))
+    func settled() async throws {
+        let sessions = DeviceSessions()
+        let arrivals = sessions.watchArrivals(interestedIn: .attributes)
+        let device = DeviceId.random().uuid
+        let other = DeviceId.random().uuid
+        let one: JSON.Object = ["fw_title": "t", "fw_version": "1", "fw_url": "u"]
+        let two: JSON.Object = ["fw_title": "t", "fw_version": "2", "fw_url": "u"]
+        /// Whether a reply with this offer is news; the other device's reply always is.
+        func isNews(_ offer: JSON.Object) async -> Bool {
+            sessions.replied(to: device, offer)
+            sessions.replied(to: other, one)
+            return await arrivals.next().contains(device)
+        }
+        #expect(await isNews(one))
+        arrivals.settle(device, [.firmware: one])
+        #expect(await !isNews(one))
+        #expect(await isNews(two))
+        #expect(await !isNews(one))
+        sessions.notify(device, .attributesUpdated(["x": 1]))
+        #expect(await !isNews(one))
+        sessions.notify(device, .attributesUpdated(two))
+        #expect(await isNews(one))
+        arrivals.settle(device, [.firmware: one])
+        let subscription = sessions.subscribeSelectively(device, interests: .attributes) { _ in true }
+        #expect(await isNews(one))
+        sessions.unsubscribe(subscription)
+    }
+
+    @Test("replies leave room for listeners", .bug(id: "T2"))
+    func room() async throws {
+        let arrivals = DeviceArrivals(interests: .attributes)
+        let offer = DeviceNews(offers: [.firmware: ["fw_title": "t"]])
+        for _ in 0..<DeviceArrivals.waitingMax { arrivals.add(DeviceId.random().uuid, offer) }
+        let device = DeviceId.random().uuid
+        arrivals.add(device)
+        let waiting = await arrivals.next()
+        #expect(waiting.contains(device) && waiting.count == DeviceArrivals.waitingMax / 2 + 1)
+    }
+
     @Test("no more devices wait to be asked for than allowed")
     func arrivalsMax() async {
         let arrivals = DeviceArrivals(interests: .attributes)

@@ -41,29 +41,74 @@ public struct DeviceNews: Sendable, Hashable {
 /// Made by ``DeviceSessions/watchArrivals(interestedIn:)``. One task at a time asks.
 public final class DeviceArrivals: Sendable {
     /// The most devices that wait to be asked for; others are passed over until they come the next time.
+    ///
+    /// Replies alone take up half of these places, so that they never keep a listener from being noticed.
     static let waitingMax = 100_000
+    /// The most offers that are remembered as settled; when there are more, all are forgotten.
+    static let settledMax = 200_000
+
+    private struct OfferKey: Hashable {
+        var device: UUID
+        var type: OtaPackageType
+    }
 
     private struct State {
         var waiting: [UUID: DeviceNews] = [:]
+        /// The hashes of the last offers with which nothing was left to do.
+        var settled: [OfferKey: Int] = [:]
         var waiter: CheckedContinuation<Void, Never>?
     }
 
     let interests: DeviceInterests
     private let state = Mutex(State())
 
-    /// Makes one of which nobody knows but its owner.
+    /// Makes one that only its owner fills.
     package init(interests: DeviceInterests) { self.interests = interests }
 
-    /// Something about a device is new; a listener came unless told otherwise.
+    /// Something about a device is new; by default that a listener came.
     package func add(_ device: UUID, _ news: DeviceNews = DeviceNews(hasArrived: true)) {
+        let hashes = news.hasArrived ? [:] : news.offers.mapValues(Self.hash)
         let waiter = self.state.withLock { state in
-            guard state.waiting[device] != nil || state.waiting.count < Self.waitingMax else {
-                return nil as CheckedContinuation<Void, Never>?
+            if state.waiting[device] == nil {
+                let isSettled =
+                    !news.hasArrived && hashes.allSatisfy { state.settled[OfferKey(device: device, type: $0)] == $1 }
+                let limit = news.hasArrived ? Self.waitingMax : Self.waitingMax / 2
+                guard !isSettled, state.waiting.count < limit else { return nil as CheckedContinuation<Void, Never>? }
             }
             state.waiting[device, default: DeviceNews()].add(news)
             return state.waiter.take()
         }
         waiter?.resume()
+    }
+
+    /// Remembers that nothing is to be done about replies with these offers, which are no news from now on.
+    ///
+    /// A new offer, or a push to the device, is news again. Call it before reading what there is to do, and ``unsettle(_:)`` if
+    /// there is something: a push meanwhile is then not overlooked.
+    public func settle(_ device: UUID, _ offers: [OtaPackageType: JSON.Object]) {
+        let hashes = offers.mapValues(Self.hash)
+        self.state.withLock { state in
+            if state.settled.count >= Self.settledMax { state.settled = [:] }
+            for (type, hash) in hashes { state.settled[OfferKey(device: device, type: type)] = hash }
+        }
+    }
+
+    /// A hash of names and values; that of an object is one of its names only.
+    private static func hash(of offer: JSON.Object) -> Int {
+        var hasher = Hasher()
+        for member in offer.members {
+            hasher.combine(member.name.exact)
+            hasher.combine(member.value)
+        }
+        return hasher.finalize()
+    }
+
+    /// Lets the next reply to a device be news, whatever it offers.
+    public func unsettle(_ device: UUID) {
+        self.state.withLock { state in
+            guard !state.settled.isEmpty else { return }
+            for type in OtaPackageType.allCases { state.settled[OfferKey(device: device, type: type)] = nil }
+        }
     }
 
     /// The devices that came since the last time, as soon as there are any; empty only if the task is cancelled.

@@ -170,7 +170,13 @@ public final class DeviceSessions: Sendable {
     /// - Returns: How many took it.
     @discardableResult
     public func notify(_ device: UUID, _ notification: DeviceNotification) -> Int {
-        let listeners = self.state.withLock { $0.listeners[device] ?? [] }
+        let (listeners, watchers) = self.state.withLock { ($0.listeners[device] ?? [], $0.watchers) }
+        if case .attributesUpdated(let values) = notification,
+            OtaPackageType.allCases.contains(where: { values["\($0.prefix)_title"] != nil })
+        {
+            // The push of a package: if nobody takes it, the next reply that offers the package counts.
+            for watcher in watchers where watcher.interests.contains(.attributes) { watcher.unsettle(device) }
+        }
         return listeners.count { $0.handler(notification) }
     }
 
