@@ -113,6 +113,12 @@ import Testing
         }
     }
 
+    @Test("a text of a request is kept up to a limit, even if it is one letter with many marks", .bug(id: "D1.3"))
+    func marks() {
+        let text = "n" + String(repeating: "\u{301}", count: 10 * AuditLog.textLengthMax)
+        #expect(AuditLog.cut(text).unicodeScalars.count == AuditLog.textLengthMax)
+    }
+
     @Test func noSecretIsEverInTheLog() async throws {
         try await TenantWorld.run { world in
             let secret = "sEcReT7"

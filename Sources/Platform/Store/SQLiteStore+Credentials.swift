@@ -142,7 +142,8 @@ extension SQLiteStore: DeviceAuthenticator {
         let known = KnownCredentials(
             device: Originator(row: row),
             kind: kind,
-            basic: kind == .mqttBasic ? try? MQTTBasicCredentials(parsing: row["credentials_value"] ?? "", allowsNull: true) : nil
+            basic: kind == .mqttBasic
+                ? try? MQTTBasicCredentials(parsing: row["credentials_value"] ?? "", allowsNull: true) : nil
         )
         return (known, ProfileTransport(settings: try JSON(stored: row["settings"])))
     }
@@ -241,6 +242,7 @@ struct MQTTBasicCredentials: Sendable, Hashable {
     /// - Parameters:
     ///   - text: The text.
     ///   - allowsNull: Whether U+0000 is allowed, as in credentials that were stored before it was refused.
+    /// - Throws: ``JSONSyntaxError`` if the text is not JSON.
     init?(parsing text: String, allowsNull: Bool = false) throws(JSONSyntaxError) {
         guard let object = try JSON(parsing: text, allowsNull: allowsNull).object else { return nil }
         func member(_ name: String) -> String? { object[name]?.string.flatMap { $0.isEmpty ? nil : $0 } }

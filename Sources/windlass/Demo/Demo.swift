@@ -131,7 +131,8 @@ struct Demo: Sendable {
 
     /// A file name as it may stand in a multipart header and in a title: nothing that needs to be escaped there.
     private static func plain(_ name: Substring) -> String {
-        String(name.unicodeScalars.prefix(100).map(Character.init).map { $0.isLetter || $0.isNumber || "-_.+".contains($0) ? $0 : "_" })
+        let characters = name.unicodeScalars.prefix(100).map(Character.init)
+        return String(characters.map { $0.isLetter || $0.isNumber || "-_.+".contains($0) ? $0 : "_" })
     }
 
     private static func writeToStandardOutput(_ text: String) {
