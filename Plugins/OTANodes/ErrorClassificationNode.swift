@@ -11,7 +11,7 @@ import OTA
 /// | `CHECKSUM_MISMATCH`    | The data does not match its checksum.        |
 /// | `NETWORK_ERROR`        | The download failed because of the network.  |
 /// | `INSUFFICIENT_STORAGE` | The device has not enough room.              |
-/// | `INVALID_PACKAGE`      | The device does not recognize the package.   |
+/// | `INVALID_PACKAGE`      | The device does not recognize the package, or runs a third version after installing it. |
 /// | `INSTALLATION_FAILED`  | The package could not be installed.          |
 /// | `Unknown`              | The device did not say, or nothing fits.     |
 /// | `Failure`              | The store could not answer.                  |
@@ -24,7 +24,10 @@ public struct ErrorClassificationNode: Node {
             RelationDescriptor("CHECKSUM_MISMATCH", "The data does not match its checksum."),
             RelationDescriptor("NETWORK_ERROR", "The download failed because of the network."),
             RelationDescriptor("INSUFFICIENT_STORAGE", "The device has not enough room."),
-            RelationDescriptor("INVALID_PACKAGE", "The device does not recognize the package."),
+            RelationDescriptor(
+                "INVALID_PACKAGE",
+                "The device does not recognize the package, or runs a third version after installing it."
+            ),
             RelationDescriptor("INSTALLATION_FAILED", "The package could not be installed."),
             RelationDescriptor("Unknown", "The device did not say, or nothing fits."),
             RelationDescriptor(.failure, "The store could not answer, or the kind of package is not known."),

@@ -203,7 +203,9 @@ private struct QuietDevices<Instant: InstantProtocol> {
     }
 
     private var entries: [UUID: Entry] = [:]
-    /// Devices with their deadlines, earliest first. A device whose entry has another deadline by now is passed over.
+    /// Devices with their deadlines, earliest first.
+    ///
+    /// A device whose entry has another deadline by now is passed over.
     private var queue = CircularBuffer<(device: UUID, deadline: Instant)>()
     private var atOnce = CircularBuffer<UUID>()
 

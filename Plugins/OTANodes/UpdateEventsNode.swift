@@ -4,21 +4,22 @@ public import NodeKit
 import OTA
 
 /// Sends one message for each change of an update's state: `UPDATE_QUEUED` … `UPDATE_UPDATED`, `UPDATE_FAILED`, `UPDATE_CANCELLED`,
-/// `UPDATE_TIMED_OUT`.
+/// `UPDATE_TIMED_OUT`; and `UPDATE_INTERRUPTED` when a device restarts in the middle of its update.
 ///
 /// Reads what is appended to the history of updates, so it costs nothing when an update changes and survives a restart: what the chain
 /// has not handled when the host stops comes again, and what it has may, so each comes at least once. The messages of one device come in
-/// order. A node that is new tells what happens from now on; it is known by its chain and its id.
+/// order. A new node sends what happens from now on; it is known by its chain and its id.
 ///
-/// | Relation  | When                                |
-/// |-----------|-------------------------------------|
-/// | `Success` | An update came to another state.    |
+/// | Relation  | When                                                                |
+/// |-----------|---------------------------------------------------------------------|
+/// | `Success` | An update came to another state, was retried, or was interrupted.   |
 public struct UpdateEventsNode: IngressNode {
     /// Everything the host, the chain checker and the reference page need to know.
     public static let descriptor = NodeDescriptor(
         type: "update-events",
-        summary: "Sends one message for each change of an update's state (UPDATE_QUEUED … UPDATE_FAILED).",
-        relations: [RelationDescriptor(.success, "An update came to another state, or began again.")],
+        summary:
+            "Sends one message for each change of an update's state (UPDATE_QUEUED … UPDATE_FAILED, UPDATE_INTERRUPTED).",
+        relations: [RelationDescriptor(.success, "An update came to another state, was retried, or was interrupted.")],
         attributes: [
             .integer(
                 "in-flight-max",
@@ -32,10 +33,10 @@ public struct UpdateEventsNode: IngressNode {
             VariableDescriptor(MessageKey.packageId, "The identifier of the package, if it still exists."),
             VariableDescriptor(MessageKey.title, "The package's title."),
             VariableDescriptor(MessageKey.version, "The package's version."),
-            VariableDescriptor(MessageKey.state, "The state that the update came to."),
+            VariableDescriptor(MessageKey.state, "The state that the update came to, or INTERRUPTED."),
             VariableDescriptor(
                 MessageKey.cause,
-                "Why the server changed it: RETRIED, RESENT, CANCELLED or TIMED_OUT; else empty."
+                "Why the server changed it: RETRIED, RESENT, CANCELLED, TIMED_OUT, ALREADY_INSTALLED, ROLLED_BACK or OTHER_VERSION; else empty."
             ),
             VariableDescriptor(MessageKey.error, "Why the update failed, in words."),
         ]

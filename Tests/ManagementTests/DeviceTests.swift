@@ -290,6 +290,23 @@ import Testing
 
     // MARK: Updates
 
+    @Test("a report that did not count says why in the history, by name and in words", .bug(id: "T1.2"))
+    func flagReason() {
+        let entry = UpdateHistoryEntry(
+            id: 1,
+            deviceId: .random(),
+            type: .firmware,
+            title: "fw",
+            version: "1",
+            state: "UPDATED",
+            timestamp: Timestamp(milliseconds: 0),
+            accepted: false,
+            flag: .notServed
+        )
+        #expect(entry.json["flag"] == "NOT_SERVED")
+        #expect(entry.json["flagReason"] == .string(ReportFlag.notServed.sentence))
+    }
+
     @Test func anUpdateIsToldWithItsHistory() async throws {
         try await TestServer.run { server in
             let id = try await server.post("/api/device", ["name": "d"]).json.entityId
@@ -343,7 +360,7 @@ import Testing
                 history == [
                     [
                         "id": 7, "ts": 2, "state": "FAILED", "title": "fw", "version": "1", "accepted": true,
-                        "cause": nil, "flag": nil, "error": "no route",
+                        "cause": nil, "flag": nil, "flagReason": nil, "error": "no route",
                     ]
                 ]
             )

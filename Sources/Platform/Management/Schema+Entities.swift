@@ -243,7 +243,7 @@ extension Schema {
         Self.object([
             "id": Self.integer(in: 1...Int64.max), "ts": Self.time, "state": Self.string, "title": Self.string,
             "version": Self.string, "accepted": Self.boolean, "cause": Self.optionalString,
-            "flag": Self.optionalString, "error": Self.optionalString,
+            "flag": Self.optionalString, "flagReason": Self.optionalString, "error": Self.optionalString,
         ])
     )
 

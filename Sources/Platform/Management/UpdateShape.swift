@@ -63,6 +63,7 @@ extension UpdateHistoryEntry {
             "accepted": .bool(self.accepted),
             "cause": JSON(self.cause?.rawValue),
             "flag": JSON(self.flag?.rawValue),
+            "flagReason": JSON(self.flag?.sentence),
             "error": JSON(self.error),
         ]
     }
