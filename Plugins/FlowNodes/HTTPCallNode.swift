@@ -165,7 +165,7 @@ public struct HTTPCallNode: Node {
     private static func message(_ message: Message, _ answer: HTTPCall.Answer?) -> Message {
         var message = message
         message.metadata["httpStatus"] = answer.map { .integer(Int64($0.status)) }
-        // An answer with U+0000 in it is no text that a chain could use; see ``NullCharacter``.
+        // A chain cannot use an answer with U+0000 in it; see ``NullCharacter``.
         let text = answer.map { String(buffer: $0.body) }.flatMap { $0.utf8.contains(0) ? nil : $0 }
         message.metadata["httpAnswer"] = text.map(JSON.string)
         return message

@@ -55,7 +55,7 @@ import Testing
         #expect(try self.holds("version-compare('\(a)', '\(b)') = \(expected)"))
     }
 
-    @Test("a value with U+0000 is no shorter one: the condition fails, with the variable's name", .bug(id: "D1.3"))
+    @Test("a value with U+0000 is not cut: the condition fails, with the variable's name", .bug(id: "D1.3"))
     func nullCharacter() throws {
         let message = Message.test("TEST", [:], .json(["v": "a\u{0}b", "w": "a", "list": ["a\u{0}"]]))
         for text in ["$v = 'a'", "$w = 'a' and string-length($v) > 0"] {

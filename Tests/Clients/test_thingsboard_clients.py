@@ -115,7 +115,7 @@ def test_tb_mqtt_client_that_was_offline_at_the_assignment_downloads_the_file_on
     package, data = upload(management, profile, "SHA256", 300_000)
     device = management.device(profile)
     management.assign_to_device(device, package)
-    wait_until(lambda: management.record(device)["state"] == "INITIATED", "the push that nobody takes")
+    wait_until(lambda: management.record(device)["state"] == "INITIATED", "the push that no session takes")
     process = start_tb_device(host, thingsboard_python, device, 4096, package, tmp_path)
     try:
         wait_for_update(management, process, device, tmp_path)

@@ -57,7 +57,7 @@ struct ResourceNodeTests {
         }
     }
 
-    @Test("a path or argument that is no UTF-8 is 4.00, not another text", .bug(id: "D1.2"))
+    @Test("a path or argument that is not UTF-8 is 4.00, not another text", .bug(id: "D1.2"))
     func notUTF8() async throws {
         try await TestNode.run(answer: { _ in .completed(.empty) }) { node in
             let peer = try await node.peer()

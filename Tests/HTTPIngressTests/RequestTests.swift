@@ -111,7 +111,7 @@ import Testing
         }
     }
 
-    @Test("a path whose escapes are no UTF-8 is a bad request, not another text", .bug(id: "D1.2"))
+    @Test("a path whose escapes are not UTF-8 is a bad request, not another text", .bug(id: "D1.2"))
     func notUTF8() async throws {
         try await withServer { server async throws in
             for token in ["A1%FF", "%FF", "A1%C3", "%ED%A0%80"] {

@@ -51,7 +51,7 @@ import Testing
         #expect(settings.auditRetention == AuditRetention(ageMax: nil, countMax: 1))
     }
 
-    @Test("the data folder is its user's alone and 64 MiB are kept free, unless told otherwise", .bug(id: "D2.2"))
+    @Test("the data folder is its user's alone and 64 MiB are kept free by default", .bug(id: "D2.2"))
     func dataFolder() throws {
         var options = SQLiteStore.Options()
         try HostSettings(environment: [:]).apply(to: &options)

@@ -34,7 +34,7 @@ import Testing
     }
 
     @Test(
-        "U+0000 and what is no UTF-8 in a path or a query is a bad request that names the field",
+        "U+0000 and bytes that are not UTF-8 in a path or a query is a bad request that names the field",
         .bug(id: "D1.3"),
         arguments: [
             ("/api/tenant/devices?deviceName=a%00", "deviceName", true),

@@ -34,7 +34,7 @@ import Testing
     }
 
     @Test(
-        "text that is no JSON is refused for that",
+        "text that is not JSON is refused for that",
         .bug(id: "D1.3"),
         arguments: ["{", "{\"a\":\"\u{1}\"}", "{\"a\":\"\u{0}", "{\"a\":1}\u{0}", #"{"a":"\u000"}"#]
     )

@@ -5,7 +5,7 @@ import Testing
 
 @testable import Store
 
-/// A time of day that stands still until a test sets it.
+/// A time of day that changes only when a test sets it.
 private final class SetTime: Sendable {
     private let time = Mutex(Timestamp(milliseconds: 1_700_000_000_000))
     var now: Timestamp { self.time.withLock { $0 } }
@@ -202,7 +202,7 @@ private final class Clocked {
         #expect(times.take(1, for: self.device, at: self.start) == later.adding(.milliseconds(1)))
     }
 
-    @Test("a clock that is set back a little keeps the order, one set back far begins anew", .bug(id: "D1.4"))
+    @Test("a clock that is set back a little keeps the order, one set back far starts over", .bug(id: "D1.4"))
     func setBack() {
         let times = ServerTimes(after: nil)
         let limit = ServerTimes.aheadMax

@@ -104,7 +104,7 @@ import Testing
         }
     }
 
-    @Test("what the system does not tell about a disk refuses nothing", .bug(id: "D2.4"))
+    @Test("an upload is not refused if the free space of the disk is unknown", .bug(id: "D2.4"))
     func unknown() async throws {
         let system = SmallDisk()
         try await StoreFixture.with(system: system, options: Self.options(reserve: Self.mebibyte)) { fixture in
@@ -127,7 +127,7 @@ import Testing
             #expect(stat(file, &status) == 0)
             #expect(Int64(status.st_blocks) * 512 >= DeletionRoom.bytesMax, "the room is only a name")
             for error in [ResultCode.SQLITE_FULL, .SQLITE_IOERR_SHMSIZE] {
-                // A full disk as SQLite tells of it, until there is room.
+                // A full disk as SQLite reports it, until there is room.
                 let runs = Mutex(0)
                 try await store.remove { db, _ in
                     runs.withLock { $0 += 1 }

@@ -94,7 +94,7 @@ import Testing
     }
 
     @Test(
-        "a lock that lasts too long refuses those who waited for it, with the cause, and nobody after it",
+        "a lock that lasts too long refuses the writes that waited for it, with the cause, and no later one",
         .bug(id: "D2.3")
     )
     func tooLong() async throws {

@@ -38,7 +38,7 @@ import Testing
     }
 
     @Test(
-        "a text that is no list of ranges is read as far as it is one",
+        "a text that is not a list of ranges is read up to where it stops being one",
         arguments: ["", "x", "5", "5-", "-5-6", "6-5", "5-5", "1-2-3", "99999999999999999999-5", ",,"]
     )
     func unreadable(text: String) {

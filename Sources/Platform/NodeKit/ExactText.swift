@@ -9,7 +9,7 @@
 /// A text that equals another one only if both have the same bytes: a name or a secret that came off the wire.
 ///
 /// `String` takes canonically equivalent texts for the same: `"caf\u{E9}"` and `"cafe\u{301}"`, even `"K"` and the Kelvin sign.
-/// Two devices may have two such tokens, and an object two such members. So whatever is looked up by a text of a peer is
+/// Two devices may have two such tokens, and an object two such members. So everything that is looked up by a text of a peer is
 /// looked up by this type, as the store's tables do, too. As a property wrapper it makes the equality of a type exact while
 /// its property stays a `String`:
 ///

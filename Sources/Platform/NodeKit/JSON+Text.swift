@@ -33,7 +33,7 @@ extension JSON {
     ///   - buffer: The bytes.
     ///   - depthMax: The deepest nesting of arrays and objects.
     ///   - allowsNull: Whether names and strings may have U+0000 in them, for text that no peer sent.
-    /// - Throws: ``JSONSyntaxError`` if the bytes are no JSON, are not UTF-8, nest deeper than `depthMax`, or have U+0000 in a
+    /// - Throws: ``JSONSyntaxError`` if the bytes are not JSON, are not UTF-8, nest deeper than `depthMax`, or have U+0000 in a
     ///   name or string.
     public init(
         parsing buffer: ByteBuffer,

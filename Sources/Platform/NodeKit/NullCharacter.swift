@@ -33,7 +33,7 @@ public struct NullCharacter: Error, Hashable, Sendable, CustomStringConvertible 
     /// The error that a node or an ingress answers.
     public var refusal: NodeError { NodeError(.badRequest, self.description, cause: self) }
 
-    /// A sentence for whoever sent the text.
+    /// A sentence for the sender of the text.
     public var description: String { "'\(self.field)' must not have the character U+0000 in it" }
 
     private static func escaped(_ text: String) -> String {
@@ -46,7 +46,7 @@ public struct NullCharacter: Error, Hashable, Sendable, CustomStringConvertible 
 }
 
 extension NodeError {
-    /// Text that a peer sent is no JSON that is taken.
+    /// Text that a peer sent is not JSON, or has U+0000 in it.
     ///
     /// - Parameters:
     ///   - what: The text, as the beginning of a sentence, such as `the payload`.

@@ -6,7 +6,7 @@ extension Timestamp {
 
     /// This time of the host's own, or `now` if it lies so far ahead that the clock must have been set back since.
     ///
-    /// For whatever is remembered and compared with the time of day: a clock that was a year ahead for an hour would hold it up for a
+    /// For times that are remembered and compared with the time of day: a clock that was a year ahead for an hour would hold them up for a
     /// year.
     public func believed(at now: Timestamp) -> Timestamp { self > now.adding(Self.aheadMax) ? now : self }
 }

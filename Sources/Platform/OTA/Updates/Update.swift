@@ -4,9 +4,9 @@ public import NodeKit
 ///
 /// The names are ThingsBoard's.
 public enum OtaUpdateState: String, Sendable, Hashable, CaseIterable {
-    /// The server has assigned the package; the device does not know yet.
+    /// The server has assigned the package; the device has not been notified yet.
     case queued = "QUEUED"
-    /// The server is telling the device.
+    /// The server is notifying the device.
     case initiated = "INITIATED"
     /// The device fetches the bytes.
     case downloading = "DOWNLOADING"
@@ -76,27 +76,27 @@ public struct UpdateRecord: Sendable, Hashable {
     public var state: OtaUpdateState
     /// When each state was last entered.
     public var entered: [OtaUpdateState: Timestamp]
-    /// Percent downloaded in this attempt, 0…100, as the device reported or as counted from the bytes served; `nil` if nothing
-    /// is known.
+    /// Percent downloaded in this attempt, 0…100, as the device reported or as counted from the bytes served; `nil` if
+    /// unknown.
     public var progress: Int?
     /// How many attempts there were: the first begins with the first download, the others when the device downloads again after
     /// a failure or the server queues the update again.
     public var attempts: Int
     /// Why it failed, if it did and the reason is known.
     public var errorClass: OtaErrorClass?
-    /// What the device, or whoever ended the update, said about the failure.
+    /// The failure in words, from the device or from the node or user that ended the update.
     public var error: String?
     /// Why the server ended the update: ``UpdateCause/cancelled``, ``UpdateCause/timedOut``, ``UpdateCause/rolledBack`` or
     /// ``UpdateCause/otherVersion``; `nil` if it did not.
     public var failureCause: UpdateCause?
-    /// When the update begins again by itself, if it does.
+    /// When the server retries the update, if it does.
     public var retryTime: Timestamp?
     /// When its state or progress changed last, by the host's clock; a device's own may be wrong.
     public var activeTime: Timestamp
     /// Since when all bytes have been served to the device, counted from the assignment, or, for a package with a URL, since when it
-    /// has been notified; `nil` if that is not so.
+    /// has been notified; `nil` if not.
     public var servedTime: Timestamp?
-    /// Whether the device restarted in the middle of the update and has not begun again.
+    /// Whether the device restarted in the middle of the update and has not started another attempt.
     public var isInterrupted: Bool
     /// What the device says it runs; `nil` if it never said.
     public var installed: InstalledVersion?
@@ -153,7 +153,7 @@ public struct UpdateHistoryEntry: Sendable, Hashable {
     public var title: String
     /// The package's version; empty like the title.
     public var version: String
-    /// The state as reported: one of ``OtaUpdateState``, whatever text the device sent, or ``interrupted``.
+    /// The state as reported: one of ``OtaUpdateState``, another text that the device sent, or ``interrupted``.
     public var state: String
     /// When.
     public var timestamp: Timestamp
@@ -161,7 +161,7 @@ public struct UpdateHistoryEntry: Sendable, Hashable {
     ///
     /// One that did not is kept here and changes nothing.
     public var accepted: Bool
-    /// What the device, or whoever ended the update, said about a failure.
+    /// The failure in words, from the device or from the node or user that ended the update.
     public var error: String?
     /// Why the server made the change; `nil` for an assignment and for what a device reported.
     public var cause: UpdateCause?
@@ -199,7 +199,7 @@ public struct UpdateHistoryEntry: Sendable, Hashable {
     }
 }
 
-/// An effective package changed, or its update begins again or is cancelled: the device is to be told.
+/// An effective package changed, or its update is retried or cancelled: the device is to be notified.
 public struct Assignment: Sendable, Hashable {
     /// Grows with every assignment of the store.
     public var id: Int64
@@ -207,7 +207,7 @@ public struct Assignment: Sendable, Hashable {
     public var device: Originator
     /// Firmware or software.
     public var type: OtaPackageType
-    /// The new package; `nil` if the device has none any more.
+    /// The new package; `nil` if the device no longer has one.
     ///
     /// With ``UpdateCause/cancelled`` the one whose update was cancelled.
     public var packageId: OtaPackageId?

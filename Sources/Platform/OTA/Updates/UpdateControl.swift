@@ -1,16 +1,16 @@
 public import NodeKit
 
-/// Why the server changed an update, or tells its device again.
+/// Why the server changed an update, or notifies its device again.
 public enum UpdateCause: String, Sendable, Hashable, CaseIterable {
-    /// A package was assigned, or none any more.
+    /// A package was assigned, or the assignment was removed.
     case assigned = "ASSIGNED"
-    /// An update that had failed begins again.
+    /// An update that had failed is retried.
     case retried = "RETRIED"
-    /// The device is told once more.
+    /// The device is notified once more.
     case resent = "RESENT"
-    /// Somebody cancelled the update.
+    /// A user cancelled the update.
     case cancelled = "CANCELLED"
-    /// Nothing was heard of the update for too long.
+    /// The device reported nothing about the update for too long.
     case timedOut = "TIMED_OUT"
     /// The device ran the package before it was assigned.
     case alreadyInstalled = "ALREADY_INSTALLED"
@@ -24,17 +24,17 @@ public enum UpdateCause: String, Sendable, Hashable, CaseIterable {
 public enum UpdateCommand: String, Sendable, Hashable, CaseIterable {
     /// An update that failed or was cancelled is QUEUED again, as a new attempt.
     case retry
-    /// An update that is not over ends as FAILED, its device is told that there is none, and what the device still reports
-    /// about it changes nothing.
+    /// An update that is not over ends as FAILED. Its device is notified that the update is gone, and what the device still
+    /// reports about it changes nothing.
     ///
     /// FAILED, because devices, dashboards and the requirement know these eight states only; ``UpdateRecord/failureCause``
-    /// tells it from a failure.
+    /// distinguishes it from a failure.
     case cancel
-    /// The device is told again. An update under way stays in its state; one that is over is QUEUED again.
+    /// The device is notified again. An update under way stays in its state; one that is over is QUEUED again.
     case resend
 }
 
-/// Which updates are meant; whatever is `nil` does not matter.
+/// Which updates are meant; members that are `nil` do not restrict the selection.
 public struct UpdateFilter: Sendable, Hashable {
     /// Whose devices.
     public var tenantId: TenantId
@@ -110,7 +110,7 @@ public struct InstalledCount: Sendable, Hashable {
     }
 }
 
-/// An update of which nothing was heard for some time.
+/// An update whose device has reported nothing about it for some time.
 public struct StalledUpdate: Sendable, Hashable {
     /// The device, in the form that messages carry.
     public var device: Originator
@@ -124,7 +124,7 @@ public struct StalledUpdate: Sendable, Hashable {
     }
 }
 
-/// A change of an update's state, as told to the chain.
+/// A change of an update's state, as sent to the chain.
 public struct UpdateEvent: Sendable, Hashable {
     /// The device, in the form that messages carry.
     public var device: Originator
@@ -163,22 +163,22 @@ public protocol UpdateControlService: Sendable {
     func carryOut(_ command: UpdateCommand, on filter: UpdateFilter, by who: String) async throws -> Int
 }
 
-/// What the chain does about updates that stand still, and tells about those that move.
+/// Stalled updates for the chain to act on, and changes of updates for it to forward.
 public protocol UpdateProgressService: Sendable {
-    /// Updates that are in a state and did not move since a time, those that stand still the longest first.
+    /// Updates that are in a state and have not changed since a time, those that stalled first coming first.
     func stalledUpdates(in state: OtaUpdateState, since: Timestamp, limit: Int) async throws -> [StalledUpdate]
-    /// The chain was told of an update that stands still: it counts anew from now on, if it did not move meanwhile.
+    /// The chain has handled a stalled update: its time starts over now, if it has not changed meanwhile.
     func toldStalled(_ update: StalledUpdate) async throws
 
-    /// Ends an update as FAILED, unless it is over or moved meanwhile.
+    /// Ends an update as FAILED, unless it is over or has changed meanwhile.
     ///
     /// - Parameters:
     ///   - device: The device.
     ///   - type: Firmware or software.
-    ///   - since: When it moved last, as whoever decides this knows; `nil` if that does not matter.
+    ///   - since: When it changed last, as far as the caller knows; `nil` to end it in any case.
     ///   - cause: `nil` if it is to count as the device's own failure.
     ///   - reason: A sentence for people.
-    ///   - retryTime: When it begins again, if it does.
+    ///   - retryTime: When it is retried, if it is.
     /// - Returns: Whether it was ended.
     /// - Throws: ``NodeError`` with ``NodeError/Code/notFound`` if there is no such device, and what the store throws.
     func fail(
@@ -189,13 +189,13 @@ public protocol UpdateProgressService: Sendable {
         reason: String,
         retryAt retryTime: Timestamp?
     ) async throws -> Bool
-    /// Notes that a FAILED update is to begin again at a time; the device or an administrator may be first.
+    /// Notes that a FAILED update is to be retried at a time, unless the device or an administrator retries it earlier.
     ///
     /// - Returns: Whether it was FAILED, not cancelled, and its package still is the device's.
     func scheduleRetry(of device: DeviceId, _ type: OtaPackageType, at time: Timestamp) async throws -> Bool
-    /// Begins again what is due.
+    /// Retries the updates that are due.
     ///
-    /// - Returns: How many updates began again, and when the next one is due.
+    /// - Returns: How many updates were retried, and when the next one is due.
     func releaseRetries(until now: Timestamp, limit: Int) async throws -> (count: Int, next: Timestamp?)
 
     /// What became of updates after an entry of the history, oldest first; reports that did not fit are left out.
@@ -207,7 +207,7 @@ public protocol UpdateProgressService: Sendable {
     /// Waits until there may be an entry after this one, or the task is cancelled.
     func waitForUpdateEvents(after id: Int64) async throws
 
-    /// The packages that a device should have been told of and was not, for want of a session that took the push.
+    /// The packages of which a device has not been notified because no session took the push.
     func missedPushes(of device: DeviceId) async throws -> [Assignment]
     /// Notes that a device learned of a package whose push it missed, unless it should have another one by now.
     func noteNotified(_ device: DeviceId, _ type: OtaPackageType, of packageId: OtaPackageId) async throws
@@ -229,24 +229,24 @@ public protocol DeviceQueryService: Sendable {
 }
 
 extension MessageKey {
-    /// Why a device is told: absent for a new assignment, else `RETRIED`, `RESENT` or `CANCELLED`.
+    /// Why a device is notified: absent for a new assignment, else `RETRIED`, `RESENT` or `CANCELLED`.
     public static let cause = "cause"
     /// The state of an update.
     public static let state = "state"
     /// How many attempts there were, the present one included.
     public static let attempts = "attempts"
-    /// When an update moved last, in milliseconds since 1970-01-01 UTC.
+    /// When an update changed last, in milliseconds since 1970-01-01 UTC.
     public static let activeTime = "activeTime"
     /// What is known about a failure.
     public static let error = "updateError"
 }
 
 extension MessageType {
-    /// An update did not move for longer than the chain allows.
+    /// An update has not changed for longer than the chain allows.
     public static let updateStalled: Self = "UPDATE_STALLED"
     /// An update was cancelled.
     public static let updateCancelled: Self = "UPDATE_CANCELLED"
-    /// An update failed because nothing was heard of it for too long.
+    /// An update failed because its device reported nothing about it for too long.
     public static let updateTimedOut: Self = "UPDATE_TIMED_OUT"
 
     /// An update came to a state: `UPDATE_QUEUED` … `UPDATE_UPDATED`, `UPDATE_FAILED`.
