@@ -296,7 +296,7 @@ private struct JSONReader {
                 try self.escape(into: &unescaped)
                 hasNull = hasNull || unescaped.last == 0
             case 0 where !self.allowsNull:
-                // Not escaped it is no JSON either, but how U+0000 is spelled makes no difference to the device that sent it.
+                // Without an escape it is not JSON, but a device gets the same answer however it spells U+0000.
                 hasNull = true
                 unescaped.append(byte)
                 self.offset += 1

@@ -81,9 +81,9 @@ public final class DeviceArrivals: Sendable {
         waiter?.resume()
     }
 
-    /// Remembers that nothing is to be done about replies with these offers, which are no news from now on.
+    /// Remembers that replies with these offers need no action, and passes over them from now on.
     ///
-    /// A new offer, or a push to the device, is news again. Call it before reading what there is to do, and ``unsettle(_:)`` if
+    /// Another offer, or any offer after a push to the device, is news. Call it before reading what there is to do, and ``unsettle(_:)`` if
     /// there is something: a push meanwhile is then not overlooked.
     public func settle(_ device: UUID, _ offers: [OtaPackageType: JSON.Object]) {
         let hashes = offers.mapValues(Self.hash)

@@ -174,7 +174,7 @@ public final class DeviceSessions: Sendable {
         if case .attributesUpdated(let values) = notification,
             OtaPackageType.allCases.contains(where: { values["\($0.prefix)_title"] != nil })
         {
-            // The push of a package: if nobody takes it, the next reply that offers the package counts.
+            // The push of a package: if no listener takes it, the next reply that offers the package counts.
             for watcher in watchers where watcher.interests.contains(.attributes) { watcher.unsettle(device) }
         }
         return listeners.count { $0.handler(notification) }
