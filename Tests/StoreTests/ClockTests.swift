@@ -216,6 +216,79 @@ private final class Clocked {
         #expect(times.take(1, for: self.device, at: far) == far.adding(.milliseconds(3)))
     }
 
+    @Test("times that run ahead are stored with the points, and those that do not cost no statement", .bug(id: "D1.4"))
+    func storedAhead() async throws {
+        try await Clocked.with { clocked in
+            func latestGiven() async throws -> Int64? {
+                try await clocked.store.read { db in try db.integer("SELECT latest_given FROM time_of_day") }
+            }
+            try await clocked.report([["n": 1]])
+            #expect(try await latestGiven() == nil)
+            clocked.time.move(.seconds(1))
+            try await clocked.report(Array(repeating: ["n": 1], count: 8000))
+            #expect(try await latestGiven() == clocked.time.now.rawValue + 7999)
+        }
+    }
+
+    @Test("points whose times would be too far ahead are refused, and no other takes their place", .bug(id: "D1.4"))
+    func tooMany() async throws {
+        try await Clocked.with { clocked in
+            let (store, device, now) = (clocked.store, clocked.device.id, clocked.time.now)
+            let limit = Int(ServerTimes.reportAheadMax)
+            #expect(store.times.takeForReport(limit + 2, of: device, at: now) == nil)
+            #expect(store.times.takeForReport(limit, of: device, at: now) == now)
+            var points = (1...2).map { TelemetryPoint(timestamp: nil, values: ["n": .integer($0)]) }
+            #expect(store.times.takeForReport(2, of: device, at: now) == nil)
+            #expect(store.settleTimes(of: &points, reportedBy: device, at: now) == now)
+            let error = #expect(throws: NodeError.self) {
+                try store.beginSavingTimeseries(of: device, points, at: now)
+            }
+            #expect(error?.code == .tooManyRequests)
+            #expect(error?.message.contains("3540 s ahead of the clock") == true)
+            #expect(ServerTimes.refusal(of: limit + 1).code == .tooLarge)
+            // One by one there is room for a while, and others do not notice.
+            try await clocked.report([["n": 3]])
+            #expect(try await clocked.entries("n").map(\.timestamp) == [now.adding(.milliseconds(limit))])
+            #expect(store.times.takeForReport(2, of: .random(), at: now) == now)
+        }
+    }
+
+    @Test(
+        "the times of an update are those of the clock, however far ahead the points of a device are",
+        .bug(id: "D1.4")
+    )
+    func records() async throws {
+        try await Clocked.with { clocked in
+            try await clocked.assign("1")
+            let other = try await clocked.store.saveDevice(
+                Device(name: "other", deviceProfileId: clocked.device.deviceProfileId),
+                accessToken: nil
+            )
+            let flood = Array(repeating: TelemetryPoint(timestamp: nil, values: ["n": 1]), count: 5000)
+            try await clocked.store.saveTimeseries(of: other.id, flood, at: clocked.time.now)
+            let device = clocked.device.id
+            for command in [UpdateCommand.cancel, .retry] {
+                _ = try await clocked.store.carryOut(command, on: UpdateFilter(), by: "me")
+                let record = try #require(try await clocked.store.updateRecord(of: device, type: .firmware))
+                #expect(record.activeTime == clocked.time.now)
+                #expect(record.entered[command == .cancel ? .failed : .queued] == clocked.time.now)
+            }
+            #expect(try await clocked.entries("fw_state").map(\.value) == ["QUEUED", "FAILED", "QUEUED"])
+            _ = try await clocked.store.fail(
+                device,
+                .firmware,
+                ifUnmovedSince: nil,
+                cause: .timedOut,
+                reason: "x",
+                retryAt: clocked.time.now
+            )
+            #expect(try await clocked.store.updateRecord(of: device, type: .firmware)?.activeTime == clocked.time.now)
+            #expect(try await clocked.store.releaseRetries(until: clocked.time.now, limit: 9).count == 1)
+            #expect(try await clocked.store.updateRecord(of: device, type: .firmware)?.activeTime == clocked.time.now)
+            #expect(try await clocked.latest("fw_state") == "QUEUED")
+        }
+    }
+
     @Test("more devices than are kept apart get times that are later than all", .bug(id: "D1.4"))
     func full() {
         let times = ServerTimes(after: nil)
@@ -313,6 +386,123 @@ private final class Clocked {
             clocked.time.move(.seconds(31))
             try await clocked.store.expireCalls(at: clocked.time.now)
             #expect(try await clocked.store.call(call.id)?.status == .expired)
+        }
+    }
+
+    @Test("nothing times out while the clock is a year ahead, and what begins then does in its time", .bug(id: "D2.5"))
+    func leapt() async throws {
+        try await Clocked.with { clocked in
+            try await clocked.assign("1")
+            let (store, device) = (clocked.store, clocked.device)
+            func report(_ state: String) async throws {
+                let report = StateReport(type: .firmware, state: state, timestamp: clocked.time.now)
+                _ = try await store.record(report, of: device.id)
+            }
+            func stalled(in state: OtaUpdateState) async throws -> Int {
+                let since = clocked.time.now.adding(.seconds(-100))
+                return try await store.stalledUpdates(in: state, since: since, limit: 9).count
+            }
+            func call() async throws -> PersistentCallId {
+                let call = PersistentCall(
+                    device: Originator(id: device.id.uuid, name: device.name, type: "profile"),
+                    createdTime: clocked.time.now,
+                    expirationTime: clocked.time.now.adding(.seconds(30)),
+                    method: "m",
+                    params: nil,
+                    isOneWay: true,
+                    timeout: .seconds(10),
+                    retriesLeft: 0
+                )
+                try await store.addCall(call)
+                return call.id
+            }
+            try await report("DOWNLOADING")
+            let before = try await call()
+            #expect(try await stalled(in: .downloading) == 0)
+            clocked.time.move(year)
+            #expect(try await stalled(in: .downloading) == 0)
+            try await store.expireCalls(at: clocked.time.now)
+            #expect(try await store.call(before)?.status == .queued)
+            // What there was grows old by the time that passes.
+            clocked.time.move(.seconds(101))
+            #expect(try await stalled(in: .downloading) == 1)
+            try await store.expireCalls(at: clocked.time.now)
+            #expect(try await store.call(before)?.status == .expired)
+
+            try await report("DOWNLOADED")
+            let after = try await call()
+            clocked.time.move(.seconds(99))
+            #expect(try await stalled(in: .downloaded) == 0)
+            try await store.expireCalls(at: clocked.time.now)
+            #expect(try await store.call(after)?.status == .expired)
+            clocked.time.move(.seconds(2))
+            #expect(try await stalled(in: .downloaded) == 1)
+
+            let retry = clocked.time.now.adding(.seconds(60))
+            _ = try await store.fail(
+                device.id,
+                .firmware,
+                ifUnmovedSince: nil,
+                cause: .timedOut,
+                reason: "x",
+                retryAt: retry
+            )
+            clocked.time.move(year)
+            #expect(try await store.releaseRetries(until: clocked.time.now, limit: 9).count == 0)
+            clocked.time.move(.seconds(61))
+            #expect(try await store.releaseRetries(until: clocked.time.now, limit: 9).count == 1)
+        }
+    }
+
+    @Test("that the clock was set back is remembered until stored times are brought back", .bug(id: "D2.5"))
+    func remembered() async throws {
+        try await Clocked.with { clocked in
+            let store = clocked.store
+            clocked.time.move(year)
+            try await clocked.assign("1")
+            clocked.time.move(.zero - year)
+            // Others look at the clock first, and the first attempt fails.
+            _ = store.believedTime()
+            try await store.storeTimeOfDay()
+            try await store.write { db, _ in
+                try db.run(
+                    "CREATE TRIGGER refused BEFORE UPDATE ON update_record BEGIN SELECT RAISE(ABORT, 'no room'); END"
+                )
+            }
+            await #expect(throws: NodeError.self) { try await store.followClock() }
+            try await store.write { db, _ in try db.run("DROP TRIGGER refused") }
+            try await store.followClock()
+            let record = try await store.updateRecord(of: clocked.device.id, type: .firmware)
+            #expect(record?.activeTime == clocked.time.now)
+            #expect(record?.entered[.queued] == clocked.time.now)
+        }
+    }
+
+    @Test("an update that was queued ahead counts as queued now, although it moved since", .bug(id: "D2.5"))
+    func queuedAhead() async throws {
+        try await Clocked.with { clocked in
+            clocked.time.move(year)
+            try await clocked.assign("1")
+            clocked.time.move(.zero - year)
+            let now = clocked.time.now
+            try await clocked.store.write { db, _ in
+                try db.run("UPDATE update_record SET active_time = ?1 - 5, retry_time = ?1 + 7", [now.rawValue])
+            }
+            try await clocked.store.followClock()
+            let record = try await clocked.store.updateRecord(of: clocked.device.id, type: .firmware)
+            #expect(record?.entered[.queued] == now)
+            #expect(record?.activeTime == now.adding(.milliseconds(-5)))
+            #expect(record?.retryTime == now.adding(.milliseconds(7)))
+        }
+    }
+
+    @Test("an ended login is loaded however far ahead the clock is", .bug(id: "D2.5"))
+    func endedLogins() async throws {
+        try await Clocked.with { clocked in
+            try await clocked.store.endLogin("one", until: clocked.time.now.adding(.seconds(604_800)))
+            clocked.time.move(year)
+            try await clocked.restart()
+            #expect(Set(try await clocked.store.endedLogins().keys) == ["one"])
         }
     }
 

@@ -159,6 +159,41 @@ import Testing
     }
 
     @Test(
+        "packages are taken from devices and profiles on a full disk, so that they can be deleted there",
+        .bug(id: "D2.4"),
+        arguments: [false, true]
+    )
+    func unassigning(isProfile: Bool) async throws {
+        try await StoreFixture.with { fixture in
+            let store = fixture.store
+            let profile = try await fixture.profile().id
+            let device = try await fixture.device(in: profile)
+            let package = try await fixture.package(in: profile)
+            func assign(_ id: OtaPackageId?) async throws {
+                if isProfile {
+                    try await fixture.assign(id, to: profile)
+                } else {
+                    try await fixture.assign(id, to: device.id)
+                }
+            }
+            try await assign(package.id)
+            let file = "\(fixture.directory)/\(DeletionRoom.fileName)"
+            try await store.write { db, _ in
+                let full = DatabaseFunction("no_room", argumentCount: 0) { _ in
+                    if FileManager.default.fileExists(atPath: file) { throw DatabaseError(resultCode: .SQLITE_FULL) }
+                    return nil
+                }
+                db.add(function: full)
+                try db.run("CREATE TEMP TRIGGER no_room BEFORE INSERT ON main.assignment BEGIN SELECT no_room(); END")
+            }
+            try await assign(nil)
+            try await store.deleteOtaPackage(package.id)
+            #expect(try await store.updateRecord(of: device.id, type: .firmware) == nil)
+            #expect(FileManager.default.fileExists(atPath: file))
+        }
+    }
+
+    @Test(
         "on a small disk as much is kept for deletions as there is, and the rest when there is more",
         .bug(id: "D2.4")
     )

@@ -124,6 +124,65 @@ import Testing
         }
     }
 
+    @Test(
+        "when the newest state is removed, the newest that can be takes its place, by whatever program",
+        .bug(id: "D2.5"),
+        arguments: [false, true]
+    )
+    func removedState(isOther: Bool) async throws {
+        try await Self.withFolder { folder in
+            let now = Timestamp.now
+            let store = try await folder.open()
+            let device = try #require(try await store.findDeviceByName("d", of: .main)).id
+            for (seconds, state) in [(10, "A"), (3600, "B"), (10 * 365 * 86_400, "far")] as [(Int64, String)] {
+                let time = now.adding(.seconds(seconds))
+                let point = TelemetryPoint(timestamp: time, values: ["fw_state": .string(state)])
+                try await store.saveTimeseries(of: device, [point], at: now)
+            }
+            let time = now.adding(.seconds(3600))
+            func noted() async throws -> String? {
+                let store = try await folder.open()
+                let noted = try await store.read { db in
+                    try String.fetchOne(db, sql: "SELECT value FROM latest_state")
+                }
+                await store.close()
+                return noted
+            }
+            if !isOther { try await store.deleteTimeseries(of: device, keys: ["fw_state"], in: time...time) }
+            await store.close()
+            if isOther {
+                #expect(try await noted() == "B")
+                #expect(try await folder.examine().findings == [])
+                try folder.damage("DELETE FROM ts WHERE value = 'B'")
+            }
+            #expect(try await noted() == "A")
+            #expect(try await folder.examine().findings == [])
+        }
+    }
+
+    @Test("a newest state that lies ahead is no fault, whatever the setting of the host", .bug(id: "D2.5"))
+    func stateAhead() async throws {
+        try await Self.withFolder { folder in
+            for ahead in [nil, .seconds(60), .zero] as [Duration?] {
+                var options = SQLiteStore.Options()
+                options.timestampAheadMax = ahead
+                let store = try await SQLiteStore.open(
+                    directory: folder.path,
+                    sessions: DeviceSessions(),
+                    options: options
+                )
+                let device = try #require(try await store.findDeviceByName("d", of: .main)).id
+                for seconds in [10 * 365 * 86_400, 3600, -1] {
+                    let time = Timestamp.now.adding(.seconds(seconds))
+                    let point = TelemetryPoint(timestamp: time, values: ["fw_state": "QUEUED"])
+                    try await store.saveTimeseries(of: device, [point], at: time)
+                }
+                await store.close()
+                #expect(try await folder.examine().findings == [])
+            }
+        }
+    }
+
     @Test("every kind of fault has a test that makes it")
     func complete() {
         let tested: Set<StoreFinding.Code> = [

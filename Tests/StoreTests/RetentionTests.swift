@@ -39,6 +39,26 @@ import Testing
         ).map(\.value)
     }
 
+    @Test("points far ahead neither count nor make a real one go", .bug(id: "D2.5"))
+    func ahead() async throws {
+        let retention = Retention(timeseriesAge: .seconds(86_400), timeseriesCount: 3)
+        try await StoreFixture.with(options: Self.options(retention)) { fixture in
+            let device = try await Self.device(fixture, series: ["a": 5])
+            let year: Int64 = 365 * 86_400_000
+            let points = (0..<4).map { index in
+                TelemetryPoint(
+                    timestamp: Timestamp(milliseconds: fixture.clock.now.rawValue + year + index),
+                    values: ["a": .string("ahead"), "only": 1]
+                )
+            }
+            try await fixture.store.saveTimeseries(of: device, points, at: .now)
+            #expect(try await fixture.store.removeOld() == 2)
+            #expect(try await fixture.store.removeOld() == 0)
+            #expect(try await Self.values(fixture, device, "a").filter { $0 != "ahead" } == [1, 2, 3])
+            #expect(try await Self.values(fixture, device, "only").count == 4)
+        }
+    }
+
     @Test("nothing is removed unless it was asked for")
     func off() async throws {
         try await StoreFixture.with { fixture in
@@ -122,10 +142,10 @@ import Testing
     func runs() async throws {
         try await StoreFixture.with(options: Self.options(Retention(timeseriesCount: 1))) { fixture in
             let device = try await Self.device(fixture, series: ["a": 30])
-            let running = Task { try await fixture.store.run() }
+            let running = Task { await fixture.store.run() }
             while try await Self.values(fixture, device, "a").count > 1 { await Task.yield() }
             running.cancel()
-            try await running.value
+            await running.value
         }
     }
 }

@@ -174,8 +174,8 @@ public struct Host: Sendable {
         // Started in this order and stopped in the reverse one: devices first, the store last.
         var configuration = ServiceGroupConfiguration(
             services: [
-                .init(service: ClosureService("store") { try await store.run() }),
-                .init(service: ClosureService("audit log") { try await store.keepAuditLog(within: auditRetention) }),
+                .init(service: ClosureService("store") { await store.run() }),
+                .init(service: ClosureService("audit log") { await store.keepAuditLog(within: auditRetention) }),
                 // Beside the others, because hashing a password takes long; nobody is let in before it is done.
                 .init(
                     service: ClosureService("administrator") { if password != nil { _ = try await users.bootstrap() } },

@@ -174,11 +174,9 @@ final class TokenIssuer: Sendable {
         // No token of the login lives longer than one that would be issued now.
         let until = Timestamp(milliseconds: now.rawValue + self.refreshLifetime * 1000)
         self.loggedOut.withLock { sessions in
-            if sessions.count >= Self.logoutsMax {
-                sessions = sessions.filter { $0.value > now }
-                if sessions.count >= Self.logoutsMax, let first = sessions.min(by: { $0.value < $1.value }) {
-                    sessions[first.key] = nil
-                }
+            // None is forgotten because of the clock, which may be ahead and be set back.
+            if sessions.count >= Self.logoutsMax, let first = sessions.min(by: { $0.value < $1.value }) {
+                sessions[first.key] = nil
             }
             sessions[session] = until
         }

@@ -19,10 +19,14 @@ extension SQLiteStore {
     static let auditCleanUpMax = 1000
 
     /// Keeps the audit log within its retention, until the task is cancelled.
-    public func keepAuditLog(within retention: AuditRetention) async throws {
+    ///
+    /// What fails, as on a full disk, is tried again the next time.
+    public func keepAuditLog(within retention: AuditRetention) async {
         while !Task.isCancelled {
-            while try await self.removeAuditEntries(beyond: retention, countMax: Self.auditCleanUpMax) > 0 {}
-            try await Task.sleep(for: Self.auditCleanUpInterval)
+            await self.housework.attempt(.audit) {
+                while try await self.removeAuditEntries(beyond: retention, countMax: Self.auditCleanUpMax) > 0 {}
+            }
+            try? await Task.sleep(for: Self.auditCleanUpInterval)
         }
     }
 }

@@ -67,6 +67,7 @@ final class GroupCommitWriter: Sendable {
     private let lockWait: LockWait
     let counters = CommitCounters()
     private let gatherTime: Duration
+    private let beforeCommit: @Sendable (Database) throws -> Void
     private let now: @Sendable () -> Timestamp
     /// Raised when as many writes wait as are wanted.
     private let gathered = DispatchSemaphore(value: 0)
@@ -77,6 +78,7 @@ final class GroupCommitWriter: Sendable {
     ///   - room: What is kept back for writes that remove; `nil` if nothing is.
     ///   - lockWait: How the connections of `pool` wait for other programs.
     ///   - gatherTime: See ``gatherTime``.
+    ///   - beforeCommit: Writes what each transaction is to have besides.
     ///   - now: The time of day.
     init(
         pool: DatabasePool,
@@ -84,6 +86,7 @@ final class GroupCommitWriter: Sendable {
         room: DeletionRoom? = nil,
         lockWait: LockWait = LockWait(),
         gatherTime: Duration = GroupCommitWriter.gatherTime,
+        beforeCommit: @escaping @Sendable (Database) throws -> Void = { _ in },
         now: @escaping @Sendable () -> Timestamp
     ) {
         self.pool = pool
@@ -91,6 +94,7 @@ final class GroupCommitWriter: Sendable {
         self.room = room
         self.lockWait = lockWait
         self.gatherTime = gatherTime
+        self.beforeCommit = beforeCommit
         self.now = now
     }
 
@@ -296,6 +300,7 @@ final class GroupCommitWriter: Sendable {
                 return false
             }
         }
+        try self.beforeCommit(db)
         try db.run("COMMIT")
         return true
     }
@@ -313,6 +318,7 @@ final class GroupCommitWriter: Sendable {
             }
             try db.run("RELEASE write")
         }
+        try self.beforeCommit(db)
         try db.run("COMMIT")
     }
 

@@ -139,19 +139,11 @@ extension SQLiteStore: PersistentCallService {
     /// Gives up what waits and whose time has run out.
     public func expireCalls(at now: Timestamp) async throws {
         try await self.followClock()
-        let isDue = try await self.read { db in
-            try db.exists(
-                "SELECT 1 FROM rpc WHERE is_over = 0 AND expiration_time <= ? AND status = 'QUEUED'",
-                [now.rawValue]
-            )
-        }
+        let due = self.due(now)
+        let condition = "is_over = 0 AND \(ClockLeap.isDue("expiration_time")) AND status = 'QUEUED'"
+        let isDue = try await self.read { db in try db.exists("SELECT 1 FROM rpc WHERE \(condition)", due) }
         guard isDue else { return }
-        try await self.write { db, _ in
-            try db.run(
-                "UPDATE rpc SET status = 'EXPIRED' WHERE is_over = 0 AND expiration_time <= ? AND status = 'QUEUED'",
-                [now.rawValue]
-            )
-        }
+        try await self.write { db, _ in try db.run("UPDATE rpc SET status = 'EXPIRED' WHERE \(condition)", due) }
     }
 }
 

@@ -64,6 +64,12 @@ extension SQLiteStore: DeviceService {
         let now = self.now()
         let token = accessToken.flatMap { $0.isEmpty ? nil : $0 } ?? Self.randomText()
         let credentials = DeviceCredentials(createdTime: now, deviceId: device.id, credentialsId: token)
+        let old = device.isSaved ? try await self.findDeviceById(device.id) : nil
+        if let old, OtaPackageType.areOnlyTaken(from: old.packageId(of:), to: device.packageId(of:)) {
+            return try await self.remove { [times] db, effects in
+                try Self.save(device, credentials: credentials, at: now, times, db, &effects)
+            }
+        }
         return try await self.write { [progress, statements, times] db, effects in
             try statements.store(progress, of: device.id, at: now, db, &effects)
             return try Self.save(device, credentials: credentials, at: now, times, db, &effects)

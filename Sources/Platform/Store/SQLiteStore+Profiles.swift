@@ -57,7 +57,11 @@ extension SQLiteStore {
         try Self.checkLength(profile.provisioning.deviceKey, of: "provisionDeviceKey")
         try Self.checkLength(profile.provisioning.deviceSecret, of: "provisionDeviceSecret")
         let now = self.now()
-        return try await self.write { [progress, statements, times] db, effects in
+        let known = profile.isSaved ? try await self.findDeviceProfileById(profile.id) : nil
+        let isTaken =
+            known.map { OtaPackageType.areOnlyTaken(from: $0.packageId(of:), to: profile.packageId(of:)) } ?? false
+        let save: @Sendable (Database, inout Effects) throws -> DeviceProfile = {
+            [progress, statements, times] db, effects in
             let old = profile.isSaved ? try db.profile(profile.id) : nil
             guard profile.isSaved == (old != nil) else { throw Self.missing(profile.id) }
             let tenant = old?.tenantId ?? profile.tenantId
@@ -92,7 +96,7 @@ extension SQLiteStore {
             if old.transport != saved.transport { effects.allTransports = true }
             for type in OtaPackageType.allCases where saved.packageId(of: type) != old.packageId(of: type) {
                 // What was served before an assignment does not count for it.
-                try statements.store(progress, at: now, db, &effects)
+                if !isTaken { try statements.store(progress, at: now, db, &effects) }
                 let id = saved.packageId(of: type)
                 try db.assign(id, type: type, to: .profile(saved.id), at: now, pointsAt: times.takeForAll(at: now))
                 effects.allDevices = true
@@ -100,6 +104,7 @@ extension SQLiteStore {
             }
             return saved
         }
+        return isTaken ? try await self.remove(save) : try await self.write(save)
     }
 
     /// Makes a profile the default one of its tenant.
@@ -137,5 +142,14 @@ extension SQLiteStore {
 
     private static func missing(_ id: DeviceProfileId) -> NodeError {
         NodeError(.notFound, "Device profile with id [\(id)] is not found")
+    }
+}
+
+extension OtaPackageType {
+    /// Whether packages are taken away and none is assigned, so that a save must succeed on a full disk, too: a package that is
+    /// assigned cannot be deleted.
+    static func areOnlyTaken(from old: (Self) -> OtaPackageId?, to new: (Self) -> OtaPackageId?) -> Bool {
+        let changed = Self.allCases.filter { old($0) != new($0) }
+        return !changed.isEmpty && changed.allSatisfy { new($0) == nil }
     }
 }

@@ -130,13 +130,17 @@ extension Database {
             else { return (found, nil) }
             last = SeriesKey(device: row["device"], key: row["key"])
             let arguments: Arguments = [last.device, last.key]
-            guard let newest = try self.integer("SELECT max(ts) FROM ts WHERE device = ? AND key = ?", arguments),
+            // Points further ahead are left from when the clock was wrong, or are forecasts: they neither count nor go.
+            guard
+                let newest = try self.integer("SELECT \(LatestState.newestTime(of: "?1", "?2"))", arguments),
                 let oldest = try self.integer("SELECT min(ts) FROM ts WHERE device = ? AND key = ?", arguments)
             else { continue }
             var before = time
             if let countMax,
                 let first = try self.integer(
-                    "SELECT ts FROM ts WHERE device = ? AND key = ? ORDER BY ts DESC LIMIT 1 OFFSET ?",
+                    """
+                    SELECT ts FROM ts WHERE device = ? AND key = ? AND ts <= latest_time_max() ORDER BY ts DESC LIMIT 1 OFFSET ?
+                    """,
                     arguments + [max(1, countMax) - 1]
                 )
             {

@@ -7,7 +7,7 @@ import Synchronization
 extension SQLiteStore {
     /// The time of day, later than any time that a point of this device has by the host's clock; of any device if none is named.
     ///
-    /// For what the host itself notes about devices: what they report never takes its place.
+    /// For the points that the host itself adds to the series of devices: what they report never takes their place.
     func serverTime(for device: DeviceId? = nil) -> Timestamp {
         guard let device else { return self.times.takeForAll(at: self.now()) }
         return self.times.take(1, for: device, at: self.now())
@@ -24,14 +24,12 @@ extension SQLiteStore {
 
     /// The time of day where something is removed for good; see ``TimeOfDay``.
     func believedTime() -> Timestamp {
-        _ = self.lookAtClock()
+        self.lookAtClock()
         return self.timeOfDay.withLock(\.believed)
     }
 
     /// Notices when the clock was set, and says so in the log.
-    ///
-    /// - Returns: Whether it was set back.
-    private func lookAtClock() -> Bool {
+    private func lookAtClock() {
         let now = self.now()
         if let leap = self.timeOfDay.withLock({ $0.look(now, uptime: Self.uptime) }) {
             self.logger.warning(
@@ -39,18 +37,23 @@ extension SQLiteStore {
                 metadata: ["clock.seconds": "\(leap.components.seconds)"]
             )
         }
-        guard let step = self.latestSeen.step(backTo: now) else { return false }
+        self.clockLeap.withLock { $0.look(now, uptime: Self.uptime) }
+        guard let step = self.latestSeen.step(backTo: now) else { return }
         self.logger.warning("the clock was set back", metadata: ["clock.seconds": "\(step.components.seconds)"])
-        return true
     }
 
     /// Looks whether the clock was set back, and if so brings times that are stored back to where it is now.
     func followClock() async throws {
-        guard self.lookAtClock() else { return }
+        self.lookAtClock()
+        guard let step = self.latestSeen.lastStep else { return }
         let now = self.now()
         let count = try await self.write { db, _ in try db.bringBackTimes(to: now) }
+        self.latestSeen.followed(step)
         self.noteBroughtBack(count)
     }
+
+    /// The arguments of ``ClockLeap/isDue(_:)`` for a time that is given by the clock.
+    func due(_ time: Timestamp) -> Arguments { Arguments(self.clockLeap.withLock { $0.arguments(time) }) }
 
     func noteBroughtBack(_ count: Int) {
         guard count > 0 else { return }
@@ -62,7 +65,7 @@ extension SQLiteStore {
 
     /// Stores what must be known of the clock when the host starts again.
     func storeTimeOfDay() async throws {
-        _ = self.lookAtClock()
+        self.lookAtClock()
         let (time, latest) = (self.timeOfDay.withLock { $0 }, self.times.latest)
         try await self.write { db, _ in try db.store(time, latestGiven: latest) }
     }
@@ -100,6 +103,17 @@ extension Database {
         )
     }
 
+    /// Stores the latest time that was given to a point, with the points.
+    func store(latestGiven: Timestamp?, at now: Timestamp) throws {
+        try self.run(
+            """
+            INSERT INTO time_of_day (id, believed, doubted, latest_given) VALUES (1, ?, 0, ?)
+            ON CONFLICT (id) DO UPDATE SET latest_given = excluded.latest_given
+            """,
+            [now.rawValue, latestGiven?.rawValue]
+        )
+    }
+
     /// Brings times of the host's own that lie in the future back to now.
     ///
     /// They were stored when the clock was ahead, and time-outs, retries and calls would wait until it gets there. What is to happen
@@ -112,9 +126,10 @@ extension Database {
         let times = OtaUpdateState.allCases.map { "\($0.rawValue.lowercased())_time" }
         try self.run(
             """
-            UPDATE update_record SET active_time = ?1, retry_time = ?1 + max(0, retry_time - active_time),
+            UPDATE update_record SET active_time = min(active_time, ?1),
+                retry_time = min(active_time, ?1) + max(0, retry_time - active_time),
                 \(times.map { "\($0) = min(\($0), ?1)" }.joined(separator: ", "))
-            WHERE active_time > ?2
+            WHERE active_time > ?2 OR queued_time > ?2
             """,
             [now.rawValue, limit]
         )

@@ -24,17 +24,25 @@ extension SQLiteStore: TimeseriesService {
             let (distance, overflow) = ahead.most.rawValue.subtractingReportingOverflow(arrival.rawValue)
             self.pointsAhead.add(ahead.count, of: device, ahead: .milliseconds(overflow ? .max : distance), self.logger)
         }
-        return self.giveTimes(to: &points, of: device, at: arrival)
+        // Points that are too many keep none, and are refused when they are to be saved.
+        return (try? self.giveTimes(to: &points, of: device, at: arrival)) ?? arrival
     }
 
     /// Gives times of the host to points without one.
     ///
     /// - Returns: The first of these times; `now` if all points have one.
+    /// - Throws: ``NodeError`` if they are too many.
     @discardableResult
-    private func giveTimes(to points: inout [TelemetryPoint], of device: DeviceId, at now: Timestamp) -> Timestamp {
+    private func giveTimes(
+        to points: inout [TelemetryPoint],
+        of device: DeviceId,
+        at now: Timestamp
+    ) throws -> Timestamp {
         let count = points.count { $0.timestamp == nil }
         guard count > 0 else { return now }
-        let first = self.times.take(count, for: device, at: now)
+        guard let first = self.times.takeForReport(count, of: device, at: now) else {
+            throw ServerTimes.refusal(of: count)
+        }
         var next = first
         for index in points.indices where points[index].timestamp == nil {
             points[index].timestamp = next
@@ -52,7 +60,7 @@ extension SQLiteStore: TimeseriesService {
         for point in points { try Self.checkKeys(point.values) }
         guard points.contains(where: { !$0.values.withoutNulls.isEmpty }) else { return .nothing }
         var points = points
-        self.giveTimes(to: &points, of: device, at: time)
+        try self.giveTimes(to: &points, of: device, at: time)
         return self.writer.begin { [points, numbers, statements] db, _ in
             let number = try numbers.number(of: device, db)
             for point in points {

@@ -83,10 +83,10 @@ extension SQLiteStore: UpdateControlService {
                     try db.devices(conditions, after: last, limit: Self.commandBatchSize)
                 }
                 guard let end = devices.last else { break }
-                let now = self.serverTime()
+                let (now, pointTime) = (self.now(), self.serverTime())
                 count += try await self.write { db, effects in
                     let devices = try db.devices(conditions, among: devices)
-                    try db.carryOut(command, type: type, on: devices, by: who, at: now)
+                    try db.carryOut(command, type: type, on: devices, by: who, at: now, pointsAt: pointTime)
                     effects.assignments = effects.assignments || !devices.isEmpty
                     return devices.count
                 }
@@ -187,11 +187,12 @@ extension Database {
         type: OtaPackageType,
         on devices: [Int64],
         by who: String,
-        at now: Timestamp
+        at now: Timestamp,
+        pointsAt pointTime: Timestamp
     ) throws {
         guard !devices.isEmpty else { return }
         switch command {
-        case .retry: try self.queueAgain(devices, type: type, cause: .retried, at: now)
+        case .retry: try self.queueAgain(devices, type: type, cause: .retried, at: now, pointsAt: pointTime)
         case .resend:
             let over = try self.rows(
                 """
@@ -200,16 +201,37 @@ extension Database {
                 """,
                 [type.rawValue, Self.list(devices)]
             ).map { $0["device"] as Int64 }
-            try self.queueAgain(over, type: type, cause: .resent, at: now)
+            try self.queueAgain(over, type: type, cause: .resent, at: now, pointsAt: pointTime)
             try self.addAssignments(devices, type: type, cause: .resent, at: now)
         case .cancel:
-            try self.fail(devices, type: type, cause: .cancelled, reason: "cancelled by \(who)", at: now)
+            try self.fail(
+                devices,
+                type: type,
+                cause: .cancelled,
+                reason: "cancelled by \(who)",
+                at: now,
+                pointsAt: pointTime
+            )
             try self.addAssignments(devices, type: type, cause: .cancelled, at: now)
         }
     }
 
     /// Makes updates QUEUED again, with a new attempt, and has their devices told.
-    func queueAgain(_ devices: [Int64], type: OtaPackageType, cause: UpdateCause, at now: Timestamp) throws {
+    ///
+    /// - Parameters:
+    ///   - devices: The row numbers of the devices.
+    ///   - type: The type of their packages.
+    ///   - cause: Why.
+    ///   - now: The time of day, as the record has it.
+    ///   - pointTime: The time of the points in their series; see ``SQLiteStore/serverTime(for:)``.
+    /// - Throws: What the database refuses.
+    func queueAgain(
+        _ devices: [Int64],
+        type: OtaPackageType,
+        cause: UpdateCause,
+        at now: Timestamp,
+        pointsAt pointTime: Timestamp
+    ) throws {
         guard !devices.isEmpty else { return }
         let list = Self.list(devices)
         try self.run(
@@ -221,7 +243,7 @@ extension Database {
             """,
             [now.rawValue, type.rawValue, list]
         )
-        try self.appendHistory(of: devices, type: type, cause: cause, at: now)
+        try self.appendHistory(of: devices, type: type, cause: cause, at: now, pointsAt: pointTime)
         try self.addAssignments(devices, type: type, cause: cause, at: now)
     }
 
@@ -233,7 +255,8 @@ extension Database {
         type: OtaPackageType,
         cause: UpdateCause?,
         reason: String,
-        at now: Timestamp
+        at now: Timestamp,
+        pointsAt pointTime: Timestamp
     ) throws {
         let list = Self.list(devices)
         let reason = String(reason.prefix(SQLiteStore.errorLengthMax))
@@ -245,13 +268,13 @@ extension Database {
             """,
             [now.rawValue, reason, cause?.rawValue, type.rawValue, list]
         )
-        try self.appendHistory(of: devices, type: type, cause: cause, at: now)
+        try self.appendHistory(of: devices, type: type, cause: cause, at: now, pointsAt: pointTime)
         try self.run(
             """
             INSERT OR REPLACE INTO ts (device, key, ts, kind, value)
             SELECT value, ?, ?, 3, ? FROM json_each(?)
             """,
-            ["\(type.prefix)_error", now.rawValue, reason, list]
+            ["\(type.prefix)_error", pointTime.rawValue, reason, list]
         )
     }
 
@@ -260,7 +283,8 @@ extension Database {
         of devices: [Int64],
         type: OtaPackageType,
         cause: UpdateCause?,
-        at now: Timestamp
+        at now: Timestamp,
+        pointsAt pointTime: Timestamp
     ) throws {
         let list = Self.list(devices)
         try self.run(
@@ -277,7 +301,7 @@ extension Database {
             SELECT device, ?, ?, 3, state FROM update_record
             WHERE type = ? AND device IN (SELECT value FROM json_each(?))
             """,
-            ["\(type.prefix)_state", now.rawValue, type.rawValue, list]
+            ["\(type.prefix)_state", pointTime.rawValue, type.rawValue, list]
         )
         try self.run(
             LatestState.inserting(
@@ -286,7 +310,7 @@ extension Database {
                 WHERE type = ? AND device IN (SELECT value FROM json_each(?))
                 """
             ),
-            ["\(type.prefix)_state", now.rawValue, type.rawValue, list]
+            ["\(type.prefix)_state", pointTime.rawValue, type.rawValue, list]
         )
     }
 

@@ -10,15 +10,16 @@ extension SQLiteStore: UpdateProgressService {
         limit: Int
     ) async throws -> [StalledUpdate] {
         try await self.followClock()
+        let due = self.due(since)
         return try await self.read { db in
             // The index update_record_active has just these rows, in this order.
             try db.rows(
                 """
                 SELECT \(UpdateRecord.columns), d.id, d.name, p.name AS profile_name
                 FROM \(UpdateRecord.table) JOIN device d ON d.no = r.device JOIN device_profile p ON p.id = d.device_profile_id
-                WHERE r.state = ? AND r.active_time <= ? ORDER BY r.active_time LIMIT ?
+                WHERE r.state = ? AND \(ClockLeap.isDue("r.active_time")) ORDER BY r.active_time LIMIT ?
                 """,
-                [state.rawValue, since.rawValue, max(0, limit)]
+                [state.rawValue] + due + [max(0, limit)]
             ).map { row in
                 StalledUpdate(
                     device: Originator(id: row["id"], name: row["name"], type: row["profile_name"]),
@@ -55,7 +56,7 @@ extension SQLiteStore: UpdateProgressService {
         reason: String,
         retryAt retryTime: Timestamp?
     ) async throws -> Bool {
-        let now = self.serverTime(for: device)
+        let (now, pointTime) = (self.now(), self.serverTime(for: device))
         return try await self.write { db, effects in
             let number = try db.number(of: device)
             let isUnderWay = try db.exists(
@@ -66,7 +67,7 @@ extension SQLiteStore: UpdateProgressService {
                 [number, type.rawValue, since?.rawValue]
             )
             guard isUnderWay else { return false }
-            try db.fail([number], type: type, cause: cause, reason: reason, at: now)
+            try db.fail([number], type: type, cause: cause, reason: reason, at: now, pointsAt: pointTime)
             if let retryTime {
                 try db.run(
                     "UPDATE update_record SET retry_time = ? WHERE device = ? AND type = ?",
@@ -98,28 +99,27 @@ extension SQLiteStore: UpdateProgressService {
     /// Begins again what is due.
     public func releaseRetries(until now: Timestamp, limit: Int) async throws -> (count: Int, next: Timestamp?) {
         try await self.followClock()
+        let due = self.due(now)
+        let condition = "retry_time IS NOT NULL AND \(ClockLeap.isDue("retry_time"))"
         let isDue = try await self.read { db in
-            try db.exists(
-                "SELECT 1 FROM update_record WHERE retry_time IS NOT NULL AND retry_time <= ?",
-                [now.rawValue]
-            )
+            try db.exists("SELECT 1 FROM update_record WHERE \(condition)", due)
         }
         var count = 0
         if isDue {
-            let time = self.serverTime()
+            let (time, pointTime) = (self.now(), self.serverTime())
             count = try await self.write { db, effects in
                 let rows = try db.rows(
                     """
                     SELECT device, type FROM update_record
-                    WHERE retry_time IS NOT NULL AND retry_time <= ? ORDER BY retry_time LIMIT ?
+                    WHERE \(condition) ORDER BY retry_time LIMIT ?
                     """,
-                    [now.rawValue, max(0, limit)]
+                    due + [max(0, limit)]
                 )
                 for type in OtaPackageType.allCases {
                     let due = rows.filter { $0["type"] as String == type.rawValue }.map { $0["device"] as Int64 }
                     // The package may have been taken away since; what an update came to stays known.
                     let current = try db.retryable(due, type: type)
-                    try db.queueAgain(current, type: type, cause: .retried, at: time)
+                    try db.queueAgain(current, type: type, cause: .retried, at: time, pointsAt: pointTime)
                     for device in Set(due).subtracting(current) {
                         try db.run(
                             "UPDATE update_record SET retry_time = NULL WHERE device = ? AND type = ?",

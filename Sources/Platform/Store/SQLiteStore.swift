@@ -29,11 +29,14 @@ public final class SQLiteStore: Sendable {
     let now: @Sendable () -> Timestamp
     let times: ServerTimes
     let timeOfDay: Mutex<TimeOfDay>
+    let clockLeap: Mutex<ClockLeap>
     let latestSeen: LatestSeen
     let pointsAhead = PointsAhead()
+    let housework: Housework
     let options: Options
     let logger: Logger
     private let lock: Mutex<DirectoryLock?>
+    private let isRecovered = Atomic(false)
 
     /// What an operator decides about a store.
     public struct Options: Sendable {
@@ -111,7 +114,8 @@ public final class SQLiteStore: Sendable {
         let store = try await offEventLoop {
             try SQLiteStore(folder, sessions: sessions, options: options, logger: logger, now: now, system: system)
         }
-        try await store.storeRecovered()
+        // What fails now, as on a disk that is still full, is tried again in `run()`.
+        await store.recover()
         return store
     }
 
@@ -129,6 +133,7 @@ public final class SQLiteStore: Sendable {
         self.sessions = sessions
         self.options = options
         self.logger = logger
+        self.housework = Housework(logger)
         let seen = LatestSeen()
         self.latestSeen = seen
         self.now = { seen.note(now()) }
@@ -157,6 +162,7 @@ public final class SQLiteStore: Sendable {
         let start = self.now()
         let known = try self.pool.read { db in try db.timeOfDay() }
         self.times = ServerTimes(after: known?.latestGiven)
+        self.clockLeap = Mutex(ClockLeap(start, uptime: Self.uptime))
         self.timeOfDay = Mutex(
             TimeOfDay(start, uptime: Self.uptime, believed: known?.believed, doubted: known?.doubted ?? 0)
         )
@@ -178,6 +184,10 @@ public final class SQLiteStore: Sendable {
             ),
             room: self.room.deletion,
             lockWait: lockWait,
+            beforeCommit: { [times, now = self.now] db in
+                // As soon as they are past, a host that starts needs not know them.
+                if times.areAhead(of: now()) { try db.store(latestGiven: times.latest, at: now()) }
+            },
             now: self.now
         )
         do {
@@ -223,14 +233,26 @@ public final class SQLiteStore: Sendable {
     ///
     /// Removes what is old meanwhile.
     /// Run it beside everything that uses the store.
-    public func run() async throws {
-        try await withThrowingDiscardingTaskGroup { group in
+    public func run() async {
+        await withDiscardingTaskGroup { group in
             group.addTask { await self.keepHouse() }
             repeat {
                 try? await Task.sleep(for: Self.progressInterval)
-                try await self.storeProgress()
+                // What was served before comes first: storing what was served since empties the file that has both.
+                if await self.recover() { await self.housework.attempt(.progress) { try await self.storeProgress() } }
             } while !Task.isCancelled
         }
+    }
+
+    /// Stores what a process before this one had counted, unless that is done.
+    ///
+    /// - Returns: Whether it is done.
+    @discardableResult
+    private func recover() async -> Bool {
+        guard !self.isRecovered.load(ordering: .relaxed) else { return true }
+        guard await self.housework.attempt(.recovery, { try await self.storeRecovered() }) != nil else { return false }
+        self.isRecovered.store(true, ordering: .relaxed)
+        return true
     }
 
     /// Removes what nobody uses any more, until the task is cancelled.
@@ -239,15 +261,15 @@ public final class SQLiteStore: Sendable {
         var retentionDue = clock.now
         while !Task.isCancelled {
             try? await offEventLoop { self.room.deletion.take() }
-            // What fails now, as on a full disk, is tried again the next time.
-            while (try? await self.storages.blobs.removeReleased(self.writer)) == true, !Task.isCancelled {
-                try? await Task.sleep(for: Self.removalPause)
+            await self.housework.attempt(.released) {
+                while try await self.storages.blobs.removeReleased(self.writer), !Task.isCancelled {
+                    try? await Task.sleep(for: Self.removalPause)
+                }
             }
-            try? await self.followClock()
-            if self.times.areAhead(of: self.now()) { try? await self.storeTimeOfDay() }
+            await self.housework.attempt(.clock) { try await self.followClock() }
             if clock.now >= retentionDue {
-                _ = try? await self.removeOld()
-                try? await self.storeTimeOfDay()
+                await self.housework.attempt(.retention) { try await self.removeOld() }
+                await self.housework.attempt(.timeOfDay) { try await self.storeTimeOfDay() }
                 retentionDue = clock.now + Self.retentionInterval
             }
             try? await Task.sleep(for: Self.progressInterval)

@@ -35,6 +35,9 @@ enum Schema {
         migrator.registerMigration("10") { db in
             for statement in Self.version10 { try db.execute(sql: statement) }
         }
+        migrator.registerMigration("11") { db in
+            for statement in Self.version11 { try db.execute(sql: statement) }
+        }
         return migrator
     }
 }

@@ -14,9 +14,13 @@ final class ServerTimes: Sendable {
     static let devicesMax = 100_000
     /// How far the times of a device may run ahead of the clock, in milliseconds.
     ///
-    /// A device may report so many more points than milliseconds pass. A time further ahead was given when the clock was wrong and
-    /// does not count.
+    /// A time further ahead was given when the clock was wrong and does not count.
     static let aheadMax = Timestamp.aheadMax.milliseconds
+    /// How far ahead the points of one report may be, in milliseconds.
+    ///
+    /// A device may report so many more points than milliseconds pass; arrays that go beyond it are refused. A minute less than
+    /// ``aheadMax`` is left for reports of one point and for what the host notes.
+    static let reportAheadMax = aheadMax - 60_000
 
     private struct State {
         /// The last time of each device whose last time is later than `floor`.
@@ -46,16 +50,46 @@ final class ServerTimes: Sendable {
         return latest > now && latest.believed(at: now) == latest
     }
 
+    /// Why a device gets no times for so many points.
+    static func refusal(of count: Int) -> NodeError {
+        guard count <= Self.reportAheadMax else {
+            return NodeError(
+                .tooLarge,
+                "\(count) points without a 'ts' are too many for one report, at most \(Self.reportAheadMax); send fewer, or with a 'ts'"
+            )
+        }
+        return NodeError(
+            .tooManyRequests,
+            """
+            the device reported so many points without a 'ts' that their times, a millisecond apart, would be more than \
+            \(Self.reportAheadMax / 1000) s ahead of the clock; report more slowly, or with a 'ts'
+            """
+        )
+    }
+
+    /// Gives times to what the host itself notes about a device.
+    func take(_ count: Int, for device: DeviceId, at now: Timestamp) -> Timestamp {
+        self.take(count, for: device, at: now, aheadMax: nil) ?? now
+    }
+
+    /// Gives times to points that a device reported; `nil` if they are too many, see ``refusal(of:)``.
+    func takeForReport(_ count: Int, of device: DeviceId, at now: Timestamp) -> Timestamp? {
+        self.take(count, for: device, at: now, aheadMax: Self.reportAheadMax)
+    }
+
     /// Gives times to points of a device, a millisecond apart.
     ///
     /// - Parameters:
     ///   - count: How many points, at least 1.
     ///   - device: The device.
     ///   - now: When the points came.
-    /// - Returns: The first time: `now`, or the one after the last that the device got.
-    func take(_ count: Int, for device: DeviceId, at now: Timestamp) -> Timestamp {
+    ///   - aheadMax: How far ahead the last of several points may be; `nil` for any.
+    /// - Returns: The first time: `now`, or the one after the last that the device got; `nil` if the last point would be too far
+    ///   ahead, and then no time is given.
+    private func take(_ count: Int, for device: DeviceId, at now: Timestamp, aheadMax: Int64?) -> Timestamp? {
         let now = now.rawValue
         return self.state.withLock { state in
+            Self.forgetFuture(&state, now)
             if now > state.latest {
                 // All that was given is past.
                 if !state.last.isEmpty { state.last.removeAll(keepingCapacity: state.last.count < 1024) }
@@ -63,8 +97,9 @@ final class ServerTimes: Sendable {
             }
             let first = Self.time(after: [state.last[device], state.floor], at: now)
             let last = first &+ Int64(max(1, count) - 1)
+            if count > 1, let aheadMax, last - now > aheadMax { return nil }
             if state.last.count >= Self.devicesMax, state.last[device] == nil {
-                state.floor = state.last.values.lazy.filter { $0 - now <= Self.aheadMax }.max() ?? state.floor
+                state.floor = state.last.values.max() ?? state.floor
                 state.last = [:]
             }
             state.last[device] = last
@@ -77,16 +112,26 @@ final class ServerTimes: Sendable {
     func takeForAll(at now: Timestamp) -> Timestamp {
         let now = now.rawValue
         return self.state.withLock { state in
+            Self.forgetFuture(&state, now)
             let time = Self.time(after: [state.latest, state.floor, state.last.values.max()], at: now)
             state = State(floor: time, latest: time)
             return Timestamp(milliseconds: time)
         }
     }
 
-    /// The first time that is after these, unless the clock was wrong when they were given, and not before now.
+    /// Forgets times further ahead than is given: the clock was wrong when they were, and begins anew.
+    private static func forgetFuture(_ state: inout State, _ now: Int64) {
+        let (limit, overflow) = now.addingReportingOverflow(Self.aheadMax)
+        guard !overflow, state.latest > limit else { return }
+        state.last = state.last.filter { $0.value <= limit }
+        if state.floor > limit { state.floor = .min }
+        state.latest = max(state.floor, state.last.values.max() ?? .min)
+    }
+
+    /// The first time that is after these, and not before now.
     private static func time(after times: [Int64?], at now: Int64) -> Int64 {
         var time = now
-        for case let last? in times where last >= time && last - now <= Self.aheadMax { time = last &+ 1 }
+        for case let last? in times where last >= time { time = last &+ 1 }
         return time
     }
 }

@@ -115,7 +115,8 @@ public struct StoreDoctor: Sendable {
         configuration.label = "windlass.doctor"
         configuration.readonly = !repair
         configuration.prepareDatabase { db in
-            db.add(function: SQLiteStore.latestTimeMax({ .now }, ahead: SQLiteStore.Options().timestampAheadMax))
+            // What the host's setting is, it need not know.
+            db.add(function: SQLiteStore.latestTimeMax({ .now }, ahead: .zero))
         }
         let lockWait = LockWait(self.lockTimeMax)
         configuration.busyMode = .callback { lockWait.wait(tries: $0) }

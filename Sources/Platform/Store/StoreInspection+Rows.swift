@@ -35,16 +35,20 @@ extension StoreInspection {
                 )
             )
         }
-        // The newest values of states, once more from the points they were taken from.
-        let newest = """
-            SELECT key, device, ts, kind, value FROM ts WHERE key IN ('fw_state', 'sw_state') AND ts = (
-                SELECT max(n.ts) FROM ts n WHERE n.device = ts.device AND n.key = ts.key AND (
-                    n.ts <= latest_time_max() OR NOT EXISTS (SELECT 1 FROM ts o WHERE o.device = n.device AND o.key = n.key
-                        AND o.ts <= latest_time_max())))
+        // The newest values of states, once more from the points they were taken from. Whether a point that lies ahead is the newest
+        // depends on a setting and on when it came, so any of them may be.
+        let isOlder = """
+            (SELECT max(n.ts) FROM ts n WHERE n.device = s.device AND n.key = s.key AND n.ts <= latest_time_max()) > s.ts
             """
+        let points = "SELECT key, device, ts, kind, value FROM ts WHERE key IN ('fw_state', 'sw_state')"
         let noted = "SELECT key, device, ts, kind, value FROM latest_state"
         if try db.exists(
-            "SELECT 1 FROM (\(newest) EXCEPT \(noted)) UNION ALL SELECT 1 FROM (\(noted) EXCEPT \(newest))"
+            """
+            SELECT 1 FROM latest_state s WHERE \(isOlder)
+            UNION ALL SELECT 1 FROM (\(noted) EXCEPT \(points))
+            UNION ALL SELECT 1 FROM (SELECT key, device FROM ts WHERE key IN ('fw_state', 'sw_state')
+                EXCEPT SELECT key, device FROM latest_state)
+            """
         ) {
             faults.append(
                 StoreFinding(
