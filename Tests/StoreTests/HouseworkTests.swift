@@ -102,7 +102,13 @@ import Testing
             do {
                 let journal = try ServedJournal(path: DataFolder(path: "\(folder)/data").served)
                 _ = journal.append(
-                    ServedJournal.Entry(device: device.id, type: .firmware, package: package.id, range: 0..<50)
+                    ServedJournal.Entry(
+                        device: device.id,
+                        type: .firmware,
+                        package: package.id,
+                        range: 0..<50,
+                        time: Timestamp(milliseconds: .max)
+                    )
                 )
             }
             let store = try await open()

@@ -259,7 +259,7 @@ extension Database {
         pointsAt pointTime: Timestamp
     ) throws {
         let list = Self.list(devices)
-        let reason = String(reason.prefix(SQLiteStore.errorLengthMax))
+        let reason = reason.limited(to: SQLiteStore.errorLengthMax)
         try self.run(
             """
             UPDATE update_record SET state = 'FAILED', failed_time = ?1, active_time = ?1, error = ?2, error_class = NULL,
