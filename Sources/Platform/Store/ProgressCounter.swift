@@ -101,7 +101,8 @@ final class ProgressCounter: Sendable {
 
     /// - Returns: Whether any byte was new since the last look.
     private func count(_ range: Range<Int64>, as key: Key, size: Int64, _ state: inout State) -> Bool {
-        guard var growing = state.counts.removeValue(forKey: key) else {
+        // Changed in place, as each chunk comes here.
+        guard let index = state.counts.index(forKey: key) else {
             guard state.counts.count < Self.countedMax else { return false }
             var fresh = ServedRanges()
             fresh.insert(range)
@@ -109,16 +110,18 @@ final class ProgressCounter: Sendable {
             Self.give(key, &state)
             return true
         }
-        defer { state.counts[key] = growing }
-        guard growing.fresh.insert(range) else { return false }
-        Self.give(key, &state)
-        let goesOn = growing.run.lowerBound <= range.lowerBound && range.lowerBound <= growing.run.upperBound
-        if goesOn, let place = growing.place, self.journal?.extend(place, to: range.upperBound) == true {
-            growing.run = growing.run.lowerBound..<max(growing.run.upperBound, range.upperBound)
+        guard state.counts.values[index].fresh.insert(range) else { return false }
+        let run = state.counts.values[index].run
+        let goesOn = run.lowerBound <= range.lowerBound && range.lowerBound <= run.upperBound
+        if goesOn, let place = state.counts.values[index].place,
+            self.journal?.extend(place, to: max(run.upperBound, range.upperBound)) == true
+        {
+            state.counts.values[index].run = run.lowerBound..<max(run.upperBound, range.upperBound)
         } else {
-            growing.place = self.note(range, of: key)
-            growing.run = range
+            state.counts.values[index].place = self.note(range, of: key)
+            state.counts.values[index].run = range
         }
+        Self.give(key, &state)
         return true
     }
 

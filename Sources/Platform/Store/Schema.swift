@@ -8,36 +8,17 @@ import GRDB
 enum Schema {
     static var migrator: DatabaseMigrator {
         var migrator = DatabaseMigrator()
-        migrator.registerMigration("1") { db in
-            for statement in Self.version1 { try db.execute(sql: statement) }
-        }
-        migrator.registerMigration("2") { db in
-            for statement in Self.version2 { try db.execute(sql: statement) }
-        }
-        migrator.registerMigration("3") { db in
-            for statement in Self.version3 { try db.execute(sql: statement) }
-        }
-        migrator.registerMigration("4") { db in
-            for statement in Self.version4 { try db.execute(sql: statement) }
-        }
-        migrator.registerMigration("5") { db in
-            for statement in Self.version5 { try db.execute(sql: statement) }
-        }
-        migrator.registerMigration("7") { db in
-            for statement in Self.version7 { try db.execute(sql: statement) }
-        }
-        migrator.registerMigration("8") { db in
-            for statement in Self.version8 { try db.execute(sql: statement) }
-        }
-        migrator.registerMigration("9") { db in
-            for statement in Self.version9 { try db.execute(sql: statement) }
-        }
-        migrator.registerMigration("10") { db in
-            for statement in Self.version10 { try db.execute(sql: statement) }
-        }
-        migrator.registerMigration("11") { db in
-            for statement in Self.version11 { try db.execute(sql: statement) }
+        for (name, statements) in Self.versions {
+            migrator.registerMigration(name) { db in
+                for statement in statements { try db.execute(sql: statement) }
+            }
         }
         return migrator
     }
+
+    private static let versions = [
+        ("1", Self.version1), ("2", Self.version2), ("3", Self.version3), ("4", Self.version4), ("5", Self.version5),
+        ("7", Self.version7), ("8", Self.version8), ("9", Self.version9), ("10", Self.version10),
+        ("11", Self.version11),
+    ]
 }
