@@ -56,6 +56,7 @@ struct Arguments: ExpressibleByArrayLiteral {
 
     /// What GRDB takes, which would end a text at its first U+0000: such a text is refused.
     func checked() throws(NodeError) -> StatementArguments {
+        guard !self.values.isEmpty else { return StatementArguments() }
         for value in self.values {
             if case .string(let text) = value.storage { try NullCharacter.refuse(in: text, "a text to be stored") }
         }

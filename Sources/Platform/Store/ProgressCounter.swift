@@ -158,9 +158,9 @@ final class ProgressCounter: Sendable {
     /// The counts of one device that no transaction has seen yet, the package that it was given last at the end.
     func counts(of device: DeviceId, _ type: OtaPackageType) -> [Count] {
         self.state.withLock { state in
-            let keys = (state.given[DeviceType(device: device, type: type)] ?? []).map {
-                Key(device: device, type: type, package: $0)
-            }
+            // Nearly all devices have none.
+            guard let given = state.given[DeviceType(device: device, type: type)] else { return [] }
+            let keys = given.map { Key(device: device, type: type, package: $0) }
             return Self.look(at: keys.filter { state.counts[$0]?.fresh.ranges.isEmpty == false }, &state)
         }
     }
