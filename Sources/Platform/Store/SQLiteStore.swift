@@ -59,6 +59,8 @@ public final class SQLiteStore: Sendable {
         public init() {}
     }
 
+    /// The least time that a host takes to start: so far ahead the times of points may be and need not be stored.
+    static let startTimeMin = Duration.milliseconds(20)
     /// How long progress that was counted may be in memory only.
     static let progressInterval = Duration.seconds(2)
     /// The most connections for reading.
@@ -185,8 +187,10 @@ public final class SQLiteStore: Sendable {
             room: self.room.deletion,
             lockWait: lockWait,
             beforeCommit: { [times, now = self.now] db in
-                // As soon as they are past, a host that starts needs not know them.
-                if times.areAhead(of: now()) { try db.store(latestGiven: times.latest, at: now()) }
+                // A host that starts needs not know those that are past by then.
+                if times.areAhead(of: now().adding(Self.startTimeMin)) {
+                    try db.store(latestGiven: times.latest, at: now())
+                }
             },
             now: self.now
         )
