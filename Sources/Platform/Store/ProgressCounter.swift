@@ -208,7 +208,6 @@ final class ProgressCounter: Sendable {
                 let device = DeviceType(device: key.device, type: key.type)
                 state.given[device]?.removeAll { $0 == key.package }
                 if state.given[device]?.isEmpty == true { state.given[device] = nil }
-                state.finished.remove(device)
             }
             for half in stored.journalHalves { self.journal?.empty(half) }
         }
