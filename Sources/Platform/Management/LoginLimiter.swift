@@ -35,7 +35,7 @@ struct LoginLimiter: Sendable {
         var last: Timestamp
         var blockedUntil: Timestamp
 
-        /// The entry after the clock was set back: nobody waits until it is where it was.
+        /// The entry after the clock was set back: a user does not wait until the clock is where it was.
         func believed(at now: Timestamp) -> Entry {
             var entry = self
             entry.last = self.last.believed(at: now)

@@ -28,7 +28,7 @@ struct DataFolder: Sendable {
     var fileMode: mode_t { self.isGroupReadable ? 0o640 : 0o600 }
     /// The mode of the folder and of those in it.
     var folderMode: mode_t { self.isGroupReadable ? 0o750 : 0o700 }
-    /// The mode of what signs: whoever reads that can make logins, so no group ever does.
+    /// The mode of the signing keys: a user who can read them can make logins, so the group never may.
     static let keyMode: mode_t = 0o600
 
     /// Makes the folder, takes its lock, and gives all that is in it the mode that it is to have.

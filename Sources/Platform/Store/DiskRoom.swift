@@ -108,7 +108,7 @@ final class DeletionRoom: Sendable {
         }
     }
 
-    /// Makes the file anew with so many bytes; whatever fails, there is none.
+    /// Makes the file anew with so many bytes; if anything fails, the file does not exist.
     private func make(_ bytes: Int64) -> Bool {
         try? self.system.remove(self.path)
         guard let file = try? self.system.create(self.path, mode: self.folder.fileMode) else { return false }

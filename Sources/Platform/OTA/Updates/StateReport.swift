@@ -76,7 +76,7 @@ public enum StateReportResult: Sendable, Hashable {
     case interrupted(OtaUpdateState)
     /// The report says nothing about an update.
     case unrelated
-    /// It does not fit the update, or there is none; it is in the history, flagged.
+    /// The report does not fit the update, or the device has no update; it is in the history, flagged.
     case flagged(ReportFlag)
 
     /// The update is in this state now, as the device reports.
@@ -87,7 +87,7 @@ public enum StateReportResult: Sendable, Hashable {
 public enum ReportFlag: String, Sendable, Hashable, CaseIterable {
     /// No package was ever assigned.
     case noUpdate = "NO_UPDATE"
-    /// The state is none of ``OtaUpdateState``.
+    /// The state is not one of ``OtaUpdateState``.
     case unknownState = "UNKNOWN_STATE"
     /// The update is past this state, or over.
     case outOfOrder = "OUT_OF_ORDER"

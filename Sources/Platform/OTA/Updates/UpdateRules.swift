@@ -103,7 +103,7 @@ public enum UpdateRules {
     ///
     /// - Parameters:
     ///   - report: The report.
-    ///   - update: The update of its package type; `nil` if there is none.
+    ///   - update: The update of its package type; `nil` if the device has none.
     ///   - device: What is known of the device apart from this report.
     /// - Returns: The verdict. What the report says about the version that runs is news in any case.
     public static func judge(_ report: StateReport, of update: UpdateFacts?, _ device: DeviceFacts) -> UpdateVerdict {
