@@ -1,6 +1,6 @@
 """Puts devices into a stopped host's database: a hundred thousand by the API would take longer than what is measured.
 
-The statements keep to the schema of Sources/Platform/Store/Schema.swift, whose checks and foreign keys are on: a device
+The statements keep to the schema of Sources/Platform/Store/Schema/Schema.swift, whose checks and foreign keys are on: a device
 with a name and a profile, and an access token. Device `i` has the token `T` and seven digits, as the load generator expects.
 """
 import sqlite3
