@@ -226,8 +226,37 @@ private final class Clocked {
             #expect(try await latestGiven() == nil)
             clocked.time.move(.seconds(1))
             try await clocked.report(Array(repeating: ["n": 1], count: 8000))
-            #expect(try await latestGiven() == clocked.time.now.rawValue + 7999)
+            let noted = clocked.time.now.rawValue + 7999 + ServerTimes.noteAhead
+            #expect(try await latestGiven() == noted)
+            // Beyond what was noted it is noted again, and not before.
+            try await clocked.report(Array(repeating: ["n": 1], count: Int(ServerTimes.noteAhead)))
+            #expect(try await latestGiven() == noted)
+            try await clocked.report([["n": 1]])
+            #expect(try await latestGiven() == noted + 1 + ServerTimes.noteAhead)
+            // All that is known of the clock is stored now and then, and says no less than what was given.
+            try await clocked.store.storeTimeOfDay()
+            #expect(try await latestGiven() == noted + 1)
+            try await clocked.report([["n": 1]])
+            #expect(try await latestGiven() == noted + 2 + ServerTimes.noteAhead)
         }
+    }
+
+    @Test(
+        "what an undone transaction said of the times is said by the next, and so after the clock was set back far",
+        .bug(id: "D1.4")
+    )
+    func notedAgain() {
+        let times = ServerTimes(after: nil)
+        #expect(times.note(ahead: self.start) == nil)
+        _ = times.take(10, for: self.device, at: self.start)
+        let noted = self.start.adding(.milliseconds(9 + ServerTimes.noteAhead))
+        #expect(times.note(ahead: self.start) == noted)
+        #expect(times.note(ahead: self.start) == nil)
+        times.undone()
+        #expect(times.note(ahead: self.start) == noted)
+        let far = self.start.adding(.milliseconds(-2 * ServerTimes.aheadMax))
+        _ = times.take(10, for: self.device, at: far)
+        #expect(times.note(ahead: far) == far.adding(.milliseconds(9 + ServerTimes.noteAhead)))
     }
 
     @Test("points whose times would be too far ahead are refused, and no other takes their place", .bug(id: "D1.4"))

@@ -150,6 +150,7 @@ extension SQLiteStore {
         EffectApplier(
             caches: self.caches,
             numbers: self.numbers,
+            times: self.times,
             storages: self.storages,
             progress: self.progress,
             assignments: self.assignmentsAdded,

@@ -99,15 +99,17 @@ struct TakenPush: Sendable {
 struct EffectApplier: Sendable {
     let caches: StoreCaches
     let numbers: DeviceNumbers
+    let times: ServerTimes
     let storages: PackageStorages
     let progress: ProgressCounter
     let assignments: Signal
     let updateEvents: Signal
     let sessions: DeviceSessions
 
-    /// A transaction was undone: devices that were made in it never were, and nothing that was served is stored.
+    /// A transaction was undone: devices that were made in it never were, and nothing that was served or said of the clock is stored.
     func undone() {
         self.numbers.forgetAll()
+        self.times.undone()
         self.progress.undone()
     }
 

@@ -66,8 +66,8 @@ extension SQLiteStore {
     /// Stores what must be known of the clock when the host starts again.
     func storeTimeOfDay() async throws {
         self.lookAtClock()
-        let (time, latest) = (self.timeOfDay.withLock { $0 }, self.times.latest)
-        try await self.write { db, _ in try db.store(time, latestGiven: latest) }
+        let time = self.timeOfDay.withLock { $0 }
+        try await self.write { [times] db, _ in try db.store(time, latestGiven: times.noteLatest()) }
     }
 
     /// The time by a clock that is never set.
@@ -104,13 +104,13 @@ extension Database {
     }
 
     /// Stores the latest time that was given to a point, with the points.
-    func store(latestGiven: Timestamp?, at now: Timestamp) throws {
+    func store(latestGiven: Timestamp, at now: Timestamp) throws {
         try self.run(
             """
             INSERT INTO time_of_day (id, believed, doubted, latest_given) VALUES (1, ?, 0, ?)
             ON CONFLICT (id) DO UPDATE SET latest_given = excluded.latest_given
             """,
-            [now.rawValue, latestGiven?.rawValue]
+            [now.rawValue, latestGiven.rawValue]
         )
     }
 

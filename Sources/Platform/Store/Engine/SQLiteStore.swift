@@ -178,6 +178,7 @@ public final class SQLiteStore: Sendable {
             applier: EffectApplier(
                 caches: self.caches,
                 numbers: self.numbers,
+                times: self.times,
                 storages: self.storages,
                 progress: self.progress,
                 assignments: self.assignmentsAdded,
@@ -188,9 +189,9 @@ public final class SQLiteStore: Sendable {
             lockWait: lockWait,
             beforeCommit: { [times, now = self.now] db in
                 // A host that starts needs not know those that are past by then.
-                if times.areAhead(of: now().adding(Self.startTimeMin)) {
-                    try db.store(latestGiven: times.latest, at: now())
-                }
+                let now = now()
+                guard let latest = times.note(ahead: now.adding(Self.startTimeMin)) else { return }
+                try db.store(latestGiven: latest, at: now)
             },
             now: self.now
         )

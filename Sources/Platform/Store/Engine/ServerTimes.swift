@@ -21,6 +21,11 @@ final class ServerTimes: Sendable {
     /// A device may report so many more points than milliseconds pass; arrays that go beyond it are refused. A minute less than
     /// ``aheadMax`` is left for reports of one point and for what the host notes.
     static let reportAheadMax = aheadMax - 60_000
+    /// How far beyond the times that were given the database says that they were, in milliseconds.
+    ///
+    /// A device that reports faster than a millisecond apart so costs a statement once a second of its times and not with each report;
+    /// a host that starts anew after a crash gives times that are later by up to as much.
+    static let noteAhead: Int64 = 1000
 
     private struct State {
         /// The last time of each device whose last time is later than `floor`.
@@ -29,6 +34,8 @@ final class ServerTimes: Sendable {
         var floor = Int64.min
         /// The latest time that was given.
         var latest = Int64.min
+        /// Up to which time the database says that times were given.
+        var noted = Int64.min
     }
 
     private let state: Mutex<State>
@@ -39,16 +46,29 @@ final class ServerTimes: Sendable {
         self.state = Mutex(State(floor: latest, latest: latest))
     }
 
-    /// The latest time that was given to any device; `nil` if there is none.
-    var latest: Timestamp? {
-        self.state.withLock { $0.latest == .min ? nil : Timestamp(milliseconds: $0.latest) }
+    /// What a transaction is to say of the times that were given, so that a host that starts at `now` knows of those that are not past
+    /// yet; `nil` if the database says it already.
+    func note(ahead now: Timestamp) -> Timestamp? {
+        self.state.withLock { state in
+            guard state.latest > now.rawValue, state.latest > state.noted else { return nil }
+            let latest = Timestamp(milliseconds: state.latest)
+            guard latest.believed(at: now) == latest else { return nil }
+            state.noted = state.latest &+ Self.noteAhead
+            return Timestamp(milliseconds: state.noted)
+        }
     }
 
-    /// Whether times were given that are not past yet, so that a host that starts now must know of them.
-    func areAhead(of now: Timestamp) -> Bool {
-        guard let latest = self.latest else { return false }
-        return latest > now && latest.believed(at: now) == latest
+    /// What a transaction is to say that stores all that is known of the clock: the latest time that was given to any device; `nil` if
+    /// there is none.
+    func noteLatest() -> Timestamp? {
+        self.state.withLock { state in
+            state.noted = state.latest
+            return state.latest == .min ? nil : Timestamp(milliseconds: state.latest)
+        }
     }
+
+    /// A transaction was undone, and what it said with it.
+    func undone() { self.state.withLock { $0.noted = .min } }
 
     /// Why a device gets no times for so many points.
     static func refusal(of count: Int) -> NodeError {
@@ -114,7 +134,7 @@ final class ServerTimes: Sendable {
         return self.state.withLock { state in
             Self.forgetFuture(&state, now)
             let time = Self.time(after: [state.latest, state.floor, state.last.values.max()], at: now)
-            state = State(floor: time, latest: time)
+            state = State(floor: time, latest: time, noted: state.noted)
             return Timestamp(milliseconds: time)
         }
     }
@@ -126,6 +146,7 @@ final class ServerTimes: Sendable {
         state.last = state.last.filter { $0.value <= limit }
         if state.floor > limit { state.floor = .min }
         state.latest = max(state.floor, state.last.values.max() ?? .min)
+        state.noted = .min
     }
 
     /// The first time that is after these, and not before now.
