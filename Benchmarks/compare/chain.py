@@ -3,7 +3,7 @@ import statistics
 
 import fleet
 from measure import side_by_side
-from processes import BINARY, ROOT, Windlass
+from processes import BINARY, MEASURED, Windlass
 
 CHAINS = {
     "an empty node": '<b:pump id="in" to="p1"/><b:pass id="p1"/>',
@@ -26,7 +26,7 @@ def start(bench, plugins, chain, data):
     folder = bench.folder / "chains"
     folder.mkdir(exist_ok=True)
     (folder / "chain.xml").write_text(chain)
-    return Windlass(data, chains=folder, plugins=[BINARY.rpartition("/")[0], plugins])
+    return Windlass(data, chains=folder, plugins=[BINARY.parent, plugins])
 
 
 def pumped(bench, plugins, chain, data):
@@ -59,7 +59,7 @@ def chain(bench, plugins):
     bench.end()
     device = bytes(fleet.count(bench.data, "SELECT id FROM device LIMIT 1")).hex()
     device = "-".join((device[:8], device[8:12], device[12:16], device[16:20], device[20:]))
-    text = (ROOT / "chains/ota.xml").read_text()
+    text = (MEASURED / "chains/ota.xml").read_text()
     pump = f'<b:pump xmlns:b="urn:windlass:benchmark" id="pump" device="{device}" to="activity"/>'
     each = pumped(bench, plugins, text.replace("</chain>", f"{pump}</chain>"), bench.data)
     bench.table.row("a chunk request through ota.xml (four nodes)", "windlass", each, None, 1e9 / each)

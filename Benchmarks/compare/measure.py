@@ -82,22 +82,27 @@ def number(value):
 
 
 class Table:
-    """Prints rows as they are measured, and keeps all for the file."""
+    """Prints rows as they are measured, and keeps all for the file; the rows of the host also as figures, for `against`."""
 
     def __init__(self, path):
         self.file = open(path, "w") if path else None
+        self.title, self.columns, self.figures = None, (), []
 
     def say(self, text=""):
         print(text, flush=True)
         if self.file:
             print(text, file=self.file, flush=True)
 
-    def section(self, title, columns=COLUMNS):
+    def section(self, title, columns=COLUMNS, second="Server"):
+        self.title, self.columns = title, columns
         self.say(f"\n### {title}\n")
-        self.say("| Work | Server | " + " | ".join(columns) + " |")
+        self.say(f"| Work | {second} | " + " | ".join(columns) + " |")
         self.say("|---|---|" + "---:|" * len(columns))
 
     def row(self, work, server, *cells):
+        if server == "windlass":
+            values = {name: cell for name, cell in zip(self.columns, cells) if isinstance(cell, (int, float))}
+            self.figures.append({"section": self.title, "work": work, "values": values})
         self.say(f"| {work} | {server} | " + " | ".join(c if isinstance(c, str) else number(c) for c in cells) + " |")
 
     def sample(self, work, server, sample, ratio=None):

@@ -10,8 +10,10 @@ import time
 import urllib.error
 import urllib.request
 
+# The checkout of these scripts, and the one whose host, plugins and chains are measured.
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BINARY = os.environ.get("WINDLASS_BIN", str(ROOT / ".build/release/windlass"))
+MEASURED = pathlib.Path(os.environ.get("WINDLASS_ROOT", ROOT))
+BINARY = pathlib.Path(os.environ.get("WINDLASS_BIN", MEASURED / ".build/release/windlass"))
 ADMIN = ("admin@example.org", "a password for one run")
 SERVER_CORE, LOAD_CORE = {0}, {1}
 START_SECONDS_MAX = 300
@@ -84,7 +86,7 @@ class Server:
 class Windlass(Server):
     """A host with the chain that ships, on free ports."""
 
-    def __init__(self, data, chains=ROOT / "chains", plugins=(), cores=SERVER_CORE, **environment):
+    def __init__(self, data, chains=MEASURED / "chains", plugins=(), cores=SERVER_CORE, **environment):
         environment = os.environ | {
             "HTTP_PORT": "0", "MQTT_PORT": "0", "COAP_PORT": "0", "DEVICE_HOST": "127.0.0.1",
             "WINDLASS_ADMIN_USER": ADMIN[0], "WINDLASS_ADMIN_PASSWORD": ADMIN[1], "OTA_PUSH_INTERVAL_MS": "0",

@@ -9,7 +9,9 @@ BOTH_CORES = {0, 1}
 
 
 def peer(bench, kind, *arguments, **options):
-    """Starts a peer; none, with a line, if it is not installed."""
+    """Starts a peer; none if the host is measured alone, and none, with a line, if it is not installed."""
+    if bench.alone:
+        return None
     if installed(kind):
         return bench.enter(kind(*arguments, **options))
     bench.table.say(f"\n{kind.program} is not installed (apt-get install {kind.package}); its rows are left out.")
@@ -38,12 +40,12 @@ def http(bench):
 def http_both_cores(bench):
     bench.table.section("Chunks over HTTP with both cores, which the load generator shares")
     nginx = peer(bench, Nginx, bench.folder, workers=2, cores=BOTH_CORES)
-    with Windlass(bench.data, cores=BOTH_CORES) as host:
-        common = {"devices": 64, "size": 16 * KIB, "file": bench.firmware, "seconds": bench.seconds}
-        compare(
-            bench, "16 KiB, 64 connections", bench.load("http-chunk", host, host.ports["http"], **common),
-            nginx and bench.load("http-range", nginx, nginx.port, path="/firmware.bin", **common), "nginx, 2 workers",
-        )
+    host = bench.host(cores=BOTH_CORES)
+    common = {"devices": 64, "size": 16 * KIB, "file": bench.firmware, "seconds": bench.seconds}
+    compare(
+        bench, "16 KiB, 64 connections", bench.load("http-chunk", host, host.ports["http"], **common),
+        nginx and bench.load("http-range", nginx, nginx.port, path="/firmware.bin", **common), "nginx, 2 workers",
+    )
 
 
 def mqtt(bench):
