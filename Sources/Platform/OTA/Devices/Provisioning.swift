@@ -85,16 +85,6 @@ public enum ProvisionResult: Sendable {
     case refused(String, Originator?)
 }
 
-/// Makes devices of those who know a profile's key and secret.
-public protocol DeviceProvisioningService: Sendable {
-    /// Provisions a device, or says why not.
-    ///
-    /// Of several requests for one name at the same time one succeeds.
-    ///
-    /// - Throws: ``NodeError`` if the store could not answer.
-    func provision(_ request: ProvisionRequest) async throws -> ProvisionResult
-}
-
 extension AttributeEntry {
     /// The server attribute that says that a device was provisioned, as in ThingsBoard.
     public static let provisionStateKey = "provisionState"
