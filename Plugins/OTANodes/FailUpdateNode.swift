@@ -32,19 +32,19 @@ public struct FailUpdateNode: Node {
     )
 
     private let reason: String?
-    private let progress: any UpdateProgressService
+    private let retries: any UpdateRetryService
 
     /// Reads the configuration; opens nothing and starts nothing.
     public init(configuration: Configuration, services: NodeServices) throws {
         self.reason = configuration.stringIfPresent("reason")
-        self.progress = try services.require((any UpdateProgressService).self)
+        self.retries = try services.require((any UpdateRetryService).self)
     }
 
     /// Ends the update.
     public func process(_ message: Message) async throws -> Emission {
         let type = try message.packageType()
         let reason = self.reason ?? message.stallReason ?? "ended by the rule chain"
-        let isEnded = try await self.progress.fail(
+        let isEnded = try await self.retries.fail(
             message.device,
             type,
             ifUnmovedSince: message.unmovedSince,

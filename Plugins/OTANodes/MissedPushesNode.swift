@@ -50,7 +50,7 @@ public struct MissedPushesNode: IngressNode {
 
     private let quietTime: Duration
     private let inFlightMax: Int
-    private let progress: any UpdateProgressService
+    private let updates: any UpdateService
     private let packages: any OtaPackageService
     private let sessions: DeviceSessions
     private let clock: any Clock<Duration>
@@ -60,7 +60,7 @@ public struct MissedPushesNode: IngressNode {
     public init(configuration: Configuration, services: NodeServices) throws {
         self.quietTime = configuration.duration("quiet-milliseconds")
         self.inFlightMax = Int(configuration.integer("in-flight-max"))
-        self.progress = try services.require((any UpdateProgressService).self)
+        self.updates = try services.require((any UpdateService).self)
         self.packages = try services.require((any OtaPackageService).self)
         self.sessions = try services.require(DeviceSessions.self)
         self.clock = services.clock
@@ -156,13 +156,13 @@ public struct MissedPushesNode: IngressNode {
         do {
             var unsettledCount = 0
             // What cannot be handled stays missed, and comes when the device returns the next time.
-            for assignment in try await self.progress.missedPushes(of: DeviceId(device)) {
+            for assignment in try await self.updates.missedPushes(of: DeviceId(device)) {
                 // What was sent to a session that ended may not have arrived, so the device is rather notified twice.
                 guard !news.hasArrived || self.sessions.hasListener(of: device) else {
                     return news.offers.isEmpty ? .left : .done
                 }
                 if let package = try await self.package(of: assignment, offeredBy: news) {
-                    try await self.progress.noteNotified(DeviceId(device), assignment.type, of: package)
+                    try await self.updates.noteNotified(DeviceId(device), assignment.type, of: package)
                     continue
                 }
                 unsettledCount += 1

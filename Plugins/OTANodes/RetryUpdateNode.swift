@@ -66,7 +66,7 @@ public struct RetryUpdateNode: Node, IngressNode {
     private let backoff: Duration
     private let backoffMax: Duration
     private let updates: any UpdateService
-    private let progress: any UpdateProgressService
+    private let retries: any UpdateRetryService
     private let clock: any Clock<Duration>
     private let now: @Sendable () -> Timestamp
 
@@ -76,7 +76,7 @@ public struct RetryUpdateNode: Node, IngressNode {
         self.backoff = configuration.duration("backoff-seconds")
         self.backoffMax = configuration.duration("backoff-max-seconds")
         self.updates = try services.require((any UpdateService).self)
-        self.progress = try services.require((any UpdateProgressService).self)
+        self.retries = try services.require((any UpdateRetryService).self)
         self.clock = services.clock
         self.now = services.now
     }
@@ -94,7 +94,7 @@ public struct RetryUpdateNode: Node, IngressNode {
         let time = self.now().adding(self.pause(after: attempts))
         let isScheduled: Bool
         if let reason = message.stallReason {
-            isScheduled = try await self.progress.fail(
+            isScheduled = try await self.retries.fail(
                 message.device,
                 type,
                 ifUnmovedSince: message.unmovedSince,
@@ -103,7 +103,7 @@ public struct RetryUpdateNode: Node, IngressNode {
                 retryAt: time
             )
         } else {
-            isScheduled = try await self.progress.scheduleRetry(of: message.device, type, at: time)
+            isScheduled = try await self.retries.scheduleRetry(of: message.device, type, at: time)
         }
         guard isScheduled else { return .route(message, to: "Unchanged") }
         message.metadata["retryTime"] = .integer(time.rawValue)
@@ -122,7 +122,7 @@ public struct RetryUpdateNode: Node, IngressNode {
     public func run(_ outlet: any Outlet) async throws {
         outlet.ready([])
         while !Task.isCancelled {
-            let released = try await self.progress.releaseRetries(until: self.now(), limit: Self.batchSize)
+            let released = try await self.retries.releaseRetries(until: self.now(), limit: Self.batchSize)
             guard released.count < Self.batchSize else { continue }
             // Cancellation shows in the loop's condition.
             try? await self.clock.sleep(for: Self.lookInterval)

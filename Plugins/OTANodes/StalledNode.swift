@@ -59,7 +59,7 @@ public struct StalledNode: IngressNode {
     private let limits: [(state: OtaUpdateState, limit: Duration)]
     private let lookInterval: Duration
     private let inFlightMax: Int
-    private let progress: any UpdateProgressService
+    private let stalled: any StalledUpdateService
     private let clock: any Clock<Duration>
     private let now: @Sendable () -> Timestamp
     private let logger: Logger
@@ -72,7 +72,7 @@ public struct StalledNode: IngressNode {
         }
         self.lookInterval = configuration.duration("look-interval-seconds")
         self.inFlightMax = Int(configuration.integer("in-flight-max"))
-        self.progress = try services.require((any UpdateProgressService).self)
+        self.stalled = try services.require((any StalledUpdateService).self)
         self.clock = services.clock
         self.now = services.now
         self.logger = services.logger
@@ -94,7 +94,7 @@ public struct StalledNode: IngressNode {
     private func tell(of state: OtaUpdateState, _ limit: Duration, _ outlet: any Outlet) async throws {
         while !Task.isCancelled {
             let now = self.now()
-            let page = try await self.progress.stalledUpdates(
+            let page = try await self.stalled.stalledUpdates(
                 in: state,
                 since: now.adding(.zero - limit),
                 limit: Self.pageSize
@@ -123,7 +123,7 @@ public struct StalledNode: IngressNode {
             )
             guard !error.isRetryable else { return false }
         }
-        try await self.progress.toldStalled(update)
+        try await self.stalled.toldStalled(update)
         return true
     }
 

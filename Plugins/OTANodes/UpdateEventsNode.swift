@@ -51,7 +51,7 @@ public struct UpdateEventsNode: IngressNode {
 
     private let reader: String
     private let inFlightMax: Int
-    private let progress: any UpdateProgressService
+    private let events: any UpdateEventService
     private let clock: any Clock<Duration>
     private let logger: Logger
 
@@ -59,7 +59,7 @@ public struct UpdateEventsNode: IngressNode {
     public init(configuration: Configuration, services: NodeServices) throws {
         self.reader = "\(services.chain)/\(services.node)"
         self.inFlightMax = Int(configuration.integer("in-flight-max"))
-        self.progress = try services.require((any UpdateProgressService).self)
+        self.events = try services.require((any UpdateEventService).self)
         self.clock = services.clock
         self.logger = services.logger
     }
@@ -69,17 +69,17 @@ public struct UpdateEventsNode: IngressNode {
     /// - Throws: What the store throws; nothing is lost then.
     public func run(_ outlet: any Outlet) async throws {
         outlet.ready([])
-        var last = try await self.progress.eventsRead(by: self.reader)
+        var last = try await self.events.eventsRead(by: self.reader)
         while !Task.isCancelled {
-            let events = try await self.progress.updateEvents(after: last, limit: Self.pageSize)
+            let events = try await self.events.updateEvents(after: last, limit: Self.pageSize)
             guard let end = events.last?.entry.id else {
-                try await self.progress.waitForUpdateEvents(after: last)
+                try await self.events.waitForUpdateEvents(after: last)
                 continue
             }
             guard await self.deliver(events, to: outlet) else { return }
             // Not a child task: what the chain is done with is noted also when the host is stopping. It ends with the
             // store's answer.
-            try await Task { try await self.progress.setEventsRead(by: self.reader, to: end) }.value
+            try await Task { try await self.events.setEventsRead(by: self.reader, to: end) }.value
             last = end
         }
     }

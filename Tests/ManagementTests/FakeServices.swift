@@ -4,8 +4,9 @@ import OTA
 import Synchronization
 
 /// All services that the API needs, in memory, with just enough rules to see that the API passes things on.
-final class FakeServices: OtaPackageService, DeviceService, AttributesService, TimeseriesService, EntityQueryService,
-    UpdateService, TenantService, UserService, ApiKeyService, AuditService
+final class FakeServices: OtaPackageService, DeviceService, DeviceProfileService, DeviceCredentialsService,
+    AttributesService, TimeseriesService, EntityQueryService, UpdateService, TenantService, UserService, ApiKeyService,
+    AuditService
 {
     struct State {
         var packages: [OtaPackageId: OtaPackage] = [:]
@@ -47,6 +48,8 @@ final class FakeServices: OtaPackageService, DeviceService, AttributesService, T
         var registry = ServiceRegistry()
         registry.register(self, as: (any OtaPackageService).self)
         registry.register(self, as: (any DeviceService).self)
+        registry.register(self, as: (any DeviceProfileService).self)
+        registry.register(self, as: (any DeviceCredentialsService).self)
         registry.register(self, as: (any AttributesService).self)
         registry.register(self, as: (any TimeseriesService).self)
         registry.register(self, as: (any EntityQueryService).self)
@@ -385,6 +388,8 @@ final class FakeServices: OtaPackageService, DeviceService, AttributesService, T
     func served(_ range: Range<Int64>, of package: EffectivePackage, to device: DeviceId) {}
     func assignments(after id: Int64, limit: Int) async throws -> [Assignment] { [] }
     func settle(_ assignments: [Int64]) async throws {}
+    func missedPushes(of device: DeviceId) async throws -> [Assignment] { [] }
+    func noteNotified(_ device: DeviceId, _ type: OtaPackageType, of packageId: OtaPackageId) async throws {}
     func waitForAssignments(after id: Int64) async throws {}
 
     // MARK: Tenants and users

@@ -309,6 +309,12 @@ final class FakeStore: OtaPackageService, AttributesService, TimeseriesService, 
         for waiter in waiters { waiter.resume() }
     }
 
+    func missedPushes(of device: DeviceId) async throws -> [Assignment] { throw self.unused() }
+
+    func noteNotified(_ device: DeviceId, _ type: OtaPackageType, of packageId: OtaPackageId) async throws {
+        throw self.unused()
+    }
+
     func waitForAssignments(after id: Int64) async throws {
         await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in

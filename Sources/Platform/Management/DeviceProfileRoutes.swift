@@ -7,7 +7,7 @@ struct DeviceProfileRoutes: Sendable {
     let services: ManagementServices
     let now: @Sendable () -> Timestamp
 
-    private var devices: any DeviceService { self.services.devices }
+    private var profiles: any DeviceProfileService { self.services.profiles }
 
     /// What lists of profiles are sorted by.
     private static let sortProperties = [
@@ -112,7 +112,7 @@ struct DeviceProfileRoutes: Sendable {
         }
         let tenant = try request.tenantId()
         let profile = try DeviceProfile(from: body, replacing: existing, of: tenant, now: self.now())
-        let saved = try await self.devices.saveDeviceProfile(profile)
+        let saved = try await self.profiles.saveDeviceProfile(profile)
         request.trail.saved(saved, isNew: existing == nil)
         request.trail.noteAssignments(from: { existing?.packageId(of: $0) }, to: saved.packageId(of:))
         return .json(saved.json)
@@ -123,18 +123,18 @@ struct DeviceProfileRoutes: Sendable {
     }
 
     @Sendable private func delete(_ request: APIRequest) async throws -> Response {
-        try await self.devices.deleteDeviceProfile(try await self.profile(request).id)
+        try await self.profiles.deleteDeviceProfile(try await self.profile(request).id)
         return .empty
     }
 
     @Sendable private func makeDefault(_ request: APIRequest) async throws -> Response {
         let profile = try await self.profile(request)
-        return .json(try await self.devices.setDefaultDeviceProfile(profile.id).json)
+        return .json(try await self.profiles.setDefaultDeviceProfile(profile.id).json)
     }
 
     @Sendable private func list(_ request: APIRequest) async throws -> Response {
         .json(
-            try await self.devices.findDeviceProfiles(of: try request.tenantId(), page: try request.pageLink()).json(
+            try await self.profiles.findDeviceProfiles(of: try request.tenantId(), page: try request.pageLink()).json(
                 \.json
             )
         )
@@ -142,7 +142,7 @@ struct DeviceProfileRoutes: Sendable {
 
     @Sendable private func listInfos(_ request: APIRequest) async throws -> Response {
         .json(
-            try await self.devices.findDeviceProfiles(of: try request.tenantId(), page: try request.pageLink()).json(
+            try await self.profiles.findDeviceProfiles(of: try request.tenantId(), page: try request.pageLink()).json(
                 \.infoJSON
             )
         )
@@ -150,13 +150,15 @@ struct DeviceProfileRoutes: Sendable {
 
     @Sendable private func names(_ request: APIRequest) async throws -> Response {
         let tenant = try request.tenantId()
-        var profiles = try await self.devices.allDeviceProfiles(of: tenant)
+        var profiles = try await self.profiles.allDeviceProfiles(of: tenant)
         if try request.queryBool("activeOnly") == true {
             var used: [DeviceProfile] = []
             for profile in profiles {
                 let one = PageLink(pageSize: 1)
                 let filter = DeviceFilter(deviceProfileId: profile.id)
-                if try await self.devices.findDeviceInfos(of: tenant, matching: filter, page: one).totalElements > 0 {
+                if try await self.services.devices.findDeviceInfos(of: tenant, matching: filter, page: one)
+                    .totalElements > 0
+                {
                     used.append(profile)
                 }
             }
@@ -166,7 +168,7 @@ struct DeviceProfileRoutes: Sendable {
     }
 
     @Sendable private func defaultInfo(_ request: APIRequest) async throws -> Response {
-        .json(try await self.devices.defaultDeviceProfile(of: try request.tenantId()).infoJSON)
+        .json(try await self.profiles.defaultDeviceProfile(of: try request.tenantId()).infoJSON)
     }
 
     @Sendable private func info(_ request: APIRequest) async throws -> Response {

@@ -8,6 +8,8 @@ struct DeviceRoutes: Sendable {
     let now: @Sendable () -> Timestamp
 
     private var devices: any DeviceService { self.services.devices }
+    private var profiles: any DeviceProfileService { self.services.profiles }
+    private var credentials: any DeviceCredentialsService { self.services.credentials }
 
     /// What lists of devices are sorted by.
     private static let sortProperties = ["createdTime", "name", "label", "type", "deviceProfileName", "active"]
@@ -167,7 +169,7 @@ struct DeviceRoutes: Sendable {
     private func types(of devices: [Device]) async throws -> [DeviceProfileId: String] {
         var types: [DeviceProfileId: String] = [:]
         for device in devices where types[device.deviceProfileId] == nil {
-            types[device.deviceProfileId] = try await self.devices.findDeviceProfileById(device.deviceProfileId)?.name
+            types[device.deviceProfileId] = try await self.profiles.findDeviceProfileById(device.deviceProfileId)?.name
         }
         return types
     }
@@ -198,14 +200,14 @@ struct DeviceRoutes: Sendable {
             profileId = id
         } else if let type = try body.string("type"), !type.isEmpty {
             // ThingsBoard finds or makes a profile with the name that the device's type is.
-            if let profile = try await self.devices.findDeviceProfileByName(type, of: tenant) {
+            if let profile = try await self.profiles.findDeviceProfileByName(type, of: tenant) {
                 profileId = profile.id
             } else {
                 let profile = DeviceProfile(createdTime: self.now(), tenantId: tenant, name: type)
-                profileId = try await self.devices.saveDeviceProfile(profile).id
+                profileId = try await self.profiles.saveDeviceProfile(profile).id
             }
         } else {
-            profileId = try await self.devices.defaultDeviceProfile(of: tenant).id
+            profileId = try await self.profiles.defaultDeviceProfile(of: tenant).id
         }
         let device = try Device(
             from: body,
@@ -308,7 +310,7 @@ struct DeviceRoutes: Sendable {
 
     @Sendable private func deviceTypes(_ request: APIRequest) async throws -> Response {
         let tenant = try request.tenantId()
-        let profiles = try await self.devices.allDeviceProfiles(of: tenant)
+        let profiles = try await self.profiles.allDeviceProfiles(of: tenant)
         return .json(
             .array(
                 profiles.map { ["tenantId": tenant.json, "entityType": "DEVICE", "type": .string($0.name)] }
@@ -331,7 +333,7 @@ struct DeviceRoutes: Sendable {
 
     @Sendable private func credentials(_ request: APIRequest) async throws -> Response {
         let device = try await self.device(request)
-        guard let credentials = try await self.devices.findCredentials(of: device.id) else {
+        guard let credentials = try await self.credentials.findCredentials(of: device.id) else {
             throw APIError.itemNotFound
         }
         return .json(credentials.json)
@@ -342,13 +344,13 @@ struct DeviceRoutes: Sendable {
         guard let id = try body.id("deviceId", of: Device.self) else { throw APIError.missing(parameter: "deviceId") }
         let device = try await self.services.device(id, for: request)
         let credentials = try await self.credentials(of: device.id, by: body)
-        return .json(try await self.devices.saveCredentials(credentials).json)
+        return .json(try await self.credentials.saveCredentials(credentials).json)
     }
 
     /// The credentials that a body describes, for a device that may not be there yet.
     private func credentials(of id: DeviceId, by body: BodyReader) async throws -> DeviceCredentials {
         var credentials =
-            try await self.devices.findCredentials(of: id) ?? DeviceCredentials(deviceId: id, credentialsId: "")
+            try await self.credentials.findCredentials(of: id) ?? DeviceCredentials(deviceId: id, credentialsId: "")
         try credentials.update(from: body)
         return credentials
     }
@@ -373,7 +375,7 @@ extension DeviceFilter {
     }
 }
 
-extension DeviceService {
+extension DeviceProfileService {
     /// All profiles of a tenant, by their names.
     func allDeviceProfiles(of tenant: TenantId) async throws -> [DeviceProfile] {
         var profiles: [DeviceProfile] = []

@@ -234,6 +234,8 @@ public struct ManagementServer: Service {
 struct ManagementServices: Sendable {
     let packages: any OtaPackageService
     let devices: any DeviceService
+    let profiles: any DeviceProfileService
+    let credentials: any DeviceCredentialsService
     let attributes: any AttributesService
     let timeseries: any TimeseriesService
     let entities: any EntityQueryService
@@ -259,6 +261,8 @@ struct ManagementServices: Sendable {
         }
         self.packages = try require((any OtaPackageService).self)
         self.devices = try require((any DeviceService).self)
+        self.profiles = try require((any DeviceProfileService).self)
+        self.credentials = try require((any DeviceCredentialsService).self)
         self.attributes = try require((any AttributesService).self)
         self.timeseries = try require((any TimeseriesService).self)
         self.entities = try require((any EntityQueryService).self)

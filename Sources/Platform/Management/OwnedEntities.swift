@@ -11,7 +11,7 @@ extension ManagementServices {
 
     /// The profile with this identifier; throws as ``device(_:for:)`` does.
     func profile(_ id: DeviceProfileId, for request: APIRequest) async throws -> DeviceProfile {
-        try self.own(try await self.devices.findDeviceProfileById(id), "Device profile", id, request)
+        try self.own(try await self.profiles.findDeviceProfileById(id), "Device profile", id, request)
     }
 
     /// The package with this identifier; throws as ``device(_:for:)`` does.
@@ -21,7 +21,7 @@ extension ManagementServices {
 
     /// Refuses a reference to a profile of another tenant; what a missing one means is for whoever follows the reference.
     func checkReference(to id: DeviceProfileId, for request: APIRequest) async throws {
-        guard let profile = try await self.devices.findDeviceProfileById(id) else { return }
+        guard let profile = try await self.profiles.findDeviceProfileById(id) else { return }
         guard profile.tenantId == (try request.tenantId()) else { throw APIError.forbidden }
     }
 

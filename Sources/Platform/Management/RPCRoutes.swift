@@ -75,7 +75,7 @@ struct RPCRoutes: Sendable {
         let timeout = try isPersistent ? self.answerTimeout(body) : self.timeout(body)
         let device = try await self.services.device(id, for: request)
         request.trail.note("rpcMethod", .string(AuditLog.cut(method)))
-        let type = try await self.services.devices.findDeviceProfileById(device.deviceProfileId)?.name ?? ""
+        let type = try await self.services.profiles.findDeviceProfileById(device.deviceProfileId)?.name ?? ""
         let call = RemoteCall(
             device: Originator(id: device.id.uuid, name: device.name, type: type),
             method: method,

@@ -1,4 +1,4 @@
-/// Devices, their profiles and credentials.
+/// Devices.
 public protocol DeviceService: Sendable {
     /// The device with this identifier, if it exists.
     func findDeviceById(_ id: DeviceId) async throws -> Device?
@@ -30,27 +30,4 @@ public protocol DeviceService: Sendable {
     func deleteDevice(_ id: DeviceId) async throws
     /// How many devices of a profile have no package of this type of their own.
     func countDevices(deviceProfileId: DeviceProfileId, withoutOwn type: OtaPackageType) async throws -> Int
-
-    /// The credentials of a device.
-    func findCredentials(of id: DeviceId) async throws -> DeviceCredentials?
-    /// Replaces the credentials of a device.
-    func saveCredentials(_ credentials: DeviceCredentials) async throws -> DeviceCredentials
-
-    /// The profile with this identifier, if it exists.
-    func findDeviceProfileById(_ id: DeviceProfileId) async throws -> DeviceProfile?
-    /// A tenant's profile with this name, if it exists.
-    func findDeviceProfileByName(_ name: String, of tenant: TenantId) async throws -> DeviceProfile?
-    /// The profile of a tenant's devices that name none; every tenant has one.
-    func defaultDeviceProfile(of tenant: TenantId) async throws -> DeviceProfile
-    /// A page of a tenant's profiles.
-    func findDeviceProfiles(of tenant: TenantId, page: PageLink) async throws -> Page<DeviceProfile>
-    /// Creates a profile that is not saved yet, or replaces one that is; see ``DeviceProfile/isSaved``. If its package changes,
-    /// the update of every device without its own is QUEUED in the same step.
-    ///
-    /// - Throws: ``NodeError`` as ``OtaPackageService/saveOtaPackage(_:)`` does.
-    func saveDeviceProfile(_ profile: DeviceProfile) async throws -> DeviceProfile
-    /// Makes a profile the default one.
-    func setDefaultDeviceProfile(_ id: DeviceProfileId) async throws -> DeviceProfile
-    /// Removes a profile that no device uses, with its packages.
-    func deleteDeviceProfile(_ id: DeviceProfileId) async throws
 }

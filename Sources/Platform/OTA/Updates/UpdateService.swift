@@ -42,4 +42,9 @@ public protocol UpdateService: Sendable {
     func settle(_ assignments: [Int64]) async throws
     /// Waits until an assignment with a greater identifier may be there, or the task is cancelled.
     func waitForAssignments(after id: Int64) async throws
+
+    /// The packages of which a device has not been notified because no session took the push.
+    func missedPushes(of device: DeviceId) async throws -> [Assignment]
+    /// Notes that a device learned of a package whose push it missed, unless it should have another one by now.
+    func noteNotified(_ device: DeviceId, _ type: OtaPackageType, of packageId: OtaPackageId) async throws
 }

@@ -46,4 +46,36 @@ extension SQLiteStore {
             await self.assignmentsAdded.wait(since: count)
         }
     }
+
+    /// The packages that a device should have been told of and was not.
+    public func missedPushes(of device: DeviceId) async throws -> [Assignment] {
+        let now = self.now()
+        return try await self.read { db in
+            try db.rows(
+                """
+                SELECT r.type AS package_type, r.package_id, d.id, d.name, p.name AS type
+                FROM device d JOIN update_record r ON r.device = d.no
+                    JOIN device_profile p ON p.id = d.device_profile_id
+                WHERE d.id = ? AND r.push_missed = 1 AND r.state NOT IN ('UPDATED', 'FAILED')
+                """,
+                [device.uuid]
+            ).map { row in
+                Assignment(
+                    id: 0,
+                    device: Originator(row: row),
+                    type: try row.choice("package_type"),
+                    packageId: row.idIfPresent("package_id"),
+                    cause: .resent,
+                    timestamp: now
+                )
+            }
+        }
+    }
+
+    /// Notes that a device learned of a package whose push it missed.
+    public func noteNotified(_ device: DeviceId, _ type: OtaPackageType, of packageId: OtaPackageId) async throws {
+        let push = TakenPush(device: device, type: type, package: packageId)
+        let now = self.now()
+        try await self.write(repeatable: true) { db, _ in try push.store(db, at: now) }
+    }
 }

@@ -4,7 +4,7 @@ import GRDB
 public import NodeKit
 public import OTA
 
-extension SQLiteStore: DeviceAuthenticator {
+extension SQLiteStore: DeviceCredentialsService {
     /// The most characters of what credentials are looked up by.
     static let credentialsIdLengthMax = 255
 
@@ -43,7 +43,9 @@ extension SQLiteStore: DeviceAuthenticator {
         try Self.insert(saved, of: number, db)
         return saved
     }
+}
 
+extension SQLiteStore: DeviceAuthenticator {
     /// The device with this access token.
     public func device(accessToken: String) async throws -> Originator? {
         guard let known = try await self.credentials([accessToken])[0], known.kind == .accessToken else { return nil }

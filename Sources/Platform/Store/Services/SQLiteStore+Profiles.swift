@@ -2,7 +2,7 @@ import GRDB
 import NodeKit
 public import OTA
 
-extension SQLiteStore {
+extension SQLiteStore: DeviceProfileService {
     /// The profile with this identifier, if it exists.
     public func findDeviceProfileById(_ id: DeviceProfileId) async throws -> DeviceProfile? {
         try await self.read { db in try db.profile(id) }
