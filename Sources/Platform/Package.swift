@@ -34,7 +34,7 @@ let package = Package(
         .library(
             name: "WindlassPlatform",
             type: .dynamic,
-            targets: ["NodeKit", "NodeTesting", "IngressKit", "OTA", "Chains", "Store", "Management", "Host"]
+            targets: ["Waiting", "NodeKit", "NodeTesting", "IngressKit", "OTA", "Chains", "Store", "Management", "Host"]
         )
     ],
     dependencies: [
@@ -54,16 +54,17 @@ let package = Package(
             pkgConfig: "libxml-2.0",
             providers: [.apt(["libxml2-dev"]), .brew(["libxml2"])]
         ),
+        room("Waiting", knows: []),
         room("NodeKit", knows: [nio, nioPosix, logging]),
-        room("NodeTesting", knows: ["NodeKit", "OTA", nio, nioPosix, nioHTTP1, nioTestUtils, logging]),
+        room("NodeTesting", knows: ["Waiting", "NodeKit", "OTA", nio, nioPosix, nioHTTP1, nioTestUtils, logging]),
         room("IngressKit", knows: ["NodeKit", nio, nioSSL, nioWebSocket, logging]),
-        room("OTA", knows: ["NodeKit", nio, crypto]),
+        room("OTA", knows: ["Waiting", "NodeKit", nio, crypto]),
         .target(name: "CSystemShims", path: "CSystemShims"),
-        room("Chains", knows: ["NodeKit", "CLibXML2", nio, logging]),
+        room("Chains", knows: ["Waiting", "NodeKit", "CLibXML2", nio, logging]),
         room(
             "Store",
             knows: [
-                "NodeKit", "OTA", "CSystemShims", nio, nioPosix, logging, crypto,
+                "Waiting", "NodeKit", "OTA", "CSystemShims", nio, nioPosix, logging, crypto,
                 .product(name: "GRDB", package: "GRDB.swift"),
                 .product(name: "GRDBSQLite", package: "GRDB.swift"),
             ]
@@ -71,7 +72,7 @@ let package = Package(
         room(
             "Management",
             knows: [
-                "NodeKit", "OTA", nio, logging, crypto, cryptoExtras, lifecycle,
+                "Waiting", "NodeKit", "OTA", nio, logging, crypto, cryptoExtras, lifecycle,
                 .product(name: "Hummingbird", package: "hummingbird"),
                 .product(name: "JWTKit", package: "jwt-kit"),
             ]

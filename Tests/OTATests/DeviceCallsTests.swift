@@ -2,6 +2,7 @@ import FoundationEssentials
 import NodeKit
 import Synchronization
 import Testing
+import Waiting
 
 @testable import OTA
 

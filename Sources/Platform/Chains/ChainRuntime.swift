@@ -1,6 +1,7 @@
 public import Logging
 public import NodeKit
 import Synchronization
+import Waiting
 
 /// Runs chains: makes their nodes, runs the ingress nodes among them, and changes to other chains without a pause.
 ///

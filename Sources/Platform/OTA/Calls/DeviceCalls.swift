@@ -1,6 +1,7 @@
 public import FoundationEssentials
 public import NodeKit
 import Synchronization
+import Waiting
 
 /// A call of a method of a device.
 public struct RemoteCall: Sendable, Hashable {

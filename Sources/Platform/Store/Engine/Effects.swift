@@ -1,6 +1,7 @@
 import GRDB
 import NodeKit
 import OTA
+import Waiting
 
 /// What a write changes beside the database, done after its commit and before its caller goes on.
 struct Effects {

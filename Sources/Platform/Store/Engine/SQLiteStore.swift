@@ -5,6 +5,7 @@ public import Logging
 public import NodeKit
 public import OTA
 import Synchronization
+import Waiting
 
 /// All that the host keeps: an SQLite database and the bytes of packages beside it.
 ///

@@ -1,7 +1,7 @@
 import Synchronization
 
 /// A value that comes once, from any thread; whoever waits for it gets the first one.
-package final class OneShot<Value: Sendable>: Sendable {
+public final class OneShot<Value: Sendable>: Sendable {
     private enum State {
         case pending
         case awaited(CheckedContinuation<Value, Never>)
@@ -11,13 +11,13 @@ package final class OneShot<Value: Sendable>: Sendable {
     private let state = Mutex(State.pending)
 
     /// Makes one without a value.
-    package init() {}
+    public init() {}
 
     /// Sets the value; only the first call counts.
     ///
     /// - Returns: Whether this was the first call.
     @discardableResult
-    package func finish(_ value: Value) -> Bool {
+    public func finish(_ value: Value) -> Bool {
         let (isFirst, waiter) = self.state.withLock { state -> (Bool, CheckedContinuation<Value, Never>?) in
             switch state {
             case .pending:
@@ -42,7 +42,7 @@ package final class OneShot<Value: Sendable>: Sendable {
     ///   - late: The value if none comes in time.
     ///   - cancelled: The value if the task is cancelled.
     /// - Returns: The first value that came.
-    func value(
+    public func value(
         within duration: Duration,
         on clock: any Clock<Duration>,
         late: Value,
@@ -64,7 +64,7 @@ package final class OneShot<Value: Sendable>: Sendable {
     }
 
     /// Waits for the value; call it once.
-    package func value() async -> Value {
+    public func value() async -> Value {
         await withCheckedContinuation { continuation in
             let value = self.state.withLock { state -> Value? in
                 if case .finished(let value) = state { return value }

@@ -1,7 +1,7 @@
 import Synchronization
 
 /// Lets one task at a time do something that takes several `await`s; the others wait in order.
-final class AsyncLock: Sendable {
+public final class AsyncLock: Sendable {
     private struct State {
         var isTaken = false
         var waiters: [CheckedContinuation<Void, Never>] = []
@@ -9,10 +9,15 @@ final class AsyncLock: Sendable {
 
     private let state = Mutex(State())
 
+    /// Makes one that is free.
+    public init() {}
+
     /// Runs the body when its turn has come.
     ///
     /// Not reentrant.
-    func withLock<Value, Failure: Error>(_ body: () async throws(Failure) -> Value) async throws(Failure) -> Value {
+    public func withLock<Value, Failure: Error>(
+        _ body: () async throws(Failure) -> Value
+    ) async throws(Failure) -> Value {
         await self.take()
         defer { self.release() }
         return try await body()

@@ -1,7 +1,7 @@
 import Synchronization
 
 /// Wakes those who wait for something to have happened.
-final class Signal: Sendable {
+public final class Signal: Sendable {
     private struct State {
         var count: UInt64 = 0
         var nextID: UInt64 = 0
@@ -10,11 +10,14 @@ final class Signal: Sendable {
 
     private let state = Mutex(State())
 
+    /// Makes one that was not raised yet.
+    public init() {}
+
     /// How often it was raised; for ``wait(since:)``.
-    var count: UInt64 { self.state.withLock { $0.count } }
+    public var count: UInt64 { self.state.withLock { $0.count } }
 
     /// It has happened again.
-    func raise() {
+    public func raise() {
         let waiters = self.state.withLock { state in
             state.count += 1
             defer { state.waiters = [:] }
@@ -24,7 +27,7 @@ final class Signal: Sendable {
     }
 
     /// Returns when it was raised after `count` was read, or when the task is cancelled.
-    func wait(since count: UInt64) async {
+    public func wait(since count: UInt64) async {
         let id = self.state.withLock { state in
             state.nextID += 1
             return state.nextID
