@@ -68,7 +68,7 @@ let package = Package(
         + plugin("HTTPIngress", testData: ["Vectors"], with: ["Sources/Platform/HTTPKit"])
         + plugin("MQTTIngress", testData: ["Vectors"])
         + plugin("CoAPIngress", testData: ["Vectors"])
-        + ["NodeKit", "IngressKit", "OTA", "Store", "Management", "Host"].map { tests($0) }
+        + ["Waiting", "NodeKit", "IngressKit", "OTA", "Store", "Management", "Host"].map { tests($0) }
         + [tests("Chains", testData: ["Golden"])],
     swiftLanguageModes: [.v6]
 )

@@ -2,6 +2,7 @@ import Logging
 import NIOCore
 public import NodeKit
 import Synchronization
+import Waiting
 
 /// Calls an HTTP server about each message: a webhook.
 ///
@@ -176,8 +177,8 @@ public struct HTTPCallNode: Node {
 final class CallSlots: Sendable {
     private struct State {
         var free: Int
-        var nextID: UInt64 = 0
-        var waiting: [(id: UInt64, continuation: CheckedContinuation<Bool, Never>)] = []
+        /// Each gets `true` when its turn comes, `false` when its task is cancelled before.
+        var waiting: [OneShot<Bool>] = []
     }
 
     private let state: Mutex<State>
@@ -196,56 +197,39 @@ final class CallSlots: Sendable {
     /// - Throws: ``NodeError`` with ``NodeError/Code/tooManyRequests`` if too many wait, and with
     ///   ``NodeError/Code/unavailable`` if the task is cancelled.
     func take() async throws(NodeError) {
-        enum Step { case taken, full, wait(UInt64) }
-        let step: Step = self.state.withLock { state in
+        let turn = OneShot<Bool>()
+        let isFull = self.state.withLock { state in
             if state.free > 0 {
                 state.free -= 1
-                return .taken
+                turn.finish(true)
+                return false
             }
-            guard state.waiting.count < self.waitingMax else { return .full }
-            state.nextID += 1
-            return .wait(state.nextID)
+            guard state.waiting.count < self.waitingMax else { return true }
+            state.waiting.append(turn)
+            return false
         }
-        switch step {
-        case .taken: return
-        case .full:
+        guard !isFull else {
             throw NodeError(
                 .tooManyRequests,
                 "\(self.waitingMax) calls wait already; raise 'waiting-max' or 'in-flight-max', or let messages pass a throttle"
             )
-        case .wait(let id):
-            let isTaken = await withTaskCancellationHandler {
-                await withCheckedContinuation { continuation in
-                    // A slot may have come free, and the task may have been cancelled, before the continuation was stored.
-                    let answer: Bool? = self.state.withLock { state in
-                        guard !Task.isCancelled else { return false }
-                        guard state.free == 0 else {
-                            state.free -= 1
-                            return true
-                        }
-                        state.waiting.append((id, continuation))
-                        return nil
-                    }
-                    if let answer { continuation.resume(returning: answer) }
-                }
-            } onCancel: {
-                self.state.withLock { state in
-                    state.waiting.firstIndex { $0.id == id }.map { state.waiting.remove(at: $0).continuation }
-                }?.resume(returning: false)
-            }
-            guard isTaken else { throw NodeError(.unavailable, "the host is shutting down, or its chain changes") }
         }
+        let isTaken = await withTaskCancellationHandler {
+            await turn.value()
+        } onCancel: {
+            if turn.finish(false) { self.state.withLock { $0.waiting.removeAll { $0 === turn } } }
+        }
+        guard isTaken else { throw NodeError(.unavailable, "the host is shutting down, or its chain changes") }
     }
 
     /// Makes room for the next.
     func give() {
-        let next = self.state.withLock { state in
-            guard !state.waiting.isEmpty else {
-                state.free += 1
-                return nil as CheckedContinuation<Bool, Never>?
+        self.state.withLock { state in
+            while !state.waiting.isEmpty {
+                // One that was cancelled a moment ago takes no slot.
+                if state.waiting.removeFirst().finish(true) { return }
             }
-            return state.waiting.removeFirst().continuation
+            state.free += 1
         }
-        next?.resume(returning: true)
     }
 }

@@ -1,6 +1,7 @@
 import FoundationEssentials
 import Logging
 public import NodeKit
+import Waiting
 
 /// Holds messages back and lets one go on at a time, at a pace.
 ///
@@ -90,7 +91,7 @@ public struct ThrottleNode: Node, IngressNode {
             try await self.waitingCount.give(1)
             throw error
         }
-        self.signal.set()
+        self.signal.raise()
         return .end
     }
 
@@ -106,13 +107,14 @@ public struct ThrottleNode: Node, IngressNode {
         var retries = Retries<C.Instant>()
         let batchSize = self.interval == .zero ? Self.batchSize : Self.pacedBatchSize
         while !Task.isCancelled {
+            let seen = self.signal.count
             let limit = batchSize + retries.passedOverCount
             let messages = try await self.queue.first(limit)
             let due = retries.due(of: messages, now: clock.now)
             if due.isEmpty {
                 // All of them wait for their time; there may be others behind them.
                 if messages.count == limit, retries.passedOverCount < Retries<C.Instant>.passedOverMax { continue }
-                await self.waitForMore(until: retries.nextDue, clock: clock)
+                await self.waitForMore(since: seen, until: retries.nextDue, clock: clock)
             } else if self.interval == .zero {
                 try await self.sendSideBySide(due, to: outlet, clock: clock, retries: &retries)
             } else {
@@ -211,10 +213,11 @@ public struct ThrottleNode: Node, IngressNode {
         try await self.waitingCount.give(ids.count)
     }
 
-    private func waitForMore<C: Clock>(until due: C.Instant?, clock: C) async where C.Duration == Duration {
-        guard let due else { return await self.signal.wait() }
+    private func waitForMore<C: Clock>(since seen: UInt64, until due: C.Instant?, clock: C) async
+    where C.Duration == Duration {
+        guard let due else { return await self.signal.wait(since: seen) }
         await withTaskGroup(of: Void.self) { group in
-            group.addTask { await self.signal.wait() }
+            group.addTask { await self.signal.wait(since: seen) }
             group.addTask { try? await clock.sleep(until: due, tolerance: nil) }
             await group.next()
             group.cancelAll()

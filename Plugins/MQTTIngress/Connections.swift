@@ -1,6 +1,7 @@
 import NIOCore
 import OTA
 import Synchronization
+import Waiting
 
 /// The connections of a node.
 final class Connections: Sendable {
@@ -42,7 +43,6 @@ final class Connections: Sendable {
         var all: [UInt64: Handle] = [:]
         var isFull = false
         var isClosing = false
-        var waiters: [CheckedContinuation<Void, Never>] = []
     }
 
     /// What becomes of a new connection.
@@ -55,6 +55,8 @@ final class Connections: Sendable {
 
     private let countMax: Int
     private let state = Mutex(State())
+    /// Open once there are no connections and come none.
+    private let emptied = Latch()
 
     init(countMax: Int) { self.countMax = countMax }
 
@@ -83,13 +85,11 @@ final class Connections: Sendable {
 
     /// Forgets a connection that is gone.
     func remove(_ handle: Handle) {
-        let waiters = self.state.withLock { state in
+        let isLast = self.state.withLock { state in
             state.all[handle.id] = nil
-            guard state.all.isEmpty else { return [CheckedContinuation<Void, Never>]() }
-            defer { state.waiters = [] }
-            return state.waiters
+            return state.isClosing && state.all.isEmpty
         }
-        for waiter in waiters { waiter.resume() }
+        if isLast { self.emptied.open() }
     }
 
     /// Admits nobody any more, and tells each connection something.
@@ -98,17 +98,10 @@ final class Connections: Sendable {
             state.isClosing = true
             return Array(state.all.values)
         }
+        if all.isEmpty { self.emptied.open() }
         for handle in all { handle.tell(body) }
     }
 
-    /// Returns when there are no connections.
-    func empty() async {
-        await withCheckedContinuation { continuation in
-            let isEmpty = self.state.withLock { state in
-                if !state.all.isEmpty { state.waiters.append(continuation) }
-                return state.all.isEmpty
-            }
-            if isEmpty { continuation.resume() }
-        }
-    }
+    /// Returns when all connections are gone, after ``close(_:)``.
+    func empty() async { await self.emptied.opened() }
 }

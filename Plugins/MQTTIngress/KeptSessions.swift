@@ -3,6 +3,7 @@ import NIOCore
 import NodeKit
 import OTA
 import Synchronization
+import Waiting
 
 /// The sessions that outlive their connections, and what waits for their clients, in memory.
 ///
@@ -50,7 +51,8 @@ final class KeptSessions: Sendable {
     private struct Entry {
         var place: Place
         var subscription: DeviceSessions.Subscription
-        var waiters: [CheckedContinuation<Void, Never>] = []
+        /// Opened when the connection has left; only there if a new connection waits for that.
+        var left: Latch?
     }
 
     private struct State {
@@ -119,30 +121,29 @@ final class KeptSessions: Sendable {
 
     /// Returns when a session's connection has left it.
     func left(_ key: Key) async {
-        await withCheckedContinuation { continuation in
-            let hasLeft = self.state.withLock { state in
-                guard case .connected = state.entries[key]?.place else { return true }
-                state.entries[key]?.waiters.append(continuation)
-                return false
-            }
-            if hasLeft { continuation.resume() }
+        let left = self.state.withLock { state -> Latch? in
+            guard var entry = state.entries[key], case .connected = entry.place else { return nil }
+            let left = entry.left ?? Latch()
+            entry.left = left
+            state.entries[key] = entry
+            return left
         }
+        await left?.opened()
     }
 
     /// A connection that a session was given to is gone.
     ///
     /// - Returns: Sessions that end hereby: this one, if it is not to last, or the one that left first, to make room.
     func leave(_ key: Key, _ departure: Departure, now: NIODeadline) -> [Departure] {
-        let (waiters, ended) = self.state.withLock { state -> ([CheckedContinuation<Void, Never>], [Departure]) in
-            guard var entry = state.entries[key] else { return ([], []) }
-            let waiters = entry.waiters
+        let (left, ended) = self.state.withLock { state -> (Latch?, [Departure]) in
+            guard var entry = state.entries[key] else { return (nil, []) }
+            let left = entry.left.take()
             guard departure.expirySeconds > 0 else {
                 state.entries[key] = nil
                 self.deviceSessions.unsubscribe(entry.subscription)
-                return (waiters, [departure])
+                return (left, [departure])
             }
             state.nextSequence += 1
-            entry.waiters = []
             entry.place = .away(
                 Away(
                     departure: departure,
@@ -154,9 +155,9 @@ final class KeptSessions: Sendable {
             state.entries[key] = entry
             state.awayCount += 1
             state.departures.append((key, state.nextSequence))
-            return (waiters, self.makeRoom(&state))
+            return (left, self.makeRoom(&state))
         }
-        for waiter in waiters { waiter.resume() }
+        left?.open()
         return ended
     }
 
@@ -253,7 +254,7 @@ final class KeptSessions: Sendable {
         }
         for entry in entries {
             self.deviceSessions.unsubscribe(entry.subscription)
-            for waiter in entry.waiters { waiter.resume() }
+            entry.left?.open()
         }
     }
 }

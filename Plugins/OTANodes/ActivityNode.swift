@@ -2,6 +2,7 @@ import Logging
 public import NodeKit
 import OTA
 import Synchronization
+import Waiting
 
 /// Tells when devices become active and inactive.
 ///
@@ -66,7 +67,7 @@ public struct ActivityNode: ImmediateNode, IngressNode {
     private let timeout: Duration
     private let seenInterval: Duration?
     private let table: ActivityTable
-    private let waker = Waker()
+    private let news = Signal()
     private let attributes: any AttributesService
     private let clock: any Clock<Duration>
     private let now: @Sendable () -> Timestamp
@@ -111,7 +112,7 @@ public struct ActivityNode: ImmediateNode, IngressNode {
     private func heard(of message: Message) {
         switch self.table.heard(of: message.originator, at: message.timestamp) {
         case .known: break
-        case .new: self.waker.wake()
+        case .new: self.news.raise()
         case .full:
             guard self.fullness.isFirst() else { return }
             self.logger.warning(
@@ -125,15 +126,16 @@ public struct ActivityNode: ImmediateNode, IngressNode {
     public func run(_ outlet: any Outlet) async throws {
         outlet.ready([])
         try await self.restore()
-        let wakeups = self.waker.wakeups()
         await withDiscardingTaskGroup { group in
             let lookInterval = max(.seconds(1), min(Self.lookIntervalMax, self.timeout / 10))
             group.addTask {
-                while (try? await self.clock.sleep(for: lookInterval)) != nil { self.waker.wake() }
+                while (try? await self.clock.sleep(for: lookInterval)) != nil { self.news.raise() }
             }
-            // What came before this looked.
-            await self.tell(outlet)
-            for await _ in wakeups { await self.tell(outlet) }
+            while !Task.isCancelled {
+                let seen = self.news.count
+                await self.tell(outlet)
+                await self.news.wait(since: seen)
+            }
             group.cancelAll()
         }
     }
@@ -188,20 +190,6 @@ public struct ActivityNode: ImmediateNode, IngressNode {
             "the activity of a device could not be told",
             metadata: ["device.name": "\(entry.device.name)", "error": "\(error)"]
         )
-    }
-}
-
-/// Wakes the task that tells; one wake-up is as good as many.
-private final class Waker: Sendable {
-    private let stream = Mutex<AsyncStream<Void>.Continuation?>(nil)
-
-    func wake() { _ = self.stream.withLock { $0?.yield() } }
-
-    /// What comes from now on; a stream ends with the task that reads it, so each run has its own.
-    func wakeups() -> AsyncStream<Void> {
-        let (stream, continuation) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
-        self.stream.withLock { $0 = continuation }
-        return stream
     }
 }
 

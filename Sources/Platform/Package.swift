@@ -34,7 +34,9 @@ let package = Package(
         .library(
             name: "WindlassPlatform",
             type: .dynamic,
-            targets: ["Waiting", "NodeKit", "NodeTesting", "IngressKit", "OTA", "Chains", "Store", "Management", "Host"]
+            targets: [
+                "Waiting", "NodeKit", "NodeTesting", "IngressKit", "OTA", "Chains", "Store", "Management", "Host",
+            ]
         )
     ],
     dependencies: [

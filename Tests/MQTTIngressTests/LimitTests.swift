@@ -132,6 +132,7 @@ extension RateLimits {
         #expect(connections.count == 1)
         try await channel.close().get()
         #expect(connections.count == 0)
+        connections.close { _ in }
         await connections.empty()
     }
 

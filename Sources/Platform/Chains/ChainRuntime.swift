@@ -36,8 +36,8 @@ public final class ChainRuntime: Sendable {
     private let startFailure = Mutex<(any Error)?>(nil)
     /// The runs that the task group in ``run(_:onReady:)`` is to take over.
     private let starts = Mutex(Starts())
-    private let wakes: AsyncStream<Void>
-    private let waker: AsyncStream<Void>.Continuation
+    /// Raised when there are more of them, or the first chains could not start.
+    private let startsChanged = Signal()
 
     /// Makes a runtime; starts nothing.
     ///
@@ -55,7 +55,6 @@ public final class ChainRuntime: Sendable {
         self.checker = ChainChecker(types: types, environment: environment)
         self.services = services
         self.logger = logger
-        (self.wakes, self.waker) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
     }
 
     /// Checks chains, makes their nodes, starts the ingress nodes, and works until the task is cancelled.
@@ -79,15 +78,17 @@ public final class ChainRuntime: Sendable {
                     await onReady(self.listeners)
                 } catch {
                     self.startFailure.withLock { $0 = error }
-                    self.waker.finish()
+                    self.startsChanged.raise()
                 }
             }
-            for await _ in self.wakes {
+            while !Task.isCancelled, self.startFailure.withLock({ $0 == nil }) {
+                let seen = self.startsChanged.count
                 let waiting = self.starts.withLock { starts in
                     defer { starts.waiting = [] }
                     return starts.waiting
                 }
                 for run in waiting { group.addTask { await self.supervise(run) } }
+                await self.startsChanged.wait(since: seen)
             }
             group.cancelAll()
             let waiting = self.starts.withLock { starts in
@@ -276,7 +277,7 @@ public final class ChainRuntime: Sendable {
             if starts.isOpen { starts.waiting.append(run) }
             return starts.isOpen
         }
-        if isOpen { self.waker.yield() } else { run.end(Self.shuttingDown) }
+        if isOpen { self.startsChanged.raise() } else { run.end(Self.shuttingDown) }
     }
 
     private func ready(_ run: IngressRun) async throws {

@@ -1,18 +1,9 @@
 import NodeKit
 import Synchronization
+import Waiting
 
 /// One run of one ingress node, from its start until it has returned.
 final class IngressRun: Outlet {
-    private struct State {
-        var listeners: [Listener]?
-        var end: End?
-        var isStopping = false
-        /// Why it was given up before it was ready.
-        var startError: NodeError?
-        var starters: [CheckedContinuation<Result<Void, any Error>, Never>] = []
-        var enders: [CheckedContinuation<Void, Never>] = []
-    }
-
     /// How a run ended.
     struct End: Sendable {
         /// What the node threw, if anything.
@@ -29,9 +20,12 @@ final class IngressRun: Outlet {
     let isReplacement: Bool
     /// How long to wait before the next run, should this one fail.
     let pause: Duration
-    private let state = Mutex(State())
-    private let stopping: AsyncStream<Void>
-    private let stopper: AsyncStream<Void>.Continuation
+    /// Where the node listens, or why it did not become ready.
+    private let start = OneShot<Result<[Listener], any Error>>()
+    private let ending = OneShot<End>()
+    /// Open once the node is to return or has returned.
+    private let stopping = Latch()
+    private let isStopped = Atomic(false)
     private let plans: PlanTable
 
     init(key: NodeKey, node: any IngressNode, plans: PlanTable, isReplacement: Bool, pause: Duration) {
@@ -40,7 +34,6 @@ final class IngressRun: Outlet {
         self.plans = plans
         self.isReplacement = isReplacement
         self.pause = pause
-        (self.stopping, self.stopper) = AsyncStream.makeStream()
     }
 
     // MARK: What the node calls
@@ -57,40 +50,34 @@ final class IngressRun: Outlet {
 
     private var isGone: NodeError { NodeError(.unavailable, "node '\(self.key.node)' is no longer part of a chain") }
 
-    func ready(_ listeners: [Listener]) {
-        let starters = self.state.withLock { state in
-            guard state.listeners == nil, state.end == nil, state.startError == nil else {
-                return [] as [CheckedContinuation<Result<Void, any Error>, Never>]
-            }
-            state.listeners = listeners
-            defer { state.starters = [] }
-            return state.starters
-        }
-        for starter in starters { starter.resume(returning: .success(())) }
-    }
+    func ready(_ listeners: [Listener]) { self.start.finish(.success(listeners)) }
 
     // MARK: What the runtime calls
 
     /// Where the node listens; empty until it is ready.
-    var listeners: [Listener] { self.state.withLock { $0.end == nil ? $0.listeners ?? [] : [] } }
+    var listeners: [Listener] { self.openListeners ?? [] }
 
     /// Whether messages can come.
-    var isReady: Bool { self.state.withLock { $0.end == nil && $0.listeners != nil } }
+    var isReady: Bool { self.openListeners != nil }
+
+    private var openListeners: [Listener]? { self.ending.current == nil ? self.readyListeners : nil }
+
+    private var readyListeners: [Listener]? { try? self.start.current?.get() }
 
     /// Runs the node until it returns, is told to stop, or the task is cancelled; returns when it has returned.
     func execute() async -> End {
         let error = await withTaskGroup(of: (any Error)?.self) { group in
-            group.addTask { [node, stopper] in
-                // Ends the task beside this one, too.
-                defer { stopper.finish() }
+            group.addTask {
+                // Ends the wait beside this task, too.
+                defer { self.stopping.open() }
                 do {
-                    try await node.run(self)
+                    try await self.node.run(self)
                     return nil
                 } catch {
                     return error
                 }
             }
-            for await _ in self.stopping {}
+            await self.stopping.opened()
             group.cancelAll()
             return await group.next() ?? nil
         }
@@ -100,73 +87,34 @@ final class IngressRun: Outlet {
     /// Notes the end of a run, also of one that never began.
     @discardableResult
     func end(_ error: (any Error)?) -> End {
-        let (end, starters, enders) = self.state.withLock { state in
-            let end = End(error: error, wasReady: state.listeners != nil, wasStopped: state.isStopping)
-            state.end = end
-            defer {
-                state.starters = []
-                state.enders = []
-            }
-            return (end, state.starters, state.enders)
-        }
-        for starter in starters { starter.resume(returning: .failure(self.startError(end))) }
-        for ender in enders { ender.resume() }
+        let early =
+            error
+            ?? NodeError(.unavailable, "node '\(self.key.node)' of chain '\(self.key.chain)' ended before it was ready")
+        self.start.finish(.failure(early))
+        let wasReady = self.readyListeners != nil
+        let end = End(error: error, wasReady: wasReady, wasStopped: self.isStopped.load(ordering: .relaxed))
+        self.ending.finish(end)
         return end
     }
 
     /// Waits until the node is ready.
     ///
     /// - Throws: What the node threw, if it ended before.
-    func started() async throws {
-        let result = await withCheckedContinuation { continuation in
-            let result: Result<Void, any Error>? = self.state.withLock { state in
-                if let end = state.end, !end.wasReady { return .failure(self.startError(end)) }
-                if let error = state.startError { return .failure(error) }
-                if state.listeners != nil { return .success(()) }
-                state.starters.append(continuation)
-                return nil
-            }
-            if let result { continuation.resume(returning: result) }
-        }
-        try result.get()
-    }
+    func started() async throws { _ = try await self.start.value().get() }
 
     /// Tells the node to stop; it may take its time.
     func stop() {
-        self.state.withLock { $0.isStopping = true }
-        self.stopper.finish()
+        self.isStopped.store(true, ordering: .relaxed)
+        self.stopping.open()
     }
 
     /// Gives up on a node that is not ready in time: it is told to stop, and who waits for it gets the error.
     func abandon(_ error: NodeError) {
-        let starters = self.state.withLock { state in
-            guard state.listeners == nil, state.end == nil else {
-                return nil as [CheckedContinuation<Result<Void, any Error>, Never>]?
-            }
-            state.startError = error
-            defer { state.starters = [] }
-            return state.starters
-        }
-        guard let starters else { return }
-        for starter in starters { starter.resume(returning: .failure(error)) }
-        self.stop()
+        if self.start.finish(.failure(error)) { self.stop() }
     }
 
     /// Waits until the node has returned.
-    func ended() async {
-        await withCheckedContinuation { continuation in
-            let isOver = self.state.withLock { state in
-                if state.end == nil { state.enders.append(continuation) }
-                return state.end != nil
-            }
-            if isOver { continuation.resume() }
-        }
-    }
-
-    private func startError(_ end: End) -> any Error {
-        end.error
-            ?? NodeError(.unavailable, "node '\(self.key.node)' of chain '\(self.key.chain)' ended before it was ready")
-    }
+    func ended() async { _ = await self.ending.value() }
 }
 
 /// Which plan the messages of each ingress node go along; the switch to another set of plans is one step for all.

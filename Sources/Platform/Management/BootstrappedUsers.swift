@@ -1,6 +1,6 @@
 public import NodeKit
 public import OTA
-import Synchronization
+import Waiting
 
 /// The users of a service, found only once the administrator's password is the one that was given at the start.
 ///
@@ -9,17 +9,12 @@ import Synchronization
 /// password that was to be replaced, and the tokens that were got with it, never open anything again. Nothing that is
 /// quicker to compare is kept, because it would be quicker to guess from a stolen database, too.
 public final class BootstrappedUsers: UserService {
-    private enum State {
-        case waiting([CheckedContinuation<Void, any Error>])
-        case ended(Result<Void, any Error>)
-    }
-
     private let users: any UserService
     private let name: String
     private let password: String?
     private let system: GivenLogin
     private let cost: PasswordHash.Cost
-    private let state = Mutex(State.waiting([]))
+    private let outcome = OneShot<Result<Void, any Error>>()
 
     /// Puts users behind the administrator's password; ``bootstrap()`` lets them be found.
     ///
@@ -69,40 +64,18 @@ public final class BootstrappedUsers: UserService {
                 cost: self.cost
             )
             try await bootstrapSystemAdministrator(users: self.users, login: self.system, cost: self.cost)
-            self.end(.success(()))
+            self.outcome.finish(.success(()))
             return made
         } catch {
-            self.end(.failure(error))
+            self.outcome.finish(.failure(error))
             throw error
         }
-    }
-
-    private func end(_ result: Result<Void, any Error>) {
-        let waiting = self.state.withLock { state in
-            guard case .waiting(let continuations) = state else { return [CheckedContinuation<Void, any Error>]() }
-            state = .ended(result)
-            return continuations
-        }
-        for continuation in waiting { continuation.resume(with: result) }
     }
 
     /// Returns when users may be found.
     ///
     /// Those who wait are as many as there are connections to the management API at most.
-    private func ended() async throws {
-        if case .ended(let result) = self.state.withLock({ $0 }) { return try result.get() }
-        try await withCheckedThrowingContinuation { continuation in
-            let result: Result<Void, any Error>? = self.state.withLock { state in
-                switch state {
-                case .ended(let result): return result
-                case .waiting(let continuations):
-                    state = .waiting(continuations + [continuation])
-                    return nil
-                }
-            }
-            if let result { continuation.resume(with: result) }
-        }
-    }
+    private func ended() async throws { try await self.outcome.value().get() }
 
     /// The user with this name, compared without case.
     public func findUser(name: String) async throws -> User? {

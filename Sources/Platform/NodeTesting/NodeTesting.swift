@@ -2,6 +2,7 @@ import Logging
 import NIOPosix
 public import NodeKit
 import Synchronization
+import Waiting
 
 extension ChainNode {
     /// Makes a node as the host would, of attribute texts as a chain file has them.
@@ -75,13 +76,8 @@ public struct ClosureCondition: Condition {
 
 /// An outlet that answers by a closure and remembers what was sent.
 public final class TestOutlet: Outlet {
-    private struct State {
-        var sent: [(message: Message, relation: Relation)] = []
-        var listeners: [Listener]?
-        var waiters: [CheckedContinuation<[Listener], Never>] = []
-    }
-
-    private let state = Mutex(State())
+    private let messages = Mutex<[(message: Message, relation: Relation)]>([])
+    private let start = OneShot<[Listener]>()
     private let answer: @Sendable (Message) async -> Outcome
     private let answerAtOnce: (@Sendable (Message) -> Outcome)?
 
@@ -101,39 +97,24 @@ public final class TestOutlet: Outlet {
     public func begin(_ message: consuming Message, by relation: Relation) -> Passage {
         let message = message
         guard let answerAtOnce else { return .waiting { await self.send(message, by: relation) } }
-        self.state.withLock { $0.sent.append((message, relation)) }
+        self.messages.withLock { $0.append((message, relation)) }
         return .ended(answerAtOnce(message))
     }
 
     /// Remembers the message and asks the closure.
     public func send(_ message: Message, by relation: Relation) async -> Outcome {
-        self.state.withLock { $0.sent.append((message, relation)) }
+        self.messages.withLock { $0.append((message, relation)) }
         return await self.answer(message)
     }
 
     /// Remembers the addresses and wakes whoever waits in ``listeners()``.
-    public func ready(_ listeners: [Listener]) {
-        let waiters = self.state.withLock { state in
-            state.listeners = listeners
-            defer { state.waiters = [] }
-            return state.waiters
-        }
-        for waiter in waiters { waiter.resume(returning: listeners) }
-    }
+    public func ready(_ listeners: [Listener]) { self.start.finish(listeners) }
 
     /// What was sent so far, in order.
-    public var sent: [(message: Message, relation: Relation)] { self.state.withLock { $0.sent } }
+    public var sent: [(message: Message, relation: Relation)] { self.messages.withLock { $0 } }
 
     /// Waits until the node is ready, and returns the addresses that it listens on.
-    public func listeners() async -> [Listener] {
-        await withCheckedContinuation { continuation in
-            let listeners = self.state.withLock { state in
-                if state.listeners == nil { state.waiters.append(continuation) }
-                return state.listeners
-            }
-            if let listeners { continuation.resume(returning: listeners) }
-        }
-    }
+    public func listeners() async -> [Listener] { await self.start.value() }
 }
 
 /// Queues that live as long as the object.

@@ -1,40 +1,70 @@
 import Synchronization
 
-/// A value that comes once, from any thread; whoever waits for it gets the first one.
+/// A value that comes once, from any thread, and that any number of tasks wait for.
+///
+/// Tasks go on in the order in which they began to wait. Cancellation does not end a wait, so a task that waits in order to
+/// stop something waits until it has stopped; whoever makes one sees to it that a value comes, or limits the wait with
+/// ``value(within:on:late:cancelled:)``.
 public final class OneShot<Value: Sendable>: Sendable {
     private enum State {
-        case pending
-        case awaited(CheckedContinuation<Value, Never>)
+        case pending([CheckedContinuation<Value, Never>])
         case finished(Value)
     }
 
-    private let state = Mutex(State.pending)
+    private let state = Mutex(State.pending([]))
 
     /// Makes one without a value.
     public init() {}
+
+    /// The value, if it has come.
+    public var current: Value? {
+        self.state.withLock { state in
+            guard case .finished(let value) = state else { return nil }
+            return value
+        }
+    }
+
+    /// How many tasks wait.
+    var waitingCount: Int {
+        self.state.withLock { state in
+            guard case .pending(let waiters) = state else { return 0 }
+            return waiters.count
+        }
+    }
 
     /// Sets the value; only the first call counts.
     ///
     /// - Returns: Whether this was the first call.
     @discardableResult
     public func finish(_ value: Value) -> Bool {
-        let (isFirst, waiter) = self.state.withLock { state -> (Bool, CheckedContinuation<Value, Never>?) in
-            switch state {
-            case .pending:
-                state = .finished(value)
-                return (true, nil)
-            case .awaited(let continuation):
-                state = .finished(value)
-                return (true, continuation)
-            case .finished:
-                return (false, nil)
-            }
+        let waiters = self.state.withLock { state -> [CheckedContinuation<Value, Never>]? in
+            guard case .pending(let waiters) = state else { return nil }
+            state = .finished(value)
+            return waiters
         }
-        waiter?.resume(returning: value)
-        return isFirst
+        guard let waiters else { return false }
+        for waiter in waiters { waiter.resume(returning: value) }
+        return true
     }
 
-    /// Waits for the value; call it once.
+    /// Waits for the value.
+    public func value() async -> Value {
+        if let value = self.current { return value }
+        return await withCheckedContinuation { continuation in
+            let value = self.state.withLock { state -> Value? in
+                switch state {
+                case .finished(let value): return value
+                case .pending(let waiters):
+                    state = .pending(waiters + [continuation])
+                    return nil
+                }
+            }
+            if let value { continuation.resume(returning: value) }
+        }
+    }
+
+    /// Waits for the value, but neither forever nor when the task is cancelled: the end of the wait then sets the value, for
+    /// all who wait.
     ///
     /// - Parameters:
     ///   - duration: How long; then the value is `late`.
@@ -51,7 +81,7 @@ public final class OneShot<Value: Sendable>: Sendable {
         await withTaskCancellationHandler {
             await withTaskGroup(of: Void.self) { group in
                 group.addTask {
-                    // A sleep that is cut off is no time that ran out.
+                    // A sleep that was cut off has not run out.
                     if (try? await clock.sleep(for: duration)) != nil { self.finish(late) }
                 }
                 let value = await self.value()
@@ -60,18 +90,6 @@ public final class OneShot<Value: Sendable>: Sendable {
             }
         } onCancel: {
             self.finish(cancelled)
-        }
-    }
-
-    /// Waits for the value; call it once.
-    public func value() async -> Value {
-        await withCheckedContinuation { continuation in
-            let value = self.state.withLock { state -> Value? in
-                if case .finished(let value) = state { return value }
-                state = .awaited(continuation)
-                return nil
-            }
-            if let value { continuation.resume(returning: value) }
         }
     }
 }

@@ -1,6 +1,17 @@
 import Synchronization
 
-/// Wakes those who wait for something to have happened.
+/// Wakes tasks when there may be something to do, and loses no wake-up: read ``count``, look, and if there is nothing to do
+/// wait for what came since.
+///
+/// ```swift
+/// while !Task.isCancelled {
+///     let seen = signal.count
+///     if try await work() { continue }
+///     await signal.wait(since: seen)
+/// }
+/// ```
+///
+/// A cancelled task does not wait, so the loop must look for cancellation.
 public final class Signal: Sendable {
     private struct State {
         var count: UInt64 = 0
@@ -16,7 +27,10 @@ public final class Signal: Sendable {
     /// How often it was raised; for ``wait(since:)``.
     public var count: UInt64 { self.state.withLock { $0.count } }
 
-    /// It has happened again.
+    /// How many tasks wait.
+    var waitingCount: Int { self.state.withLock { $0.waiters.count } }
+
+    /// Wakes all who wait, in no particular order, and those who come with an older count.
     public func raise() {
         let waiters = self.state.withLock { state in
             state.count += 1
@@ -34,7 +48,7 @@ public final class Signal: Sendable {
         }
         await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
-                // Cancellation may have come before the continuation was stored; then nobody would resume it later.
+                // Looked at under the lock: a cancellation is either seen here or finds the continuation below.
                 let goesOn = self.state.withLock { state in
                     guard state.count == count, !Task.isCancelled else { return true }
                     state.waiters[id] = continuation

@@ -1,6 +1,7 @@
 public import FoundationEssentials
 public import NodeKit
 import Synchronization
+import Waiting
 
 /// What a listener on behalf of a device wants to hear.
 public struct DeviceInterests: OptionSet, Sendable, Hashable {
@@ -56,11 +57,12 @@ public final class DeviceArrivals: Sendable {
         var waiting: [UUID: DeviceNews] = [:]
         /// The hashes of the last offers with which nothing was left to do.
         var settled: [OfferKey: Int] = [:]
-        var waiter: CheckedContinuation<Void, Never>?
     }
 
     let interests: DeviceInterests
     private let state = Mutex(State())
+    /// Raised when there is something new where there was nothing.
+    private let added = Signal()
 
     /// Makes one that only its owner fills.
     package init(interests: DeviceInterests) { self.interests = interests }
@@ -68,17 +70,17 @@ public final class DeviceArrivals: Sendable {
     /// Something about a device is new; by default that a listener came.
     package func add(_ device: UUID, _ news: DeviceNews = DeviceNews(hasArrived: true)) {
         let hashes = news.hasArrived ? [:] : news.offers.mapValues(Self.hash)
-        let waiter = self.state.withLock { state in
+        let isFirst = self.state.withLock { state in
             if state.waiting[device] == nil {
                 let isSettled =
                     !news.hasArrived && hashes.allSatisfy { state.settled[OfferKey(device: device, type: $0)] == $1 }
                 let limit = news.hasArrived ? Self.waitingMax : Self.waitingMax / 2
-                guard !isSettled, state.waiting.count < limit else { return nil as CheckedContinuation<Void, Never>? }
+                guard !isSettled, state.waiting.count < limit else { return false }
             }
             state.waiting[device, default: DeviceNews()].add(news)
-            return state.waiter.take()
+            return state.waiting.count == 1
         }
-        waiter?.resume()
+        if isFirst { self.added.raise() }
     }
 
     /// Remembers that replies with these offers need no action, and passes over them from now on.
@@ -116,23 +118,15 @@ public final class DeviceArrivals: Sendable {
 
     /// What is new about devices since the last time, as soon as there is anything; empty only if the task is cancelled.
     public func nextNews() async -> [UUID: DeviceNews] {
-        await withTaskCancellationHandler {
-            await withCheckedContinuation { continuation in
-                // Cancellation may have come before the continuation was stored; then nobody would resume it later.
-                let goesOn = self.state.withLock { state in
-                    guard state.waiting.isEmpty, !Task.isCancelled else { return true }
-                    state.waiter = continuation
-                    return false
-                }
-                if goesOn { continuation.resume() }
+        while !Task.isCancelled {
+            let seen = self.added.count
+            let news = self.state.withLock { state in
+                defer { state.waiting = [:] }
+                return state.waiting
             }
-        } onCancel: {
-            self.state.withLock { $0.waiter.take() }?.resume()
+            if !news.isEmpty { return news }
+            await self.added.wait(since: seen)
         }
-        guard !Task.isCancelled else { return [:] }
-        return self.state.withLock { state in
-            defer { state.waiting = [:] }
-            return state.waiting
-        }
+        return [:]
     }
 }
