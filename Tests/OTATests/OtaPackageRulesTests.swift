@@ -88,84 +88,164 @@ import Testing
         try OtaPackageRules.checkChange(from: Self.package, to: Self.stored)
     }
 
+    static func bytes(_ change: (inout UploadedBytes) -> Void = { _ in }) -> UploadedBytes {
+        var bytes = UploadedBytes(
+            fileName: "fw.bin",
+            contentType: "application/octet-stream",
+            algorithm: .md5,
+            checksum: "00",
+            sha256: "11",
+            size: 1
+        )
+        change(&bytes)
+        return bytes
+    }
+
     @Test(
         "what comes with the bytes is checked",
         arguments: [
-            (nil, "t", 1, "OtaPackage file name should be specified!"),
-            ("", "t", 1, "OtaPackage file name should be specified!"),
-            ("f", nil, 1, "OtaPackage content type should be specified!"),
-            ("f", "t", 0, "OtaPackage data should be specified!"),
-            (texts + "x", "t", 1, "file name length must be equal or less than 255"),
-        ] as [(String?, String?, Int64, String)]
+            (bytes { $0.fileName = nil }, nil, "OtaPackage file name should be specified!"),
+            (bytes { $0.fileName = "" }, nil, "OtaPackage file name should be specified!"),
+            (bytes { $0.contentType = nil }, nil, "OtaPackage content type should be specified!"),
+            (bytes { $0.size = 0 }, nil, "OtaPackage data should be specified!"),
+            (bytes { $0.fileName = texts + "x" }, nil, "file name length must be equal or less than 255"),
+            (bytes { $0.contentType = texts + "x" }, nil, "contentType length must be equal or less than 255"),
+            (bytes(), "01", "Wrong otaPackage file!"),
+            (bytes(), "00", nil), (bytes(), "", nil), (bytes(), nil, nil),
+        ] as [(UploadedBytes, String?, String?)]
     )
-    func upload(fileName: String?, contentType: String?, size: Int64, sentence: String) {
-        Self.expect(sentence) { () throws(NodeError) in
-            try OtaPackageRules.checkUpload(fileName: fileName, contentType: contentType, size: size)
-        }
+    func upload(bytes: UploadedBytes, told: String?, sentence: String?) {
+        #expect(refusal { try OtaPackageRules.check(bytes, told: told) } == sentence)
     }
 
     @Test(
-        "what is assigned must fit",
+        "a package takes bytes once, of the checksum that it was made with, and none if it has a URL",
         arguments: [
-            (nil, OtaPackageType.firmware, "Can't assign non-existent firmware!"),
-            (nil, .software, "Can't assign non-existent software!"),
+            (package, bytes(), nil),
+            (stored, bytes(), nil),
+            (stored, bytes { $0.sha256 = "22" }, "Updating otaPackage data is prohibited!"),
+            (stored, bytes { $0.fileName = "x" }, "Updating otaPackage file name is prohibited!"),
             (
-                changed(stored) { $0.tenantId = .random() }, .firmware,
-                "Can't assign firmware from different tenant!"
-            ),
-            (changed(stored) { $0.type = .software }, .firmware, "Can't assign firmware with type: SOFTWARE"),
-            (stored, .software, "Can't assign software with type: FIRMWARE"),
-            (package, .firmware, "Can't assign firmware with empty data!"),
-            (
-                changed(stored) { $0.deviceProfileId = .random() }, .firmware,
-                "Can't assign firmware with different deviceProfile!"
+                changed {
+                    $0.checksum = "00"; $0.checksumAlgorithm = .md5
+                }, bytes(), nil
             ),
             (
-                changed(stored) { $0.deviceProfileId = nil }, .firmware,
-                "Can't assign firmware with different deviceProfile!"
+                changed {
+                    $0.checksum = "01"; $0.checksumAlgorithm = .md5
+                }, bytes(), "Wrong otaPackage file!"
             ),
-        ] as [(OtaPackage?, OtaPackageType, String)]
+            (
+                changed {
+                    $0.checksum = "01"; $0.checksumAlgorithm = .crc32
+                }, bytes(),
+                "Updating otaPackage content type is prohibited!"
+            ),
+            (external, bytes(), "File can't be saved if URL present!"),
+        ] as [(OtaPackage, UploadedBytes, String?)]
     )
-    func assignment(package: OtaPackage?, type: OtaPackageType, sentence: String) {
-        Self.expect(sentence) { () throws(NodeError) in
-            try OtaPackageRules.checkAssignment(
-                of: package,
-                as: type,
-                tenantId: .main,
-                deviceProfileId: Self.profile
-            )
-        }
+    func filling(package: OtaPackage, bytes: UploadedBytes, sentence: String?) {
+        var filled: OtaPackage?
+        #expect(refusal { filled = try OtaPackageRules.filled(package, with: bytes) } == sentence)
+        #expect(filled == (sentence == nil ? Self.stored : nil))
     }
 
-    @Test("other rules have their sentences too")
-    func sentences() {
+    @Test(
+        "a new package needs a profile of its tenant, if any, and a title and version of its own",
+        arguments: [
+            (DeviceProfile(id: profile, name: "p"), false, nil),
+            (nil, false, "OtaPackage is referencing to non-existent device profile!"),
+            (
+                DeviceProfile(tenantId: .random(), name: "p"), true,
+                "OtaPackage is referencing to non-existent device profile!"
+            ),
+            (DeviceProfile(id: profile, name: "p"), true, "OtaPackage with such title and version already exists!"),
+        ] as [(DeviceProfile?, Bool, String?)]
+    )
+    func creation(profile: DeviceProfile?, isTaken: Bool, sentence: String?) throws {
         #expect(
-            [
-                OtaPackageRules.profileMissing, OtaPackageRules.duplicate, OtaPackageRules.wrongFile,
-                OtaPackageRules.uploadToURL, OtaPackageRules.usedByDevices(.firmware),
-                OtaPackageRules.usedByProfile(.firmware), OtaPackageRules.usedByDevices(.software),
-                OtaPackageRules.usedByProfile(.software),
-            ].map(\.message) == [
-                "OtaPackage is referencing to non-existent device profile!",
-                "OtaPackage with such title and version already exists!",
-                "Wrong otaPackage file!",
-                "File can't be saved if URL present!",
-                "The otaPackage referenced by the devices cannot be deleted!",
-                "The otaPackage referenced by the device profile cannot be deleted!",
-                "The software referenced by the devices cannot be deleted!",
-                "The software referenced by the device profile cannot be deleted!",
-            ]
+            refusal { _ = try OtaPackageRules.created(Self.package, profile: profile, isTaken: isTaken) } == sentence
+        )
+        let free = Self.changed { $0.deviceProfileId = nil }
+        #expect(try OtaPackageRules.created(free, profile: nil, isTaken: false).isSaved)
+    }
+
+    @Test("what describes the bytes of a new package comes with the bytes, unless it has a URL")
+    func descriptions() throws {
+        let wanted = Self.changed(Self.stored) { $0.deviceProfileId = nil }
+        let created = try OtaPackageRules.created(wanted, profile: nil, isTaken: false)
+        #expect(created.fileName == nil && created.contentType == nil && created.dataSize == nil)
+        #expect(created.sha256 == nil && !created.hasData)
+        // A checksum is a promise about the bytes to come.
+        #expect(created.checksum == wanted.checksum && created.checksumAlgorithm == .md5)
+        let linked = try OtaPackageRules.created(
+            Self.changed(wanted) { $0.url = "http://x/y" },
+            profile: nil,
+            isTaken: false
+        )
+        #expect(linked.fileName == "fw.bin" && linked.dataSize == 1 && linked.hasData)
+    }
+
+    @Test("a change of a package keeps all but its additional information")
+    func change() throws {
+        let own = DeviceProfile(id: Self.profile, name: "p")
+        // The REST API does not show the file.
+        let wanted = Self.changed(Self.stored) {
+            $0.sha256 = nil
+            $0.additionalInfo = ["a": 1]
+            $0.createdTime = Timestamp(milliseconds: 1)
+        }
+        let saved = try OtaPackageRules.changed(Self.stored, to: wanted, profile: own)
+        #expect(saved == Self.changed(Self.stored) { $0.additionalInfo = ["a": 1] })
+        #expect(
+            refusal { _ = try OtaPackageRules.changed(Self.stored, to: wanted, profile: nil) }
+                == "OtaPackage is referencing to non-existent device profile!"
         )
     }
 
+    @Test(
+        "a package that is used is not removed",
+        arguments: [
+            (OtaPackageType.firmware, true, true, "The otaPackage referenced by the devices cannot be deleted!"),
+            (.firmware, false, true, "The otaPackage referenced by the device profile cannot be deleted!"),
+            (.software, true, false, "The software referenced by the devices cannot be deleted!"),
+            (.software, false, true, "The software referenced by the device profile cannot be deleted!"),
+            (.software, false, false, nil),
+        ] as [(OtaPackageType, Bool, Bool, String?)]
+    )
+    func removal(type: OtaPackageType, devices: Bool, profile: Bool, sentence: String?) {
+        #expect(
+            refusal {
+                try OtaPackageRules.checkRemoval(of: type, isUsedByDevices: devices, isUsedByProfile: profile)
+            } == sentence
+        )
+    }
+
+    @Test(
+        "the packages of a tenant have as many bytes as it may store, and no more",
+        arguments: [(10, 0, true), (10, 5, false), (5, 5, true), (1, 10, false), (1, .max, false), (.max, 0, false)]
+            as [(Int64, Int64, Bool)]
+    )
+    func quota(size: Int64, used: Int64, fits: Bool) {
+        let sentence = "Ota packages total size exceeds the maximum of 10 bytes"
+        #expect(
+            refusal { try OtaPackageRules.checkQuota(adding: size, used: used, max: 10) } == (fits ? nil : sentence)
+        )
+    }
+
+    @Test(
+        "a tenant without a limit of bytes, or with 0, has none",
+        arguments: [
+            ([:], nil), (["maxOtaPackagesInBytes": 0], nil), (["maxOtaPackagesInBytes": nil], nil),
+            (["maxOtaPackagesInBytes": 7], 7),
+        ] as [(JSON, Int64?)]
+    )
+    func quotaOfTenant(details: JSON, max: Int64?) {
+        #expect(Tenant(title: "t", details: details).packageBytesMax == max)
+    }
+
     private static func expect(_ sentence: String, _ body: () throws(NodeError) -> Void) {
-        do {
-            try body()
-            Issue.record("nothing was thrown; expected: \(sentence)")
-        } catch {
-            #expect(error.message == sentence)
-            #expect(error.code == .badRequest)
-        }
+        #expect(refusal(body) == sentence)
     }
 
     static let external = changed { $0.url = "http://x/y" }

@@ -133,10 +133,10 @@ struct AuditTests {
                 digest[0] = UInt8(number)
                 _ = try await store.createApiKey(ApiKey(userId: user.id, description: "\(number)"), digest: digest)
             }
-            for number in 0..<SQLiteStore.apiKeysMax { try await add(number) }
+            for number in 0..<ApiKeyRules.countMax { try await add(number) }
             await expectRefusal(
                 "The user has 100 API keys, and no more are allowed; delete one that is not used any more"
-            ) { try await add(SQLiteStore.apiKeysMax) }
+            ) { try await add(ApiKeyRules.countMax) }
             let link = PageLink(pageSize: 2, sortProperty: "description", ascending: true)
             #expect(try await store.findApiKeys(of: user.id, page: link).totalElements == 100)
             #expect(try await store.findApiKeys(of: user.id, page: link).data.map(\.description) == ["0", "1"])

@@ -131,7 +131,7 @@ import Testing
                 try #require(open("/dev/null", O_RDONLY) == -1 && errno == EMFILE)
                 let profiles = (0..<20).map { DeviceProfile(name: "p\($0)") }
                 let devices = profiles.map { Device(name: $0.name, deviceProfileId: $0.id) }
-                let tokens = devices.map { _ in SQLiteStore.randomText() }
+                let tokens = devices.map { _ in CredentialsRules.randomText() }
                 try #require(setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &unlimited) == 0)
                 let store = try await SQLiteStore.open(directory: folder, sessions: DeviceSessions())
                 for profile in profiles { _ = try await store.saveDeviceProfile(profile) }

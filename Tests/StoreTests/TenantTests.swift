@@ -214,11 +214,11 @@ struct TenantTests {
             try await end("past", in: 0)
             try await end("soon", in: 500_000_000)
             #expect(try await store.endedLogins() == ["soon": Timestamp(milliseconds: now + 500_000_000)])
-            for number in 0..<SQLiteStore.endedLoginsMax - 1 { try await end("\(number)", in: 900_000_000) }
-            #expect(try await store.endedLogins().count == SQLiteStore.endedLoginsMax)
+            for number in 0..<UserRules.endedLoginsMax - 1 { try await end("\(number)", in: 900_000_000) }
+            #expect(try await store.endedLogins().count == UserRules.endedLoginsMax)
             try await end("one more", in: 900_000_000)
             let ended = try await store.endedLogins()
-            #expect(ended.count == SQLiteStore.endedLoginsMax)
+            #expect(ended.count == UserRules.endedLoginsMax)
             #expect(ended["soon"] == nil)
             #expect(ended["one more"] != nil)
         }

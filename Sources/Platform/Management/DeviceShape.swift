@@ -95,7 +95,7 @@ extension DeviceCredentials {
         }
         let id = try body.string("credentialsId") ?? ""
         // Those of MQTT basic are looked up by what is in their value.
-        if id.isEmpty, kind == .accessToken { throw APIError.badRequest("Device credentials id should be specified!") }
+        if kind == .accessToken { try CredentialsRules.checkAccessToken(id) }
         self.kind = kind
         self.credentialsId = id
         self.credentialsValue = try body.string("credentialsValue")

@@ -153,9 +153,7 @@ extension OtaPackage {
             if usesURL || self.url != nil { try external.checkAllowed() }
             if usesURL, self.url == nil { self.url = try external.url(of: self) }
         }
-        if usesURL, self.url?.contains(where: { !$0.isWhitespace }) != true {
-            throw APIError.badRequest("Ota package URL should be specified!")
-        }
+        if usesURL { try OtaPackageRules.checkURL(self.url) }
         if self.url != nil { self.hasData = true }
     }
 

@@ -6,17 +6,17 @@ extension ManagementServices {
     ///
     /// - Throws: ``APIError``: 404 if it does not exist, 403 if it is not of the caller's tenant, as in ThingsBoard.
     func device(_ id: DeviceId, for request: APIRequest) async throws -> Device {
-        try self.own(try await self.devices.findDeviceById(id), "Device", id, request)
+        try self.own(try await self.devices.findDeviceById(id), id, request)
     }
 
     /// The profile with this identifier; throws as ``device(_:for:)`` does.
     func profile(_ id: DeviceProfileId, for request: APIRequest) async throws -> DeviceProfile {
-        try self.own(try await self.profiles.findDeviceProfileById(id), "Device profile", id, request)
+        try self.own(try await self.profiles.findDeviceProfileById(id), id, request)
     }
 
     /// The package with this identifier; throws as ``device(_:for:)`` does.
     func package(_ id: OtaPackageId, for request: APIRequest) async throws -> OtaPackage {
-        try self.own(try await self.packages.findOtaPackageById(id), "Ota package", id, request)
+        try self.own(try await self.packages.findOtaPackageById(id), id, request)
     }
 
     /// Refuses a reference to a profile of another tenant; what a missing one means is for whoever follows the reference.
@@ -28,7 +28,7 @@ extension ManagementServices {
     /// The tenant with this identifier; system administrators get any, others their own.
     func tenant(_ id: TenantId, for request: APIRequest) async throws -> Tenant {
         let caller = try request.caller()
-        guard let tenant = try await self.tenants.findTenantById(id) else { throw APIError.notFound("Tenant", id) }
+        let tenant = try await EntityRules.found(self.tenants.findTenantById(id), id)
         guard caller.authority == .sysAdmin || caller.tenantId == id else { throw APIError.forbidden }
         request.trail.concerns(tenant)
         return tenant
@@ -43,7 +43,7 @@ extension ManagementServices {
     /// - Returns: The user.
     /// - Throws: ``APIError``: 404 if there is none, 403 if he is not the caller's to see.
     func user(_ id: UserId, for request: APIRequest, changes: Bool) async throws -> User {
-        guard let user = try await self.users.findUserById(id) else { throw APIError.notFound("User", id) }
+        let user = try await EntityRules.found(self.users.findUserById(id), id)
         guard try request.caller().maySee(user) else { throw APIError.forbidden }
         if changes { request.trail.concerns(user) }
         return user
@@ -51,20 +51,19 @@ extension ManagementServices {
 
     /// The API key with this identifier and whose it is; throws as ``user(_:for:changes:)`` does.
     func key(_ id: ApiKeyId, for request: APIRequest) async throws -> (ApiKey, User) {
-        guard let key = try await self.keys.findApiKeyById(id) else { throw APIError.notFound("API key", id) }
+        let key = try await EntityRules.found(self.keys.findApiKeyById(id), id)
         let user = try await self.user(key.userId, for: request, changes: false)
         request.trail.concerns(key)
         return (key, user)
     }
 
     /// An entity that was looked up, if it is there and of the caller's tenant.
-    private func own<Entity: TenantOwned & Audited>(
+    private func own<Entity: TenantOwned & NamedEntity & Audited>(
         _ entity: Entity?,
-        _ kind: String,
         _ id: EntityID<Entity>,
         _ request: APIRequest
     ) throws -> Entity {
-        guard let entity else { throw APIError.notFound(kind, id) }
+        let entity = try EntityRules.found(entity, id)
         guard entity.tenantId == (try request.tenantId()) else { throw APIError.forbidden }
         request.trail.concerns(entity)
         return entity

@@ -43,7 +43,7 @@ struct PersistentCallRoutes: Sendable {
     /// The call that a request names, of a device of the caller's tenant.
     private func call(_ request: APIRequest) async throws -> PersistentCall {
         let id = try request.id(of: PersistentCallEntity.self)
-        guard let call = try await self.services.storedCalls.call(id) else { throw APIError.notFound("Rpc", id) }
+        let call = try await EntityRules.found(self.services.storedCalls.call(id), id)
         _ = try await self.services.device(DeviceId(call.device.id), for: request)
         return call
     }
@@ -54,7 +54,7 @@ struct PersistentCallRoutes: Sendable {
 
     @Sendable private func delete(_ request: APIRequest) async throws -> Response {
         let id = try await self.call(request).id
-        guard try await self.services.storedCalls.deleteCall(id) else { throw APIError.notFound("Rpc", id) }
+        guard try await self.services.storedCalls.deleteCall(id) else { throw EntityRules.missing(id) }
         return .empty
     }
 

@@ -12,7 +12,7 @@ public struct ReportedVersion: Sendable, Hashable {
     /// The most characters of a title or version that are looked at.
     ///
     /// One more than a package's may have, so that a longer one never equals it.
-    public static let lengthMax = OtaPackageRules.textLengthMax + 1
+    public static let lengthMax = EntityRules.textLengthMax + 1
 
     /// Makes a pair.
     public init(title: String? = nil, version: String? = nil) {

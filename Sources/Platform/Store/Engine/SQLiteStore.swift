@@ -475,7 +475,7 @@ extension SQLiteStore {
         try pool.write { db in
             let has = "SELECT 1 FROM device_profile WHERE tenant_id = ? AND is_default = 1"
             guard try !db.exists(has, [TenantId.main.uuid]) else { return }
-            try db.insertDefaultProfile(of: .main, at: now)
+            try db.insert(DeviceProfileRules.first(of: .main, at: now))
         }
     }
 }

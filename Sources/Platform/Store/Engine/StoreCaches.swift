@@ -183,10 +183,3 @@ final class StoreCaches: Sendable {
         }
     }
 }
-
-/// Credentials with the device they prove.
-struct KnownCredentials: Sendable {
-    var device: Originator
-    var kind: DeviceCredentials.Kind
-    var basic: MQTTBasicCredentials?
-}

@@ -13,13 +13,6 @@ final class PackageUpload: OtaPackageUpload {
         var isOpen = true
     }
 
-    /// Bytes that came in whole and are safe under a name of their own.
-    struct Complete: Sendable {
-        var bytes: any IncomingBytes
-        var checksums: ChecksumSet
-        var size: Int64
-    }
-
     private let store: SQLiteStore
     private let package: OtaPackage
     private let isNew: Bool
@@ -64,20 +57,18 @@ final class PackageUpload: OtaPackageUpload {
         checksum: String?
     ) async throws -> OtaPackage {
         do {
-            let complete = try self.end()
-            try OtaPackageRules.checkUpload(fileName: fileName, contentType: contentType, size: complete.size)
-            if let checksum, !checksum.isEmpty, checksum != complete.checksums[algorithm] {
-                throw OtaPackageRules.wrongFile
-            }
-            try await self.bytes.complete(as: complete.checksums[.sha256])
-            let package = try await self.store.place(
-                complete,
-                in: self.package,
-                isNew: self.isNew,
+            let (checksums, size) = try self.end()
+            let complete = UploadedBytes(
                 fileName: fileName,
                 contentType: contentType,
-                algorithm: algorithm
+                algorithm: algorithm,
+                checksum: checksums[algorithm],
+                sha256: checksums[.sha256],
+                size: size
             )
+            try OtaPackageRules.check(complete, told: checksum)
+            try await self.bytes.complete(as: complete.sha256)
+            let package = try await self.store.place(self.bytes, complete, in: self.package, isNew: self.isNew)
             await self.cancel()
             return package
         } catch {
@@ -93,28 +84,23 @@ final class PackageUpload: OtaPackageUpload {
 
     private func count(_ bytes: ByteBuffer) throws {
         try self.state.withLock { state in
-            guard state.isOpen else { throw Self.ended(self.package) }
+            guard state.isOpen else { throw OtaPackageRules.uploadEnded(of: self.package) }
             bytes.withUnsafeReadableBytes { state.checksums.update($0) }
             state.size += Int64(bytes.readableBytes)
         }
     }
 
     /// Takes no more bytes from now on.
-    private func end() throws -> Complete {
+    private func end() throws -> (checksums: ChecksumSet, size: Int64) {
         try self.state.withLock { state in
-            guard state.isOpen else { throw Self.ended(self.package) }
+            guard state.isOpen else { throw OtaPackageRules.uploadEnded(of: self.package) }
             state.isOpen = false
-            return Complete(bytes: self.bytes, checksums: state.checksums, size: state.size)
+            return (state.checksums, state.size)
         }
     }
 
-    /// The package as errors name it.
-    static func name(_ package: OtaPackage) -> String { "the package '\(package.title) \(package.version)'" }
-
     /// What could not be done, as errors say it.
-    static func failure(_ package: OtaPackage) -> String { "could not store \(Self.name(package))" }
-
-    private static func ended(_ package: OtaPackage) -> NodeError {
-        NodeError(.conflict, "the upload of \(Self.name(package)) has ended; begin another")
+    static func failure(_ package: OtaPackage) -> String {
+        "could not store the package '\(package.title) \(package.version)'"
     }
 }

@@ -99,6 +99,13 @@ extension Database {
         try self.row("SELECT * FROM ota_package WHERE id = ?", [id.uuid]).map(OtaPackage.init(row:))
     }
 
+    /// The packages that a device or a profile names, of those that exist.
+    func packages(of holder: some PackageHolder) throws -> [OtaPackageId: OtaPackage] {
+        var packages: [OtaPackageId: OtaPackage] = [:]
+        for id in OtaPackageType.allCases.compactMap(holder.packageId(of:)) { packages[id] = try self.package(id) }
+        return packages
+    }
+
     func credentials(of device: DeviceId) throws -> DeviceCredentials? {
         try self.row(
             """
@@ -106,19 +113,6 @@ extension Database {
             """,
             [device.uuid]
         ).map(DeviceCredentials.init(row:))
-    }
-
-    /// Adds the profile that every tenant has from its beginning.
-    func insertDefaultProfile(of tenant: TenantId, at now: Timestamp) throws {
-        try self.insert(
-            DeviceProfile(
-                createdTime: now,
-                tenantId: tenant,
-                name: "default",
-                description: "Default device profile",
-                isDefault: true
-            )
-        )
     }
 
     func insert(_ profile: DeviceProfile) throws {

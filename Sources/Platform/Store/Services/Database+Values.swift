@@ -32,7 +32,7 @@ extension Database {
     /// The row number of a device.
     func number(of device: DeviceId) throws -> Int64 {
         guard let number = try self.integer("SELECT no FROM device WHERE id = ?", [device.uuid]) else {
-            throw NodeError(missing: device)
+            throw EntityRules.missing(device)
         }
         return number
     }
@@ -144,9 +144,6 @@ extension Row {
 }
 
 extension NodeError {
-    /// There is no device with this identifier.
-    init(missing device: DeviceId) { self.init(.notFound, "Device with id [\(device)] is not found") }
-
     /// Says what an error of the database means to who asked for it.
     ///
     /// Holds neither SQL nor arguments.

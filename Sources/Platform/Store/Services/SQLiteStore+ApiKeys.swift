@@ -4,9 +4,6 @@ import NodeKit
 public import OTA
 
 extension SQLiteStore: ApiKeyService {
-    /// The most keys of one user.
-    static let apiKeysMax = 100
-
     /// The key with this identifier, if it exists.
     public func findApiKeyById(_ id: ApiKeyId) async throws -> ApiKey? {
         try await self.read { db in try db.apiKey(id) }
@@ -31,18 +28,10 @@ extension SQLiteStore: ApiKeyService {
 
     /// Makes a key whose value has this digest.
     public func createApiKey(_ key: ApiKey, digest: [UInt8]) async throws -> ApiKey {
-        try Self.check(key)
+        try ApiKeyRules.check(key)
         return try await self.write { db, _ in
-            guard try db.user(key.userId) != nil else {
-                throw NodeError(.badRequest, "API key reference a non-existent user!")
-            }
-            let count = try db.integer("SELECT count(*) FROM api_key WHERE user_id = ?", [key.userId.uuid]) ?? 0
-            guard count < Self.apiKeysMax else {
-                throw NodeError(
-                    .badRequest,
-                    "The user has \(count) API keys, and no more are allowed; delete one that is not used any more"
-                )
-            }
+            let count = try db.integer("SELECT count(*) FROM api_key WHERE user_id = ?", [key.userId.uuid])
+            try ApiKeyRules.checkNew(of: db.user(key.userId), count: count ?? 0)
             try db.run(
                 """
                 INSERT INTO api_key (id, created_time, user_id, value_hash, description, is_enabled, expiration_time)
@@ -63,9 +52,9 @@ extension SQLiteStore: ApiKeyService {
         _ change: @escaping @Sendable (inout ApiKey) throws -> Void
     ) async throws -> ApiKey {
         try await self.write { db, effects in
-            guard var key = try db.apiKey(id) else { throw Self.missing(id) }
+            var key = try EntityRules.found(db.apiKey(id), id)
             try change(&key)
-            try Self.check(key)
+            try ApiKeyRules.check(key)
             effects.allHolders = true
             try db.run(
                 "UPDATE api_key SET description = ?, is_enabled = ?, expiration_time = ? WHERE id = ?",
@@ -78,7 +67,7 @@ extension SQLiteStore: ApiKeyService {
     /// Removes a key.
     public func deleteApiKey(_ id: ApiKeyId) async throws {
         try await self.remove { db, effects in
-            guard try db.apiKey(id) != nil else { throw Self.missing(id) }
+            _ = try EntityRules.found(db.apiKey(id), id)
             effects.allHolders = true
             try db.run("DELETE FROM api_key WHERE id = ?", [id.uuid])
         }
@@ -98,17 +87,6 @@ extension SQLiteStore: ApiKeyService {
         }
         if let holder { self.caches.keep(holder, for: digest, readAt: version) }
         return holder
-    }
-
-    private static func check(_ key: ApiKey) throws {
-        guard !key.description.allSatisfy(\.isWhitespace) else {
-            throw NodeError(.badRequest, "API key description should be specified!")
-        }
-        try Self.checkLength(key.description, of: "description")
-    }
-
-    private static func missing(_ id: ApiKeyId) -> NodeError {
-        NodeError(.notFound, "API key with id [\(id)] is not found")
     }
 }
 

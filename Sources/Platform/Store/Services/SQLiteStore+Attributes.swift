@@ -3,9 +3,6 @@ public import NodeKit
 public import OTA
 
 extension SQLiteStore: AttributesService {
-    /// The most characters of the name of an attribute or time series.
-    static let keyLengthMax = 255
-
     /// Attributes of one scope, those named or all, sorted by key.
     public func attributes(
         of device: DeviceId,
@@ -47,7 +44,7 @@ extension SQLiteStore: AttributesService {
     ) throws -> PendingWrite {
         let values = values.withoutNulls
         guard !values.isEmpty else { return .nothing }
-        try Self.checkKeys(values)
+        try ValueRules.checkKeys(values)
         return self.writer.begin { [numbers, statements] db, effects in
             let number = try numbers.number(of: device, db)
             for (key, value) in values.members {
@@ -98,13 +95,6 @@ extension SQLiteStore: AttributesService {
                     columns.value, max(0, limit),
                 ]
             ).map(Originator.init(row:))
-        }
-    }
-
-    static func checkKeys(_ values: JSON.Object) throws {
-        for (key, _) in values.members {
-            guard !key.isEmpty else { throw NodeError(.badRequest, "Key can't be empty!") }
-            try Self.checkLength(key, of: "key", max: Self.keyLengthMax)
         }
     }
 }

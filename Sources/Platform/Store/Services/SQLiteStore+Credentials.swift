@@ -1,13 +1,8 @@
-import Crypto
-import FoundationEssentials
 import GRDB
 public import NodeKit
 public import OTA
 
 extension SQLiteStore: DeviceCredentialsService {
-    /// The most characters of what credentials are looked up by.
-    static let credentialsIdLengthMax = 255
-
     /// The credentials of a device.
     public func findCredentials(of id: DeviceId) async throws -> DeviceCredentials? {
         try await self.read { db in try db.credentials(of: id) }
@@ -17,7 +12,7 @@ extension SQLiteStore: DeviceCredentialsService {
     ///
     /// If they change, its sessions end.
     public func saveCredentials(_ credentials: DeviceCredentials) async throws -> DeviceCredentials {
-        let wanted = try Self.completed(credentials)
+        let wanted = try CredentialsRules.completed(credentials)
         return try await self.write { db, effects in
             try Self.replaceCredentials(by: wanted, db, &effects)
         }
@@ -33,9 +28,9 @@ extension SQLiteStore: DeviceCredentialsService {
         let number = try db.number(of: wanted.deviceId)
         var saved = wanted
         if let old = try db.credentials(of: wanted.deviceId) {
-            saved.id = old.id
-            saved.createdTime = old.createdTime
-            guard !saved.proves(sameAs: old) else { return saved }
+            let isOther: Bool
+            (saved, isOther) = CredentialsRules.replaced(old, by: wanted)
+            guard isOther else { return saved }
             effects.credentials += [old.credentialsId, saved.credentialsId]
             effects.notifications.append((saved.deviceId, .credentialsRevoked))
             try db.run("DELETE FROM device_credentials WHERE device = ?", [number])
@@ -54,25 +49,13 @@ extension SQLiteStore: DeviceAuthenticator {
 
     /// The device with these MQTT credentials.
     public func device(clientId: String, userName: String?, password: String?) async throws -> Originator? {
-        guard let userName, !userName.isEmpty else {
-            let id = MQTTBasicCredentials.lookup(clientId: clientId, userName: nil)
-            guard let known = try await self.credentials([id])[0] else { return nil }
-            return known.accepts(clientId: clientId, userName: nil, password: password) ? known.device : nil
-        }
-        let both = MQTTBasicCredentials.lookup(clientId: clientId, userName: userName)
-        let found = try await self.credentials([both, userName])
-        if let known = found[0], known.kind == .mqttBasic {
-            // A wrong password ends it: the user name must not then count as a token.
-            return known.accepts(clientId: clientId, userName: userName, password: password) ? known.device : nil
-        }
-        guard let known = found[1] else { return nil }
-        if known.kind == .accessToken { return known.device }
-        return known.accepts(clientId: clientId, userName: userName, password: password) ? known.device : nil
+        let login = MQTTLogin(clientId: clientId, userName: userName, password: password)
+        return login.device(among: try await self.credentials(login.lookups))
     }
 
     /// The device with this certificate.
     public func device(certificate: [UInt8]) async throws -> Originator? {
-        let id = Self.lookup(certificate: Data(certificate).base64EncodedString())
+        let id = CredentialsRules.lookup(certificate: certificate)
         guard let known = try await self.credentials([id])[0], known.kind == .x509Certificate else { return nil }
         return known.device
     }
@@ -140,23 +123,20 @@ extension SQLiteStore: DeviceAuthenticator {
             [id]
         )
         guard let row else { return nil }
-        let kind: DeviceCredentials.Kind = try row.choice("kind")
         let known = KnownCredentials(
             device: Originator(row: row),
-            kind: kind,
-            basic: kind == .mqttBasic
-                ? try? MQTTBasicCredentials(parsing: row["credentials_value"] ?? "", allowsNull: true) : nil
+            kind: try row.choice("kind"),
+            value: row["credentials_value"]
         )
         return (known, ProfileTransport(settings: try JSON(stored: row["settings"])))
     }
 
     /// Adds the credentials of a device that has none.
     static func insert(_ credentials: DeviceCredentials, of number: Int64, _ db: Database) throws {
-        try Self.checkLength(credentials.credentialsId, of: "credentialsId", max: Self.credentialsIdLengthMax)
-        guard try !db.exists("SELECT 1 FROM device_credentials WHERE credentials_id = ?", [credentials.credentialsId])
-        else {
-            throw NodeError(.badRequest, "Device credentials are already assigned to another device!")
-        }
+        try CredentialsRules.check(
+            credentials,
+            isTaken: db.exists("SELECT 1 FROM device_credentials WHERE credentials_id = ?", [credentials.credentialsId])
+        )
         try db.run(
             """
             INSERT INTO device_credentials (id, created_time, device, kind, credentials_id, credentials_value)
@@ -167,121 +147,6 @@ extension SQLiteStore: DeviceAuthenticator {
                 credentials.credentialsId, credentials.credentialsValue,
             ]
         )
-    }
-
-    /// Checks credentials and works out what those of MQTT and certificates are looked up by.
-    static func completed(_ credentials: DeviceCredentials) throws -> DeviceCredentials {
-        var credentials = credentials
-        switch credentials.kind {
-        case .accessToken:
-            credentials.credentialsValue = nil
-            guard !credentials.credentialsId.isEmpty else {
-                throw NodeError(.badRequest, "Device credentials id should be specified!")
-            }
-        case .mqttBasic:
-            var basic: MQTTBasicCredentials?
-            do throws(JSONSyntaxError) {
-                basic = try MQTTBasicCredentials(parsing: credentials.credentialsValue ?? "")
-            } catch {
-                guard error.null == nil else { throw NullCharacter(in: "credentialsValue").refusal }
-            }
-            guard let basic else {
-                throw NodeError(.badRequest, "Invalid credentials body for simple mqtt credentials!")
-            }
-            guard basic.clientId != nil || basic.userName != nil else {
-                throw NodeError(.badRequest, "Both mqtt client id and user name are empty!")
-            }
-            credentials.credentialsId = MQTTBasicCredentials.lookup(clientId: basic.clientId, userName: basic.userName)
-        case .x509Certificate:
-            guard let value = credentials.credentialsValue, !value.isEmpty else {
-                throw NodeError(.badRequest, "Device credentials value should be specified!")
-            }
-            guard let body = Self.certificateBody(value) else {
-                throw NodeError(.badRequest, "Device credentials value must be one certificate in PEM form!")
-            }
-            credentials.credentialsId = Self.lookup(certificate: body)
-        }
-        return credentials
-    }
-
-    /// The base64 text of a certificate's DER form, from a PEM text with or without its first and last line and whatever its
-    /// line ends are; `nil` if it is none.
-    private static func certificateBody(_ text: String) -> String? {
-        let lines = text.split(whereSeparator: \.isNewline).map { $0.filter { !$0.isWhitespace } }
-        let body = lines.filter { !$0.hasPrefix("-----") }.joined()
-        guard !body.isEmpty, lines.count(where: { $0.hasPrefix("-----BEGIN") }) <= 1, Data(base64Encoded: body) != nil
-        else { return nil }
-        return body
-    }
-
-    /// What a certificate is found by, built as in ThingsBoard but of SHA-256: a digest of the base64 text of its DER form.
-    private static func lookup(certificate: String) -> String { MQTTBasicCredentials.digest(certificate) }
-}
-
-extension DeviceCredentials {
-    /// Whether the same is presented for both.
-    fileprivate func proves(sameAs other: Self) -> Bool {
-        self.kind == other.kind && self.$credentialsId == other.$credentialsId
-            && self.credentialsValue.exact == other.credentialsValue.exact
-    }
-}
-
-extension KnownCredentials {
-    /// Whether what a client presents is what is stored, for the kind that has a password.
-    func accepts(clientId: String, userName: String?, password: String?) -> Bool {
-        self.basic?.accepts(clientId: clientId, userName: userName, password: password) ?? false
-    }
-}
-
-/// Client identifier, user name and password, of which those that are set must be presented.
-struct MQTTBasicCredentials: Sendable, Hashable {
-    var clientId: String?
-    var userName: String?
-    var password: String?
-
-    /// Reads ThingsBoard's JSON form; `nil` if the text is not an object.
-    ///
-    /// - Parameters:
-    ///   - text: The text.
-    ///   - allowsNull: Whether U+0000 is allowed, as in credentials that were stored before it was refused.
-    /// - Throws: ``JSONSyntaxError`` if the text is not JSON.
-    init?(parsing text: String, allowsNull: Bool = false) throws(JSONSyntaxError) {
-        guard let object = try JSON(parsing: text, allowsNull: allowsNull).object else { return nil }
-        func member(_ name: String) -> String? { object[name]?.string.flatMap { $0.isEmpty ? nil : $0 } }
-        self.clientId = member("clientId")
-        self.userName = member("userName")
-        self.password = member("password")
-    }
-
-    /// Whether all that is set was presented.
-    func accepts(clientId: String, userName: String?, password: String?) -> Bool {
-        if let wanted = self.clientId, wanted.exact != clientId.exact { return false }
-        if let wanted = self.userName, wanted.exact != userName.exact { return false }
-        guard let wanted = self.password else { return true }
-        return wanted.isSameSecret(as: password ?? "")
-    }
-
-    /// What credentials with these members are found by, built as in ThingsBoard but of SHA-256.
-    static func lookup(clientId: String?, userName: String?) -> String {
-        switch (clientId, userName) {
-        case (let clientId?, let userName?): Self.digest("\(clientId)|\(userName)")
-        case (nil, let userName?): userName
-        case (let clientId, nil): Self.digest(clientId ?? "")
-        }
-    }
-
-    static func digest(_ text: String) -> String {
-        var checksum = Checksum(.sha256)
-        Array(text.utf8).withUnsafeBytes { checksum.update($0) }
-        return checksum.hexadecimal
-    }
-}
-
-extension String {
-    /// Whether two secrets are the same, in a time that tells nothing about them: digests of the same length are compared as a
-    /// whole.
-    func isSameSecret(as other: String) -> Bool {
-        SHA256.hash(data: Array(self.utf8)) == SHA256.hash(data: Array(other.utf8))
     }
 }
 

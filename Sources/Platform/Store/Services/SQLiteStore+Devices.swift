@@ -3,9 +3,6 @@ import NodeKit
 public import OTA
 
 extension SQLiteStore: DeviceService {
-    /// The most characters of a name or label.
-    static let nameLengthMax = 255
-
     /// The device with this identifier, if it exists.
     public func findDeviceById(_ id: DeviceId) async throws -> Device? {
         try await self.read { db in try db.device(id)?.device }
@@ -60,12 +57,12 @@ extension SQLiteStore: DeviceService {
 
     /// Creates a device that is not saved yet or replaces one that is, and queues its update if its effective package changes.
     public func saveDevice(_ device: Device, accessToken: String?) async throws -> Device {
-        try Self.check(device)
+        try DeviceRules.check(device)
         let now = self.now()
-        let token = accessToken.flatMap { $0.isEmpty ? nil : $0 } ?? Self.randomText()
+        let token = accessToken.flatMap { $0.isEmpty ? nil : $0 } ?? CredentialsRules.randomText()
         let credentials = DeviceCredentials(createdTime: now, deviceId: device.id, credentialsId: token)
         let old = device.isSaved ? try await self.findDeviceById(device.id) : nil
-        if let old, OtaPackageType.areOnlyTaken(from: old.packageId(of:), to: device.packageId(of:)) {
+        if let old, AssignmentRules.onlyTakesAway(from: old, to: device) {
             return try await self.remove { [times] db, effects in
                 try Self.save(device, credentials: credentials, at: now, times, db, &effects)
             }
@@ -78,9 +75,9 @@ extension SQLiteStore: DeviceService {
 
     /// Creates or replaces a device together with its credentials, in one transaction.
     public func saveDevice(_ device: Device, credentials: DeviceCredentials) async throws -> Device {
-        try Self.check(device)
+        try DeviceRules.check(device)
         let now = self.now()
-        let wanted = try Self.completed(credentials)
+        let wanted = try CredentialsRules.completed(credentials)
         return try await self.write { [progress, statements, times] db, effects in
             try statements.store(progress, of: device.id, at: now, db, &effects)
             let saved = try Self.save(device, credentials: wanted, at: now, times, db, &effects)
@@ -100,56 +97,23 @@ extension SQLiteStore: DeviceService {
         _ db: Database,
         _ effects: inout Effects
     ) throws -> Device {
-        let old = device.isSaved ? try db.device(device.id) : nil
-        guard device.isSaved == (old != nil) else { throw NodeError(missing: device.id) }
-        let tenant = old?.device.tenantId ?? device.tenantId
-        guard let profile = try db.profile(device.deviceProfileId), profile.tenantId == tenant else {
-            throw NodeError(.badRequest, "Device is referencing to non-existent device profile!")
-        }
-        let taken = try db.integer(
-            "SELECT no FROM device WHERE tenant_id = ? AND name = ? AND id <> ?",
-            [tenant.uuid, device.name, device.id.uuid]
-        )
-        guard taken == nil else { throw NodeError(.badRequest, "Device with such name already exists!") }
-        for type in OtaPackageType.allCases {
-            // What did not change was checked when it was saved.
-            guard let id = device.packageId(of: type) else { continue }
-            if let old, old.device.packageId(of: type) == id, old.device.deviceProfileId == profile.id { continue }
-            try OtaPackageRules.checkAssignment(
-                of: db.package(id),
-                as: type,
-                tenantId: tenant,
-                deviceProfileId: profile.id
-            )
-        }
-        var saved = device
-        saved.isSaved = true
-        let number: Int64
-        var oldEffective: [OtaPackageType: OtaPackageId] = [:]
+        let old = try device.isSaved ? EntityRules.found(db.device(device.id), device.id) : nil
+        let change = try DeviceRules.change(to: device, db.facts(of: device, over: old?.device))
         effects.devices = [device.id]
+        let number: Int64
         if let old {
-            saved.createdTime = old.device.createdTime
-            saved.tenantId = tenant
             number = old.number
-            let oldProfile = try db.profile(old.device.deviceProfileId)
-            for type in OtaPackageType.allCases {
-                oldEffective[type] = old.device.packageId(of: type) ?? oldProfile?.packageId(of: type)
-            }
-            try db.update(saved)
-            if old.device.$name != device.$name || old.device.deviceProfileId != device.deviceProfileId,
-                let credentials = try db.credentials(of: device.id)
-            {
+            try db.update(change.device)
+            if change.isRenamed, let credentials = try db.credentials(of: device.id) {
                 effects.credentials = [credentials.credentialsId]
             }
         } else {
-            number = try db.insert(saved)
+            number = try db.insert(change.device)
             try Self.insert(credentials, of: number, db)
         }
-        for type in OtaPackageType.allCases {
-            let effective = saved.packageId(of: type) ?? profile.packageId(of: type)
-            guard effective != oldEffective[type] else { continue }
+        for (type, package) in change.targets {
             try db.assign(
-                effective,
+                package,
                 type: type,
                 to: .device(number),
                 at: now,
@@ -157,7 +121,7 @@ extension SQLiteStore: DeviceService {
             )
             effects.assignments = true
         }
-        return saved
+        return change.device
     }
 
     /// Removes a device with all that is stored about it.
@@ -170,26 +134,22 @@ extension SQLiteStore: DeviceService {
             try db.run("DELETE FROM device WHERE no = ?", [number])
         }
     }
+}
 
-    /// Refuses a device without a name, or with texts that are too long.
-    static func check(_ device: Device) throws {
-        guard !device.name.allSatisfy(\.isWhitespace) else {
-            throw NodeError(.badRequest, "Device name should be specified!")
-        }
-        try Self.checkLength(device.name, of: "name")
-        try Self.checkLength(device.label, of: "label")
-    }
-
-    /// Refuses a text that is too long, in the words of ThingsBoard.
-    static func checkLength(_ text: String?, of name: String, max: Int = SQLiteStore.nameLengthMax) throws {
-        guard let text, text.utf8.count > max, text.unicodeScalars.count > max else { return }
-        throw NodeError(.badRequest, "\(name) length must be equal or less than \(max)")
-    }
-
-    /// Twenty letters and digits that nobody can guess, as ThingsBoard makes tokens, keys, secrets and names.
-    static func randomText() -> String {
-        let characters = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")
-        return String((0..<20).compactMap { _ in characters.randomElement() })
+extension Database {
+    /// What decides about a device that is saved.
+    fileprivate func facts(of device: Device, over old: Device?) throws -> DeviceRules.Facts {
+        let tenant = (old ?? device).tenantId
+        return DeviceRules.Facts(
+            old: old,
+            oldProfile: try old.flatMap { try self.profile($0.deviceProfileId) },
+            profile: try self.profile(device.deviceProfileId),
+            isNameTaken: try self.exists(
+                "SELECT 1 FROM device WHERE tenant_id = ? AND name = ? AND id <> ?",
+                [tenant.uuid, device.name, device.id.uuid]
+            ),
+            packages: try self.packages(of: device)
+        )
     }
 }
 

@@ -57,22 +57,12 @@ extension SQLiteStore: OtaPackageService {
     public func saveOtaPackage(_ package: OtaPackage) async throws -> OtaPackage {
         try OtaPackageRules.check(package)
         return try await self.write { db, effects in
-            let old = package.isSaved ? try db.package(package.id) : nil
-            guard package.isSaved == (old != nil) else { throw Self.missing(package.id) }
-            try Self.checkProfile(of: package, tenant: old?.tenantId ?? package.tenantId, db)
-            guard let old else {
-                try Self.checkNew(package, db)
-                return try Self.create(package, db)
-            }
-            var wanted = package
-            // The file is the store's own business, which the REST API does not show.
-            wanted.sha256 = old.sha256
-            try OtaPackageRules.checkChange(from: old, to: wanted)
-            var saved = old
-            saved.additionalInfo = package.additionalInfo
+            guard package.isSaved else { return try Self.create(package, db) }
+            let old = try EntityRules.found(db.package(package.id), package.id)
+            let saved = try OtaPackageRules.changed(old, to: package, profile: db.profile(of: package))
             try db.run(
                 "UPDATE ota_package SET additional_info = ? WHERE id = ?",
-                [package.additionalInfo?.description, package.id.uuid]
+                [saved.additionalInfo?.description, saved.id.uuid]
             )
             effects.packages = [package.id]
             return saved
@@ -82,14 +72,13 @@ extension SQLiteStore: OtaPackageService {
     /// Removes a package and, if no other uses them, its bytes.
     public func deleteOtaPackage(_ id: OtaPackageId) async throws {
         try await self.remove { [storages] db, effects in
-            guard let package = try db.package(id) else { throw Self.missing(id) }
+            let package = try EntityRules.found(db.package(id), id)
             let column = package.type.ownColumn
-            guard try !db.exists("SELECT 1 FROM device WHERE \(column) = ? LIMIT 1", [id.uuid]) else {
-                throw OtaPackageRules.usedByDevices(package.type)
-            }
-            guard try !db.exists("SELECT 1 FROM device_profile WHERE \(column) = ? LIMIT 1", [id.uuid]) else {
-                throw OtaPackageRules.usedByProfile(package.type)
-            }
+            try OtaPackageRules.checkRemoval(
+                of: package.type,
+                isUsedByDevices: db.exists("SELECT 1 FROM device WHERE \(column) = ? LIMIT 1", [id.uuid]),
+                isUsedByProfile: db.exists("SELECT 1 FROM device_profile WHERE \(column) = ? LIMIT 1", [id.uuid])
+            )
             try db.run("DELETE FROM ota_package WHERE id = ?", [id.uuid])
             effects.packages = [id]
             if let file = package.sha256 { effects.files = [file] }
@@ -99,17 +88,17 @@ extension SQLiteStore: OtaPackageService {
 
     /// Begins to store the bytes of a saved package.
     public func upload(to id: OtaPackageId) async throws -> any OtaPackageUpload {
-        guard let package = try await self.findOtaPackageById(id) else { throw Self.missing(id) }
-        guard package.url == nil else { throw OtaPackageRules.uploadToURL }
+        let package = try await EntityRules.found(self.findOtaPackageById(id), id)
+        try OtaPackageRules.checkTakesBytes(package)
         return try await PackageUpload(store: self, package: package)
     }
 
     /// Begins to store the bytes of a package that is made with them, in one transaction.
     public func upload(creating package: OtaPackage) async throws -> any OtaPackageUpload {
         try OtaPackageRules.check(package)
-        guard package.url == nil else { throw OtaPackageRules.uploadToURL }
+        try OtaPackageRules.checkTakesBytes(package)
         // Once more when the bytes are there; but nobody sends a gigabyte to learn that the title is taken.
-        try await self.read { db in try Self.checkNew(package, db) }
+        _ = try await self.read { db in try Self.created(package, db) }
         return try await PackageUpload(store: self, package: package, isNew: true)
     }
 
@@ -137,11 +126,13 @@ extension SQLiteStore: OtaPackageService {
         let id = try await self.read { db -> OtaPackageId?? in
             try db.row(
                 """
-                SELECT coalesce(d.\(type.ownColumn), p.\(type.ownColumn)) AS id
+                SELECT d.\(type.ownColumn) AS own, p.\(type.ownColumn) AS of_profile
                 FROM device d JOIN device_profile p ON p.id = d.device_profile_id WHERE d.id = ?
                 """,
                 [device.uuid]
-            ).map { $0.idIfPresent("id") }
+            ).map {
+                AssignmentRules.effective(own: $0.idIfPresent("own"), ofProfile: $0.idIfPresent("of_profile"))
+            }
         }
         guard let id else { return nil }
         self.caches.keep(id, for: key, readAt: version)
@@ -179,36 +170,20 @@ extension SQLiteStore: OtaPackageService {
         }
     }
 
-    private static func missing(_ id: OtaPackageId) -> NodeError {
-        NodeError(.notFound, "Ota package with id [\(id)] is not found")
-    }
-
-    private static func checkProfile(of package: OtaPackage, tenant: TenantId, _ db: Database) throws {
-        guard let profile = package.deviceProfileId, try db.profile(profile)?.tenantId != tenant else { return }
-        throw OtaPackageRules.profileMissing
-    }
-
-    /// Refuses a package that cannot be made.
-    private static func checkNew(_ package: OtaPackage, _ db: Database) throws {
-        try Self.checkProfile(of: package, tenant: package.tenantId, db)
-        let taken = try db.exists(
-            "SELECT 1 FROM ota_package WHERE tenant_id = ? AND title = ? AND version = ?",
-            [package.tenantId.uuid, package.title, package.version]
+    /// A package that can be made, as it is stored.
+    private static func created(_ package: OtaPackage, _ db: Database) throws -> OtaPackage {
+        try OtaPackageRules.created(
+            package,
+            profile: db.profile(of: package),
+            isTaken: db.exists(
+                "SELECT 1 FROM ota_package WHERE tenant_id = ? AND title = ? AND version = ?",
+                [package.tenantId.uuid, package.title, package.version]
+            )
         )
-        guard !taken else { throw OtaPackageRules.duplicate }
     }
 
     private static func create(_ package: OtaPackage, _ db: Database) throws -> OtaPackage {
-        var created = package
-        created.isSaved = true
-        created.sha256 = nil
-        created.hasData = package.url != nil
-        if package.url == nil {
-            // These come with the bytes.
-            created.fileName = nil
-            created.contentType = nil
-            created.dataSize = nil
-        }
+        let created = try Self.created(package, db)
         try db.run(
             """
             INSERT INTO ota_package (id, created_time, tenant_id, device_profile_id, type, title, version, tag, url,
@@ -239,41 +214,22 @@ extension SQLiteStore: OtaPackageService {
 
     /// Makes bytes that came in whole those of a package, which is made in the same step if it is new.
     func place(
-        _ upload: PackageUpload.Complete,
+        _ bytes: any IncomingBytes,
+        _ upload: UploadedBytes,
         in package: OtaPackage,
-        isNew: Bool,
-        fileName: String?,
-        contentType: String?,
-        algorithm: ChecksumAlgorithm
+        isNew: Bool
     ) async throws -> OtaPackage {
         let id = package.id
-        let computed = upload.checksums[algorithm]
-        let sha256 = upload.checksums[.sha256]
         return try await self.write { [storages] db, effects in
             // Known as unused since it is complete; whatever fails from here on, it goes.
-            effects.files = [sha256]
-            if isNew { try Self.checkNew(package, db) }
-            guard let old = try isNew ? Self.create(package, db) : db.package(id) else { throw Self.missing(id) }
-            guard old.url == nil else { throw OtaPackageRules.uploadToURL }
-            // A checksum that was given when the package was made is a promise about these bytes.
-            if old.sha256 == nil, old.checksumAlgorithm == algorithm, let promised = old.checksum, promised != computed
-            {
-                throw OtaPackageRules.wrongFile
-            }
-            var saved = old
-            saved.fileName = fileName
-            saved.contentType = contentType
-            saved.checksumAlgorithm = algorithm
-            saved.checksum = computed
-            saved.sha256 = sha256
-            saved.dataSize = upload.size
-            saved.hasData = true
-            try OtaPackageRules.checkChange(from: old, to: saved)
+            effects.files = [upload.sha256]
+            let old = try isNew ? Self.create(package, db) : EntityRules.found(db.package(id), id)
+            let saved = try OtaPackageRules.filled(old, with: upload)
             if old.sha256 == nil { try db.checkQuota(of: old.tenantId, adding: upload.size) }
             effects.packages = [id]
             do {
                 // Also if the package has these bytes already: should they be lost, this brings them back.
-                try storages.place(upload.bytes, as: sha256, db)
+                try storages.place(bytes, as: upload.sha256, db)
             } catch {
                 throw NodeError(file: error, PackageUpload.failure(old))
             }
@@ -285,10 +241,28 @@ extension SQLiteStore: OtaPackageService {
                 WHERE id = ?
                 """,
                 [
-                    saved.fileName, saved.contentType, algorithm.rawValue, computed, sha256, saved.dataSize, id.uuid,
+                    saved.fileName, saved.contentType, upload.algorithm.rawValue, saved.checksum, saved.sha256,
+                    saved.dataSize, id.uuid,
                 ]
             )
             return saved
         }
+    }
+}
+
+extension Database {
+    /// The profile that a package names, if it names one that exists.
+    fileprivate func profile(of package: OtaPackage) throws -> DeviceProfile? {
+        try package.deviceProfileId.flatMap { try self.profile($0) }
+    }
+
+    /// Checks that a tenant may store so many bytes more; see ``OtaPackageRules/checkQuota(adding:used:max:)``.
+    fileprivate func checkQuota(of tenant: TenantId, adding size: Int64) throws {
+        guard let max = try self.tenant(tenant)?.packageBytesMax else { return }
+        let used = try self.integer(
+            "SELECT sum(data_size) FROM ota_package WHERE tenant_id = ? AND sha256 IS NOT NULL",
+            [tenant.uuid]
+        )
+        try OtaPackageRules.checkQuota(adding: size, used: used ?? 0, max: max)
     }
 }

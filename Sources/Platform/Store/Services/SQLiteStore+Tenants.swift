@@ -25,17 +25,13 @@ extension SQLiteStore: TenantService {
 
     /// Creates a tenant that is not saved yet, with a default profile, or replaces one that is.
     public func saveTenant(_ tenant: Tenant) async throws -> Tenant {
-        guard !tenant.title.allSatisfy(\.isWhitespace) else {
-            throw NodeError(.badRequest, "Tenant title should be specified!")
-        }
-        try Self.checkLength(tenant.title, of: "title")
+        try TenantRules.check(tenant)
         let now = self.now()
         return try await self.write { db, _ in
             var saved = tenant
             saved.isSaved = true
             if tenant.isSaved {
-                guard let old = try db.tenant(tenant.id) else { throw Self.missing(tenant.id) }
-                saved.createdTime = old.createdTime
+                saved.createdTime = try EntityRules.found(db.tenant(tenant.id), tenant.id).createdTime
                 try db.run(
                     "UPDATE tenant SET title = ?, details = ? WHERE id = ?",
                     [saved.title, saved.details.description, saved.id.uuid]
@@ -45,7 +41,7 @@ extension SQLiteStore: TenantService {
                     "INSERT INTO tenant (id, created_time, title, details) VALUES (?, ?, ?, ?)",
                     [saved.id.uuid, saved.createdTime.rawValue, saved.title, saved.details.description]
                 )
-                try db.insertDefaultProfile(of: saved.id, at: now)
+                try db.insert(DeviceProfileRules.first(of: saved.id, at: now))
             }
             return saved
         }
@@ -56,12 +52,10 @@ extension SQLiteStore: TenantService {
     /// In steps, of which only the last removes the tenant: cut off in the middle, it is there without users, and can be removed
     /// again.
     public func deleteTenant(_ id: TenantId) async throws {
-        guard id != .main else {
-            throw NodeError(.badRequest, "The first tenant cannot be deleted; delete what it owns instead")
-        }
+        try TenantRules.checkRemoval(of: id)
         try await self.remove { db, effects in
             effects.allHolders = true
-            guard try db.tenant(id) != nil else { throw Self.missing(id) }
+            _ = try EntityRules.found(db.tenant(id), id)
             try db.run("DELETE FROM user WHERE tenant_id = ?", [id.uuid])
             // Devices must not come faster than they go.
             try db.run(
@@ -73,10 +67,6 @@ extension SQLiteStore: TenantService {
         repeat {
             while try await self.deleteSomeDevices(of: id) > 0 {}
         } while try await !self.deleteEmptied(id)
-    }
-
-    private static func missing(_ id: TenantId) -> NodeError {
-        NodeError(.notFound, "Tenant with id [\(id)] is not found")
     }
 
     private func deleteSomeDevices(of tenant: TenantId) async throws -> Int {

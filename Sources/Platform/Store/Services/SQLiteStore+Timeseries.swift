@@ -57,7 +57,7 @@ extension SQLiteStore: TimeseriesService {
         _ points: [TelemetryPoint],
         at time: Timestamp
     ) throws -> PendingWrite {
-        for point in points { try Self.checkKeys(point.values) }
+        for point in points { try ValueRules.checkKeys(point.values) }
         guard points.contains(where: { !$0.values.withoutNulls.isEmpty }) else { return .nothing }
         var points = points
         try self.giveTimes(to: &points, of: device, at: time)

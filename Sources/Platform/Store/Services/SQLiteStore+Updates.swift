@@ -84,7 +84,7 @@ extension SQLiteStore: UpdateService {
         obsolete: [String],
         at time: Timestamp
     ) async throws -> Bool {
-        try Self.checkKeys(attributes)
+        try ValueRules.checkKeys(attributes)
         let now = self.serverTime(for: device)
         return try await self.write(repeatable: true) { [statements] db, effects in
             let found = try statements.effectivePackage(type).row(db) { arguments in

@@ -7,7 +7,7 @@ extension SQLiteStore: UserService {
     /// The user with this name, of whatever tenant, compared without case.
     public func findUser(name: String) async throws -> User? {
         try await self.read { db in
-            try db.row("SELECT * FROM user WHERE folded_name = ?", [name.lowercased()]).map(User.init(row:))
+            try db.row("SELECT * FROM user WHERE folded_name = ?", [UserRules.folded(name)]).map(User.init(row:))
         }
     }
 
@@ -39,7 +39,7 @@ extension SQLiteStore: UserService {
 
     /// Creates a user that is not saved yet, or replaces one that is.
     public func saveUser(_ user: User) async throws -> User {
-        try Self.check(user)
+        try UserRules.check(user)
         return try await self.write { db, effects in
             effects.allHolders = true
             return try Self.save(user, db)
@@ -53,9 +53,9 @@ extension SQLiteStore: UserService {
     ) async throws -> User {
         try await self.write { db, effects in
             effects.allHolders = true
-            guard var user = try db.user(id) else { throw Self.missing(id) }
+            var user = try EntityRules.found(db.user(id), id)
             try change(&user)
-            try Self.check(user)
+            try UserRules.check(user)
             return try Self.save(user, db)
         }
     }
@@ -64,57 +64,25 @@ extension SQLiteStore: UserService {
     public func deleteUser(_ id: UserId) async throws {
         try await self.remove { db, effects in
             effects.allHolders = true
-            guard let user = try db.user(id) else { throw Self.missing(id) }
+            let user = try EntityRules.found(db.user(id), id)
             let administrators = try db.integer(
                 "SELECT count(*) FROM user WHERE tenant_id = ? AND authority = 'TENANT_ADMIN'",
                 [user.tenantId.uuid]
             )
-            guard user.authority != .tenantAdmin || administrators != 1 else {
-                throw NodeError(.badRequest, "At least one tenant administrator must remain!")
-            }
+            try UserRules.checkRemoval(of: user, administrators: administrators ?? 0)
             try db.run("DELETE FROM user WHERE id = ?", [id.uuid])
         }
     }
 
-    private static func missing(_ id: UserId) -> NodeError {
-        NodeError(.notFound, "User with id [\(id)] is not found")
-    }
-
-    /// Refuses a user without a name, with texts that are too long, or of a tenant that its authority does not have.
-    private static func check(_ user: User) throws {
-        guard !user.name.allSatisfy(\.isWhitespace) else {
-            throw NodeError(.badRequest, "User email should be specified!")
-        }
-        try Self.checkLength(user.name, of: "email")
-        try Self.checkLength(user.firstName, of: "first name")
-        try Self.checkLength(user.lastName, of: "last name")
-        try Self.checkLength(user.phone, of: "phone")
-        switch (user.authority, user.tenantId == .system) {
-        case (.sysAdmin, false):
-            throw NodeError(
-                .badRequest,
-                "System administrator can't be assigned neither to tenant nor to customer!"
-            )
-        case (.tenantAdmin, true):
-            throw NodeError(.badRequest, "Tenant administrator should be assigned to tenant!")
-        case (.customerUser, true): throw NodeError(.badRequest, "Customer user should be assigned to tenant!")
-        default: break
-        }
-    }
-
     private static func save(_ user: User, _ db: Database) throws -> User {
-        if user.tenantId != .system, try db.tenant(user.tenantId) == nil {
-            throw NodeError(.badRequest, "User is referencing to non-existent tenant!")
-        }
-        let taken = try db.exists(
-            "SELECT 1 FROM user WHERE folded_name = ? AND id <> ?",
-            [user.name.lowercased(), user.id.uuid]
+        let foldedName = UserRules.folded(user.name)
+        try UserRules.check(
+            user,
+            tenant: db.tenant(user.tenantId),
+            isNameTaken: db.exists("SELECT 1 FROM user WHERE folded_name = ? AND id <> ?", [foldedName, user.id.uuid])
         )
-        guard !taken else {
-            throw NodeError(.badRequest, "User with email '\(user.name)' already present in database!")
-        }
         let columns: [(any DatabaseValueConvertible)?] = [
-            user.tenantId.column, user.name, user.name.lowercased(), user.passwordHash, user.authority.rawValue,
+            user.tenantId.column, user.name, foldedName, user.passwordHash, user.authority.rawValue,
             user.firstName, user.lastName, user.phone, user.additionalInfo?.description, user.isEnabled,
             user.tokenVersion, user.id.uuid,
         ]
@@ -127,7 +95,7 @@ extension SQLiteStore: UserService {
                 """,
                 Arguments(columns)
             )
-            guard db.changesCount == 1 else { throw Self.missing(user.id) }
+            guard db.changesCount == 1 else { throw EntityRules.missing(user.id) }
         } else {
             try db.run(
                 """
@@ -148,9 +116,6 @@ extension SQLiteStore: UserService {
         try await self.read { db in Int(try db.integer("SELECT count(*) FROM user") ?? 0) }
     }
 
-    /// The most logins that are remembered as ended; past it, the one whose tokens expire first is forgotten.
-    static let endedLoginsMax = 4096
-
     /// Remembers that a login has ended, until all of its tokens have expired.
     public func endLogin(_ id: String, until: Timestamp) async throws {
         let now = self.believedTime()
@@ -162,7 +127,7 @@ extension SQLiteStore: UserService {
                 DELETE FROM ended_login WHERE id IN
                     (SELECT id FROM ended_login ORDER BY until DESC, id LIMIT -1 OFFSET ?)
                 """,
-                [Self.endedLoginsMax]
+                [UserRules.endedLoginsMax]
             )
         }
     }
