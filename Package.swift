@@ -16,19 +16,12 @@ let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swif
 /// The modules of swift-nio, swift-log and whatever else the platform is made of come with it and are imported without being
 /// named here: naming one would link a second copy of it, and of all it needs, into the plugin.
 /// `testData` names folders beside the tests, which read them where they are.
-/// `room` names a folder whose sources are compiled with the plugin's.
-func plugin(
-    _ name: String,
-    needs dependencies: [Target.Dependency] = [],
-    testData: [String] = [],
-    with room: [String] = []
-) -> [Target] {
+func plugin(_ name: String, needs dependencies: [Target.Dependency] = [], testData: [String] = []) -> [Target] {
     [
         .target(
             name: name,
             dependencies: [platform] + dependencies,
-            path: room.isEmpty ? "Plugins/\(name)" : ".",
-            sources: room.isEmpty ? nil : ["Plugins/\(name)"] + room,
+            path: "Plugins/\(name)",
             swiftSettings: settings
         ),
         .testTarget(
@@ -65,10 +58,10 @@ let package = Package(
     ]
         + plugin("OTANodes")
         + plugin("FlowNodes")
-        + plugin("HTTPIngress", testData: ["Vectors"], with: ["Sources/Platform/HTTPKit"])
+        + plugin("HTTPIngress", testData: ["Vectors"])
         + plugin("MQTTIngress", testData: ["Vectors"])
         + plugin("CoAPIngress", testData: ["Vectors"])
-        + ["Waiting", "NodeKit", "IngressKit", "OTA", "Store", "Management", "Host"].map { tests($0) }
+        + ["Waiting", "NodeKit", "IngressKit", "HTTPKit", "OTA", "Store", "Management", "Host"].map { tests($0) }
         + [tests("Chains", testData: ["Golden"])],
     swiftLanguageModes: [.v6]
 )

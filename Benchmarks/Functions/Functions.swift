@@ -1,10 +1,12 @@
 import Benchmark
+import IngressKit
 import NIOCore
 import NodeKit
 import OTA
 
 @testable import CoAPIngress
 @testable import HTTPIngress
+@testable import HTTPKit
 @testable import MQTTIngress
 
 /// What a device sends to get 16 KiB of a package, and how the host takes it apart; what it reports; and checksums of a package.
@@ -20,6 +22,19 @@ let benchmarks: @Sendable () -> Void = {
     checksums()
 }
 
+/// Finds the routes of the device API, and answers nothing.
+private struct RouteSite: HTTPSite {
+    private struct Responder: HTTPResponder {
+        var route: Route
+
+        func begin(_ request: Request) -> HTTPAnswer { .now(.empty(404)) }
+    }
+
+    func route(_ method: RequestMethod, _ target: RequestTarget) throws(Rejection) -> HTTPRoute {
+        HTTPRoute(Responder(route: try Route(method: method, target: target)))
+    }
+}
+
 private func decoders() {
     let request = ByteBuffer(
         string: """
@@ -31,10 +46,12 @@ private func decoders() {
 
             """
     )
+    let mount = Mount(RouteSite(), at: DeviceSite.paths, owner: "the node", metrics: TransportMetrics())
     Benchmark("HTTP: read a chunk request") { benchmark in
+        let routes = RouteTable([mount])
         for _ in benchmark.scaledIterations {
             var input = request
-            var decoder = RequestDecoder(bytesMax: 16_384, fieldsMax: 64)
+            var decoder = RequestDecoder(bytesMax: 16_384, fieldsMax: 64, routes: routes)
             while let piece = decoder.next(from: &input) { blackHole(piece) }
         }
     }

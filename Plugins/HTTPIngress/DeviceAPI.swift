@@ -1,9 +1,11 @@
 import FoundationEssentials
+import HTTPKit
 import IngressKit
 import NIOCore
 import NodeKit
 import OTA
 import Synchronization
+import Waiting
 
 /// A whole request, ready to be answered.
 struct DeviceRequest: Sendable {
@@ -15,39 +17,19 @@ struct DeviceRequest: Sendable {
     var body: ByteBuffer
     /// The client's certificate in DER form, if that says who the device is.
     var certificate: [UInt8]?
+
+    init(_ route: Route, _ request: Request) {
+        self.route = route
+        self.conditions = request.conditions
+        self.body = request.body
+        self.certificate = request.certificate
+    }
 }
 
 /// The device API of HTTP: turns requests into messages, and what became of these into responses.
 ///
 /// Knows no socket. Runs on the event loop of the connection.
 final class DeviceAPI: Sendable {
-    /// What is to be done for a request.
-    enum Answer: Sendable {
-        /// Send this.
-        case respond(Response)
-        /// Wait for something to tell the device.
-        case wait(WaitingFor)
-    }
-
-    /// What a long poll waits for.
-    struct WaitingFor: Sendable {
-        /// The device.
-        var device: Originator
-        /// Whether for a call of the server; otherwise for shared attributes.
-        var isForCall: Bool
-        /// How long.
-        var timeout: TimeAmount
-
-        /// Whether a notification ends the wait.
-        func accepts(_ notification: DeviceNotification) -> Bool {
-            switch notification {
-            case .attributesUpdated, .attributesDeleted: !self.isForCall
-            case .rpcRequest: self.isForCall
-            case .credentialsRevoked: true
-            }
-        }
-    }
-
     /// From how many bytes on a body is parsed away from the event loop, which serves others meanwhile.
     static let parseAside = 64 * 1024
 
@@ -55,6 +37,8 @@ final class DeviceAPI: Sendable {
     private let exists: @Sendable (DeviceId) async throws -> Bool
     private let links: DownloadLinks?
     private let requests: RateLimiter<UUID>
+    private let sessions: DeviceSessions
+    private let polls: LongPollQuota
     private let outlet: any Outlet
     private let now: @Sendable () -> Timestamp
     private let lastCall = Atomic<Int64>(0)
@@ -66,6 +50,8 @@ final class DeviceAPI: Sendable {
     ///   - exists: Tells whether a device still exists whose credentials no longer count.
     ///   - links: What links to packages lead to; `nil` if there are none.
     ///   - requests: How often a device may ask.
+    ///   - sessions: Where a long poll learns what there is to tell its device.
+    ///   - polls: How many long polls may wait.
     ///   - outlet: Where messages go.
     ///   - now: The clock.
     init(
@@ -73,6 +59,8 @@ final class DeviceAPI: Sendable {
         exists: @escaping @Sendable (DeviceId) async throws -> Bool = { _ in true },
         links: DownloadLinks? = nil,
         requests: RateLimiter<UUID> = RateLimiter(perSecond: 0),
+        sessions: DeviceSessions,
+        polls: LongPollQuota,
         outlet: any Outlet,
         now: @escaping @Sendable () -> Timestamp
     ) {
@@ -80,59 +68,53 @@ final class DeviceAPI: Sendable {
         self.exists = exists
         self.links = links
         self.requests = requests
+        self.sessions = sessions
+        self.polls = polls
         self.outlet = outlet
         self.now = now
-    }
-
-    /// How far a request came at once.
-    enum Begun {
-        /// This is to be done for it.
-        case answered(Answer)
-        /// The chain has something to wait for; call this once.
-        case waiting(@Sendable () async -> Answer)
     }
 
     /// Answers a request as ``answer(_:)`` does, as far as nothing has to be waited for.
     ///
     /// That is for chunks, by far the most frequent that a device asks for: their devices and packages are in memory.
-    func begin(_ request: DeviceRequest) -> Begun {
+    func begin(_ request: DeviceRequest) -> HTTPAnswer {
         guard let token = request.route.token, request.certificate == nil,
             case .download(let download) = request.route.call,
             let device = self.authenticator.known(accessToken: token)?.device
-        else { return .waiting { await self.answer(request) } }
-        guard self.requests.admit(device.id, at: .now()) else { return .answered(.respond(self.tooManyRequests)) }
+        else { return .later { await self.answer(request) } }
+        guard self.requests.admit(device.id, at: .now()) else { return .now(self.tooManyRequests) }
         let conditions = request.conditions
         switch self.outlet.begin(self.message(download, from: device), by: .success) {
         case .ended(let outcome):
-            return .answered(.respond(self.answer(outcome, conditions: conditions, isDownload: true)))
+            return .now(self.answer(outcome, conditions: conditions, isDownload: true))
         case .waiting(let rest):
-            return .waiting { .respond(self.answer(await rest(), conditions: conditions, isDownload: true)) }
+            return .later { self.answer(await rest(), conditions: conditions, isDownload: true) }
         }
     }
 
     /// Authenticates, asks the chain, and says what to send.
-    func answer(_ request: DeviceRequest) async -> Answer {
+    func answer(_ request: DeviceRequest) async -> Response {
         do {
             let device: Originator
             switch (request.route.token, request.route.call) {
             case (let token?, _):
                 guard let found = try await self.device(token, request.certificate) else {
-                    return .respond(.empty(401))
+                    return .empty(401)
                 }
                 device = found
             case (nil, .follow(let text)):
                 guard let link = self.links?.link(text, at: self.now()),
                     let found = try await self.authenticator.device(link.device)
-                else { return .respond(.error(403, "The link is none of this host, or has expired", at: self.now())) }
-                guard self.requests.admit(found.id, at: .now()) else { return .respond(self.tooManyRequests) }
-                return .respond(await self.follow(link, of: found, request.conditions))
+                else { return .error(403, "The link is none of this host, or has expired", at: self.now()) }
+                guard self.requests.admit(found.id, at: .now()) else { return self.tooManyRequests }
+                return await self.follow(link, of: found, request.conditions)
             case (nil, _):
-                return .respond(try await self.provision(request))
+                return try await self.provision(request)
             }
-            guard self.requests.admit(device.id, at: .now()) else { return .respond(self.tooManyRequests) }
+            guard self.requests.admit(device.id, at: .now()) else { return self.tooManyRequests }
             return try await self.answer(request, from: device)
         } catch {
-            return .respond(.failure(NodeError(wrapping: error), isDownload: false, at: self.now()))
+            return .failure(NodeError(wrapping: error), isDownload: false, at: self.now())
         }
     }
 
@@ -168,17 +150,33 @@ final class DeviceAPI: Sendable {
         return try await self.authenticator.device(accessToken: token)
     }
 
-    /// What a long poll that ended sends; `nil` if nobody is there to get it.
-    func response(to result: LongPoll.Result, for waitingFor: WaitingFor) async -> Response? {
-        switch result {
-        case .notified(.attributesUpdated(let attributes)): .json(.object(attributes))
-        case .notified(.attributesDeleted(let keys)): .json(["deleted": .array(keys.map(JSON.string))])
-        case .notified(.rpcRequest(let id, let method, let params)):
+    /// Waits for something to tell a device, until the task is cancelled.
+    private func wait(for interests: DeviceInterests, of device: Originator) async -> Response {
+        guard self.polls.enter(device.id) else { return .error(429, "Too many long polls", at: self.now()) }
+        let news = OneShot<DeviceNotification?>()
+        // What a poll does not take, because it waits for something else or has its answer, waits for another.
+        let subscription = self.sessions.subscribeSelectively(device.id, interests: interests) { notification in
+            switch notification {
+            case .attributesUpdated, .attributesDeleted: guard interests == .attributes else { return false }
+            case .rpcRequest: guard interests == .calls else { return false }
+            case .credentialsRevoked: break
+            }
+            return news.finish(notification)
+        }
+        let notification = await withTaskCancellationHandler {
+            await news.value()
+        } onCancel: {
+            news.finish(nil)
+        }
+        self.sessions.unsubscribe(subscription)
+        self.polls.leave(device.id)
+        return switch notification {
+        case .attributesUpdated(let attributes): .json(.object(attributes))
+        case .attributesDeleted(let keys): .json(["deleted": .array(keys.map(JSON.string))])
+        case .rpcRequest(let id, let method, let params):
             .json(["id": .integer(Int64(id)), "method": .string(method), "params": params])
-        case .notified(.credentialsRevoked): await self.response(toEndOf: waitingFor.device)
-        case .timedOut: .empty(408)
-        case .stopping: Response(status: 408, closes: true)
-        case .gone: nil
+        case .credentialsRevoked: await self.response(toEndOf: device)
+        case nil: .empty(408)
         }
     }
 
@@ -193,35 +191,31 @@ final class DeviceAPI: Sendable {
         }
     }
 
-    private func answer(_ request: DeviceRequest, from device: Originator) async throws -> Answer {
+    private func answer(_ request: DeviceRequest, from device: Originator) async throws -> Response {
         switch request.route.call {
         case .readAttributes(let clientKeys, let sharedKeys):
             var message = self.message(.getAttributesRequest, from: device)
             if let clientKeys { message.metadata[MessageKey.clientKeys] = .string(clientKeys) }
             if let sharedKeys { message.metadata[MessageKey.sharedKeys] = .string(sharedKeys) }
-            return .respond(await self.ask(message, conditions: request.conditions))
+            return await self.ask(message, conditions: request.conditions)
         case .writeAttributes:
             let data = try await self.json(request.body)
             guard case .object = data else { throw NodeError(.badRequest, "attributes must be a JSON object") }
-            return .respond(
-                await self.tell(self.message(.postAttributesRequest, from: device, data), request.conditions)
-            )
+            return await self.tell(self.message(.postAttributesRequest, from: device, data), request.conditions)
         case .writeTelemetry:
             let data = try await self.json(request.body)
             guard data.isTelemetryShaped else {
                 throw NodeError(.badRequest, "telemetry must be a JSON object or an array of objects")
             }
-            return .respond(
-                await self.tell(self.message(.postTelemetryRequest, from: device, data), request.conditions)
-            )
-        case .awaitAttributes(let milliseconds):
-            return .wait(WaitingFor(device: device, isForCall: false, timeout: .milliseconds(milliseconds)))
-        case .awaitCall(let milliseconds):
-            return .wait(WaitingFor(device: device, isForCall: true, timeout: .milliseconds(milliseconds)))
+            return await self.tell(self.message(.postTelemetryRequest, from: device, data), request.conditions)
+        case .awaitAttributes:
+            return await self.wait(for: .attributes, of: device)
+        case .awaitCall:
+            return await self.wait(for: .calls, of: device)
         case .answerCall(let id):
             var message = self.message(.toServerRPCResponse, from: device, try await self.json(request.body))
             message.metadata[MessageKey.requestId] = .integer(id)
-            return .respond(await self.tell(message, request.conditions))
+            return await self.tell(message, request.conditions)
         case .callServer:
             let data = try await self.json(request.body)
             guard let method = data["method"]?.string, !method.isEmpty else {
@@ -231,18 +225,16 @@ final class DeviceAPI: Sendable {
             message.metadata[MessageKey.method] = .string(method)
             let id = self.lastCall.wrappingAdd(1, ordering: .relaxed).newValue
             message.metadata[MessageKey.requestId] = .integer(id)
-            return .respond(await self.ask(message, conditions: request.conditions, timedOut: .empty(408)))
+            return await self.ask(message, conditions: request.conditions, timedOut: .empty(408))
         case .claim:
             let data = request.body.readableBytes == 0 ? [:] : try await self.json(request.body)
             guard case .object = data else { throw NodeError(.badRequest, "a claim must be a JSON object") }
-            return .respond(
-                await self.ask(self.message(.claimRequest, from: device, data), conditions: request.conditions)
-            )
+            return await self.ask(self.message(.claimRequest, from: device, data), conditions: request.conditions)
         case .provision, .follow:
-            return .respond(try await self.provision(request))
+            return try await self.provision(request)
         case .download(let download):
             let message = self.message(download, from: device)
-            return .respond(await self.ask(message, conditions: request.conditions, isDownload: true))
+            return await self.ask(message, conditions: request.conditions, isDownload: true)
         }
     }
 

@@ -1,3 +1,4 @@
+import NIOCore
 import OTA
 
 /// What a device asks for, read from the method and the target of its request.
@@ -36,11 +37,13 @@ enum DeviceCall: Hashable, Sendable {
         var size: Int64
     }
 
-    /// Whether a body belongs to it.
-    var hasBody: Bool {
+    /// How long its answer may wait for news; `nil` if it is no long poll.
+    var waitsAtMost: TimeAmount? {
         switch self {
-        case .writeAttributes, .writeTelemetry, .answerCall, .callServer, .claim, .provision: true
-        case .readAttributes, .awaitAttributes, .awaitCall, .download, .follow: false
+        case .awaitAttributes(let milliseconds), .awaitCall(let milliseconds): .milliseconds(milliseconds)
+        case .readAttributes, .writeAttributes, .writeTelemetry, .answerCall, .callServer, .claim, .provision,
+            .download, .follow:
+            nil
         }
     }
 }

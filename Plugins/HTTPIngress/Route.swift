@@ -1,3 +1,4 @@
+import HTTPKit
 import OTA
 
 /// Numbers and lengths that a request may have at most.
@@ -35,21 +36,19 @@ struct Route: Hashable, Sendable {
     ///
     /// - Parameters:
     ///   - method: The method; `HEAD` counts as `GET` where that is safe to repeat.
-    ///   - target: The request target in origin or absolute form (RFC 9112 §3.2).
+    ///   - target: The path and query.
     /// - Throws: ``Rejection``.
-    init(method: RequestMethod, target: HeadBytes) throws(Rejection) {
-        let target = try Self.originForm(target)
-        let pathEnd = target.firstIndex { $0 == UInt8(ascii: "?") || $0 == UInt8(ascii: "#") } ?? target.count
-        var path = PathSegments(rest: target.part(0..<pathEnd))
-        guard path.next()?.isEmpty == true, path.next()?.equals("api") == true, let area = path.next(),
-            let tokenBytes = path.next()
-        else { throw .notFound }
+    init(method: RequestMethod, target: RequestTarget) throws(Rejection) {
+        var path = target.segments
+        guard path.next()?.equals("api") == true, let area = path.next(), let tokenBytes = path.next() else {
+            throw .notFound
+        }
         if area.equals("download") {
             // Whatever name follows is for clients that call the file after the end of its URL.
             _ = path.next()
             guard path.next() == nil, tokenBytes.count <= Self.linkLengthMax else { throw .notFound }
             guard method == .get || method == .head else { throw .methodNotAllowed(allow: "GET, HEAD") }
-            self.call = .follow(link: try Self.pathSegment(tokenBytes))
+            self.call = .follow(link: try tokenBytes.pathText())
             return
         }
         guard area.equals("v1") else { throw .notFound }
@@ -61,11 +60,11 @@ struct Route: Hashable, Sendable {
         }
         let detail = path.next()
         guard path.next() == nil else { throw .notFound }
-        var query = Query(rest: target.part(min(pathEnd + 1, target.count)..<target.count))
+        var query = Query(parameters: target.parameters)
 
         self.call = try Self.call(method, resource: resource, detail: detail, query: &query)
         guard !tokenBytes.isEmpty else { throw .notFound }
-        let token = try Self.pathSegment(tokenBytes)
+        let token = try tokenBytes.pathText()
         guard token.utf8.count <= RequestBounds.tokenLength else { throw .unauthorized }
         self.token = token
     }
@@ -118,32 +117,6 @@ struct Route: Hashable, Sendable {
         throw .notFound
     }
 
-    /// The path and query of a target; of `http://host/path` what follows the host (RFC 9112 §3.2.2).
-    private static func originForm(_ target: HeadBytes) throws(Rejection) -> HeadBytes {
-        if target.first == UInt8(ascii: "/") { return target }
-        for scheme in ["http://", "https://"] as [StaticString] where target.count > scheme.utf8CodeUnitCount {
-            let start = scheme.utf8CodeUnitCount
-            guard target.part(0..<start).equalsIgnoringCase(scheme) else { continue }
-            guard let slash = target.first(UInt8(ascii: "/"), from: start) else { throw .notFound }
-            return target.part(slash..<target.count)
-        }
-        throw .notFound
-    }
-
-    /// A segment of the path without its escapes.
-    ///
-    /// What could be taken for another path by whoever reads it next is refused: dot segments, slashes and control
-    /// characters that hide in escapes.
-    private static func pathSegment(_ bytes: HeadBytes) throws(Rejection) -> String {
-        let text = try PercentCoding.decode(bytes, plusIsSpace: false, of: "path")
-        guard text != ".", text != ".." else { throw .badRequest("the path has a dot segment") }
-        for byte in text.utf8
-        where byte < 0x20 || byte == 0x7F || byte == UInt8(ascii: "/") || byte == UInt8(ascii: "\\") {
-            throw .badRequest("the path has an escaped slash, backslash or control character")
-        }
-        return text
-    }
-
     /// A number of digits only, at most `max`; `nil` for anything else.
     fileprivate static func number(_ bytes: some Collection<UInt8>, max: Int64) -> Int64? {
         guard !bytes.isEmpty else { return nil }
@@ -157,49 +130,19 @@ struct Route: Hashable, Sendable {
         return value
     }
 
-    /// The parts of a path between slashes, including empty ones.
-    private struct PathSegments {
-        var rest: HeadBytes?
-
-        mutating func next() -> HeadBytes? {
-            guard let rest = self.rest else { return nil }
-            guard let slash = rest.first(UInt8(ascii: "/")) else {
-                self.rest = nil
-                return rest
-            }
-            self.rest = rest.part(slash + 1..<rest.count)
-            return rest.part(0..<slash)
-        }
-    }
-
-    /// The parameters of a query, in order.
+    /// The parameters of a query, as the calls need them.
     private struct Query {
-        var rest: HeadBytes
-
-        mutating func next() -> (name: HeadBytes, value: HeadBytes)? {
-            while !self.rest.isEmpty {
-                let end = self.rest.firstIndex { $0 == UInt8(ascii: "&") || $0 == UInt8(ascii: "#") } ?? self.rest.count
-                let pair = self.rest.part(0..<end)
-                let goesOn = end < self.rest.count && self.rest[end] == UInt8(ascii: "&")
-                self.rest = self.rest.part((goesOn ? end + 1 : self.rest.count)..<self.rest.count)
-                guard !pair.isEmpty else { continue }
-                guard let sign = pair.first(UInt8(ascii: "=")) else {
-                    return (pair, pair.part(pair.count..<pair.count))
-                }
-                return (pair.part(0..<sign), pair.part(sign + 1..<pair.count))
-            }
-            return nil
-        }
+        var parameters: QueryParameters
 
         /// Takes a value that may be given once.
         private func single(_ value: HeadBytes, _ name: String, into text: inout String?) throws(Rejection) {
             guard text == nil else { throw .badRequest("Parameter '\(name)' is given twice!") }
-            text = try PercentCoding.decode(value, plusIsSpace: true, of: name)
+            text = try value.parameterText(of: name)
         }
 
         /// Takes names that may be given in one list or one by one; the result is joined by commas.
         private func list(_ value: HeadBytes, _ name: String, into text: inout String?) throws(Rejection) {
-            let names = try PercentCoding.decode(value, plusIsSpace: true, of: name)
+            let names = try value.parameterText(of: name)
             guard !names.isEmpty else { return }
             text = text.map { $0 + "," + names } ?? names
         }
@@ -215,7 +158,7 @@ struct Route: Hashable, Sendable {
         mutating func attributes() throws(Rejection) -> DeviceCall {
             var clientKeys: String?
             var sharedKeys: String?
-            while let (name, value) = self.next() {
+            while let (name, value) = self.parameters.next() {
                 if name.equals("clientKeys") { try self.list(value, "clientKeys", into: &clientKeys) }
                 if name.equals("sharedKeys") { try self.list(value, "sharedKeys", into: &sharedKeys) }
             }
@@ -224,7 +167,7 @@ struct Route: Hashable, Sendable {
 
         mutating func timeout() throws(Rejection) -> Int64 {
             var text: String?
-            while let (name, value) = self.next() {
+            while let (name, value) = self.parameters.next() {
                 if name.equals("timeout") { try self.single(value, "timeout", into: &text) }
             }
             let milliseconds = try self.number(text, "timeout")
@@ -237,7 +180,7 @@ struct Route: Hashable, Sendable {
             var version: String?
             var chunk: String?
             var size: String?
-            while let (name, value) = self.next() {
+            while let (name, value) = self.parameters.next() {
                 if name.equals("title") {
                     try self.single(value, "title", into: &title)
                 } else if name.equals("version") {

@@ -35,7 +35,8 @@ let package = Package(
             name: "WindlassPlatform",
             type: .dynamic,
             targets: [
-                "Waiting", "NodeKit", "NodeTesting", "IngressKit", "OTA", "Chains", "Store", "Management", "Host",
+                "Waiting", "NodeKit", "NodeTesting", "IngressKit", "HTTPKit", "OTA", "Chains", "Store", "Management",
+                "Host",
             ]
         )
     ],
@@ -60,6 +61,7 @@ let package = Package(
         room("NodeKit", knows: [nio, nioPosix, logging]),
         room("NodeTesting", knows: ["Waiting", "NodeKit", "OTA", nio, nioPosix, nioHTTP1, nioTestUtils, logging]),
         room("IngressKit", knows: ["NodeKit", nio, nioSSL, nioWebSocket, logging]),
+        room("HTTPKit", knows: ["Waiting", "NodeKit", "IngressKit", nio, nioPosix, nioSSL, logging]),
         room("OTA", knows: ["Waiting", "NodeKit", nio, crypto]),
         .target(name: "CSystemShims", path: "CSystemShims"),
         room("Chains", knows: ["Waiting", "NodeKit", "CLibXML2", nio, logging]),

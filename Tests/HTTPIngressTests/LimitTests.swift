@@ -1,5 +1,6 @@
 import FoundationEssentials
 import NIOCore
+import NIOPosix
 import NodeKit
 import NodeTesting
 import OTA
@@ -393,16 +394,32 @@ import Testing
 
     @Test("a port that is taken is said with the address and a way out")
     func portTaken() async throws {
+        let other = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+            .bind(host: "127.0.0.1", port: 0).get()
+        let port = try #require(other.localAddress?.port)
+        let error = try await Self.start(["port": "\(port)", "host": "127.0.0.1"])
+        #expect(error?.code == "cannot-listen")
+        #expect(error?.message.contains("127.0.0.1:\(port)") == true)
+        try await other.close()
+    }
+
+    @Test("two nodes with the device API cannot share a port")
+    func twoOnOnePort() async throws {
         try await withServer { server in
-            let services = NodeServices.testing { registry in
-                registry.register(TestAuthenticator(), as: (any DeviceAuthenticator).self)
-                registry.register(DeviceSessions(), as: DeviceSessions.self)
-            }
-            let node = try HTTPIngress.make(["port": "\(server.port)", "host": "127.0.0.1"], services: services)
-            let error = await #expect(throws: NodeError.self) { try await node.run(TestOutlet()) }
-            #expect(error?.code == "cannot-listen")
-            #expect(error?.message.contains("127.0.0.1:\(server.port)") == true)
+            let error = try await Self.start(patience.merging(["port": "\(server.port)"]) { $1 })
+            #expect(error?.code == "route-conflict")
+            #expect(error?.message.contains("'/api/v1/' on '127.0.0.1:\(server.port)' is taken") == true)
         }
+    }
+
+    /// What a node throws that cannot start.
+    private static func start(_ attributes: [String: String]) async throws -> NodeError? {
+        let services = NodeServices.testing { registry in
+            registry.register(TestAuthenticator(), as: (any DeviceAuthenticator).self)
+            registry.register(DeviceSessions(), as: DeviceSessions.self)
+        }
+        let node = try HTTPIngress.make(attributes, services: services)
+        return await #expect(throws: NodeError.self) { try await node.run(TestOutlet()) }
     }
 
     @Test("a node without an authenticator or sessions is not made")

@@ -1,3 +1,4 @@
+import HTTPKit
 import OTA
 import Testing
 
@@ -115,8 +116,8 @@ import Testing
     @Test(
         "a method that a path does not have names those it has",
         arguments: [
-            (.post, "firmware", "GET, HEAD"), (.other, "attributes", "GET, HEAD, POST"), (.get, "telemetry", "POST"),
-            (.other, "rpc", "GET, POST"), (.get, "rpc/1", "POST"), (.post, "attributes/updates", "GET"),
+            (.post, "firmware", "GET, HEAD"), (.put, "attributes", "GET, HEAD, POST"), (.get, "telemetry", "POST"),
+            (.put, "rpc", "GET, POST"), (.get, "rpc/1", "POST"), (.post, "attributes/updates", "GET"),
             (.head, "attributes/updates", "GET"), (.get, "claim", "POST"),
         ] as [(RequestMethod, String, String)]
     )
@@ -143,6 +144,9 @@ import Testing
 extension Route {
     /// Reads a text.
     fileprivate init(method: RequestMethod, target: String) throws {
-        self = try Array(target.utf8).withUnsafeBufferPointer { try Route(method: method, target: $0) }
+        self = try Array(target.utf8).withUnsafeBufferPointer { bytes in
+            guard let target = RequestTarget(bytes) else { throw Rejection.notFound }
+            return try Route(method: method, target: target)
+        }
     }
 }

@@ -34,7 +34,7 @@ import Testing
     /// Runs a server with both ports, whose certificate lies in a folder.
     private static func withSecureServer(
         _ attributes: [String: String] = [:],
-        stopping: TimeAmount = HTTPLimits.stopping,
+        stopping: TimeAmount = .seconds(3),
         clock: (any Clock<Duration>)? = nil,
         answer: @escaping @Sendable (Message) async -> Outcome = { .completed(.json(.string($0.originator.name))) },
         body: (TestServer, _ folder: String) async throws -> Void

@@ -104,7 +104,7 @@ struct TestServer: Sendable {
 }
 
 /// Time-outs that no test waits for, however busy the machine is.
-private let patience = [
+let patience = [
     "port": "0", "host": "127.0.0.1", "header-timeout-seconds": "600", "body-timeout-seconds": "600",
     "idle-timeout-seconds": "600", "write-timeout-seconds": "600",
 ]
@@ -115,7 +115,7 @@ let testLinks = DownloadLinks(secret: [7])
 /// Runs a server while a test uses it, before a chain that waits or, with `atOnce`, one that never does.
 func withServer(
     _ attributes: [String: String] = [:],
-    stopping: TimeAmount = HTTPLimits.stopping,
+    stopping: TimeAmount = .seconds(3),
     receiving: (any RecvByteBufferAllocator)? = nil,
     logger: Logger? = nil,
     clock: (any Clock<Duration>)? = nil,
@@ -135,8 +135,8 @@ func withServer(
     if let clock { services.clock = clock }
     let attributes = patience.merging(attributes) { $1 }
     var node = try HTTPIngress.make(attributes, services: services)
-    node.stopping = stopping
-    if let receiving { node.receiving = receiving }
+    node.server.stopping = stopping
+    if let receiving { node.server.receiving = receiving }
     node.exists = exists
     let running = Task { [node] in try await node.run(outlet) }
     let listeners = await outlet.listeners()

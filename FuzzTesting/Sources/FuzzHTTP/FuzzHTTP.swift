@@ -1,10 +1,12 @@
 import FuzzSupport
+import IngressKit
 import NIOCore
 import NIOEmbedded
 import NodeKit
 import NodeTesting
 
 @testable import HTTPIngress
+@testable import HTTPKit
 
 /// What became of the bytes of one connection: what was answered, and what the chain was sent.
 private struct Outcome: CustomStringConvertible {
@@ -17,9 +19,12 @@ private struct Outcome: CustomStringConvertible {
             ["header-bytes-max": "1024", "header-fields-max": "8"],
             services: bench.services
         )
-        let connections = node.connections()
+        let mount = Mount(node.site(bench.outlet), at: DeviceSite.paths, owner: "the node", metrics: TransportMetrics())
+        let listener = try SharedListener(node.server.settings, for: mount, services: bench.services)
+        try listener.add(mount)
+        let connections = listener.connections
         let channel = EmbeddedChannel(loop: bench.eventLoop)
-        try HTTPIngress.initialize(channel, node.shared(bench.outlet, connections))
+        try listener.initialize(channel)
         channel.connect(to: try SocketAddress(unixDomainSocketPath: "/client"), promise: nil)
         for piece in pieces {
             _ = try? channel.writeInbound(piece)

@@ -66,22 +66,25 @@ public struct RateLimits: Sendable, Hashable {
     /// Connections from one address in a second, or for CoAP requests with a token that is nobody's; 0 for no limit.
     public var addressConnectionsPerSecondMax: Int
 
+    /// The attribute for requests of one device.
+    public static let deviceRequests = AttributeDescriptor.integer(
+        "device-requests-per-second-max",
+        default: 100_000,
+        in: 0...1_000_000_000,
+        summary: "How many requests one device may make in a second, over all of its connections; 0 for no limit."
+    )
+
+    /// The attribute for connections from one address.
+    public static let addressConnections = AttributeDescriptor.integer(
+        "address-connections-per-second-max",
+        default: 20_000,
+        in: 0...1_000_000_000,
+        summary:
+            "How many connections one address may begin in a second (CoAP: requests with an unknown token); 0 for no limit."
+    )
+
     /// The attributes of an ingress node that configure the limits.
-    public static let attributes: [AttributeDescriptor] = [
-        .integer(
-            "device-requests-per-second-max",
-            default: 100_000,
-            in: 0...1_000_000_000,
-            summary: "How many requests one device may make in a second, over all of its connections; 0 for no limit."
-        ),
-        .integer(
-            "address-connections-per-second-max",
-            default: 20_000,
-            in: 0...1_000_000_000,
-            summary:
-                "How many connections one address may begin in a second (CoAP: requests with an unknown token); 0 for no limit."
-        ),
-    ]
+    public static let attributes = [Self.deviceRequests, Self.addressConnections]
 
     /// Takes the limits from the configuration of a node that declares ``attributes``.
     public init(_ configuration: Configuration) {

@@ -4,19 +4,30 @@ import NIOCore
 import NIOSSL
 import Synchronization
 
-/// The open connections of a node's listeners: how many there may be, and how to end them.
+/// The open connections of a listener: how many there may be, and how to end them.
 final class Connections: Sendable {
-    /// Tells one connection, on whatever thread, that the node stops.
-    typealias Stop = @Sendable () -> Void
+    /// Tells one connection, on its event loop, that a site is no longer served, or with `nil` that nothing is.
+    ///
+    /// It ends once it has answered a request of that. Returns whether it ends.
+    typealias Stop = @Sendable (Mount?) -> Bool
 
     /// What becomes of a new connection.
     enum Admission {
         /// It is taken in.
         case admitted
-        /// There are too many, or the node stops.
+        /// There are too many, or the listener closes.
         case tooMany
         /// Its address began too many within a second.
         case tooFrequent
+
+        /// What one is told that is not taken in.
+        var answer: StaticString? {
+            switch self {
+            case .admitted: nil
+            case .tooMany: ResponseEncoder.busy
+            case .tooFrequent: ResponseEncoder.tooFrequent
+            }
+        }
     }
 
     private struct State {
@@ -24,7 +35,6 @@ final class Connections: Sendable {
         var channels: [UInt64: (channel: any Channel, stop: Stop)] = [:]
         var isStopping = false
         var saidFull = false
-        var emptied: CheckedContinuation<Void, Never>?
     }
 
     private let state = Mutex(State())
@@ -33,8 +43,8 @@ final class Connections: Sendable {
     private let limits: HTTPLimits
     private let logger: Logger
 
-    init(limits: HTTPLimits, rates: RateLimits, logger: Logger) {
-        self.beginnings = RateLimiter(perSecond: rates.addressConnectionsPerSecondMax)
+    init(limits: HTTPLimits, connectionsPerSecondMax: Int, logger: Logger) {
+        self.beginnings = RateLimiter(perSecond: connectionsPerSecondMax)
         self.limits = limits
         self.logger = logger
     }
@@ -88,23 +98,27 @@ final class Connections: Sendable {
         if bytes > 0 { self.buffered.wrappingSubtract(bytes, ordering: .relaxed) }
     }
 
-    /// Lets every connection finish what runs, for at most the given time, then closes the rest.
-    func stop(within limit: TimeAmount, on eventLoop: any EventLoop) async {
+    /// Lets connections finish what runs, for at most the given time, then closes the rest.
+    ///
+    /// - Parameters:
+    ///   - mount: Whose requests those are that serve one now; `nil` for all connections, and that no more are taken in.
+    ///   - limit: How long they may take.
+    func stop(_ mount: Mount?, within limit: TimeAmount) async {
         let open = self.state.withLock { state in
-            state.isStopping = true
+            if mount == nil { state.isStopping = true }
             return Array(state.channels.values)
         }
-        for connection in open { connection.stop() }
-        let timer = eventLoop.scheduleTask(in: limit) {
-            for connection in self.state.withLock({ Array($0.channels.values) }) { Self.end(connection.channel) }
+        // All are told before the first is waited for.
+        let told = open.map { connection in connection.channel.eventLoop.submit { connection.stop(mount) } }
+        var ending: [any Channel] = []
+        for (connection, isEnding) in zip(open, told) where (try? await isEnding.get()) == true {
+            ending.append(connection.channel)
         }
-        await withCheckedContinuation { continuation in
-            let isEmpty = self.state.withLock { state in
-                if !state.channels.isEmpty { state.emptied = continuation }
-                return state.channels.isEmpty
-            }
-            if isEmpty { continuation.resume() }
+        guard let eventLoop = ending.first?.eventLoop else { return }
+        let timer = eventLoop.scheduleTask(in: limit) { [ending] in
+            for channel in ending { Self.end(channel) }
         }
+        for channel in ending { try? await channel.closeFuture.get() }
         timer.cancel()
     }
 
@@ -120,14 +134,10 @@ final class Connections: Sendable {
     }
 
     private func remove(_ id: UInt64) {
-        let waiter = self.state.withLock { state -> CheckedContinuation<Void, Never>? in
+        self.state.withLock { state in
             state.channels[id] = nil
             // Said again only after there was room to speak of, so that a full host does not fill the log.
             if state.channels.count <= self.limits.connections * 9 / 10 { state.saidFull = false }
-            guard state.channels.isEmpty else { return nil }
-            defer { state.emptied = nil }
-            return state.emptied
         }
-        waiter?.resume()
     }
 }

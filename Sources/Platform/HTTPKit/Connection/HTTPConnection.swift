@@ -1,7 +1,6 @@
 import NIOCore
 import NIOSSL
 import NodeKit
-import OTA
 
 /// One connection: assembles a bounded request, has it answered, carries out the answer, and only then goes on to the next
 /// (RFC 9112 §9.3.2).
@@ -11,7 +10,7 @@ final class HTTPConnection: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
 
-    private let shared: HTTPShared
+    private let listener: SharedListener
     private let eventLoop: any EventLoop
     private let executor: EventLoopTaskExecutor
     private let isSecure: Bool
@@ -31,23 +30,33 @@ final class HTTPConnection: ChannelInboundHandler {
     private var head: RequestHead?
     private var body = IncomingBody(limit: 0)
 
-    private let encoder: LoopEncoder
+    private let loop: LoopShare
     private var isWritable = true
     private var writableWaiter: CheckedContinuation<Void, Never>?
-    private var poll: LongPoll?
+    /// What works on the answer of a long poll, and ends the wait.
+    private var poll: (task: Task<Void, Never>, timer: Scheduled<Void>)?
 
     private var deadline = NIODeadline.distantFuture
     private var timer: Scheduled<Void>?
     private var writing = WriteWatch()
 
-    init(shared: HTTPShared, eventLoop: any EventLoop, isSecure: Bool) {
-        self.shared = shared
+    init(_ listener: SharedListener, eventLoop: any EventLoop, isSecure: Bool) {
+        self.listener = listener
         self.eventLoop = eventLoop
         self.isSecure = isSecure
         self.executor = EventLoopTaskExecutor(eventLoop)
-        self.encoder = shared.encoders.encoder(of: eventLoop)
-        self.decoder = RequestDecoder(bytesMax: shared.limits.headerBytes, fieldsMax: shared.limits.headerFields)
+        self.loop = listener.share(of: eventLoop)
+        self.decoder = RequestDecoder(
+            bytesMax: listener.settings.limits.headerBytes,
+            fieldsMax: listener.settings.limits.headerFields,
+            routes: self.loop.routes
+        )
     }
+
+    private var limits: HTTPLimits { self.listener.settings.limits }
+
+    /// Whose request is being worked on.
+    private var mount: Mount { self.head?.mount ?? self.listener.first }
 
     // MARK: What the channel tells
 
@@ -56,8 +65,8 @@ final class HTTPConnection: ChannelInboundHandler {
     func handlerRemoved(context: ChannelHandlerContext) { self.context = nil }
 
     func channelActive(context: ChannelHandlerContext) {
-        self.deadline = .now() + self.shared.limits.headerTimeout
-        self.schedule(in: self.shared.limits.tick)
+        self.deadline = .now() + self.limits.headerTimeout
+        self.schedule(in: self.limits.tick)
         context.read()
     }
 
@@ -106,17 +115,22 @@ final class HTTPConnection: ChannelInboundHandler {
         self.timer?.cancel()
         self.timer = nil
         self.input = ByteBuffer()
-        self.body.release(to: self.shared.connections)
-        self.poll?.finish(.gone)
+        self.body.release(to: self.listener.connections)
+        self.poll?.task.cancel()
+        self.endPoll()
         self.writableWaiter?.resume()
         self.writableWaiter = nil
     }
 
-    /// The node stops: what is being answered is finished, nothing else is begun.
-    func stop() {
+    /// A site, or with `nil` all of them, is no longer served: a request of it that is being answered is the last here.
+    ///
+    /// - Returns: Whether the connection ends, now or with that request.
+    func stop(_ mount: Mount?) -> Bool {
+        if let mount, self.head?.mount !== mount { return false }
         self.isStopping = true
-        self.poll?.finish(.stopping)
+        self.poll?.task.cancel()
         if self.phase == .awaitingHead { self.close() }
+        return true
     }
 
     // MARK: Requests
@@ -156,7 +170,7 @@ final class HTTPConnection: ChannelInboundHandler {
         guard !self.inputHasEnded else { return }
         self.inputHasEnded = true
         if self.poll != nil || self.phase == .lingering {
-            // Someone who waits for news and closes its side has left.
+            // A client that waits for news and closes its side has left.
             self.close()
         } else {
             self.takeInput()
@@ -166,34 +180,31 @@ final class HTTPConnection: ChannelInboundHandler {
     private func begin(_ head: RequestHead) {
         self.phase = .receivingBody
         self.head = head
-        self.shared.metrics.requests.add()
-        switch head.route {
-        case .success(let route): self.body = IncomingBody(limit: self.shared.limits.bodyBytes(for: route.call))
-        case .failure: self.body = IncomingBody(limit: HTTPLimits.discardedBody)
-        }
+        self.mount.metrics.requests.add()
+        self.body = IncomingBody(limit: head.route?.bodyBytesMax ?? HTTPLimits.discardedBody)
         guard head.hasBody else { return }
-        self.deadline = .now() + self.shared.limits.bodyTimeout
+        self.deadline = .now() + self.limits.bodyTimeout
         if let length = head.contentLength, length > self.body.limit {
             return self.refuse(.tooLarge(limit: self.body.limit))
         }
         if head.expectsContinue {
-            if case .failure(let rejection) = head.route { return self.refuse(rejection) }
+            if let refusal = head.refusal { return self.refuse(refusal) }
             self.admit()
         }
     }
 
     /// Finds out whether the client may send the rest of its body.
     ///
-    /// Bodies that are being received take room, which somebody without a token could take from those who have one.
+    /// Bodies that are being received take room, which a sender without a right to it could take from all others.
     private func admit() {
-        guard let head, case .success(let route) = head.route, route.call.hasBody else { return self.goOn() }
+        guard let head, let route = head.route, route.bodyBytesMax != nil else { return self.goOn() }
         self.phase = .admitting
-        let request = self.request(route, head.conditions, ByteBuffer())
+        let request = self.request(head, route)
+        let responder = route.responder
         let connection = NIOLoopBound(self, eventLoop: self.eventLoop)
-        let api = self.shared.api
-        // Not a child of the node's task, which may not touch the channel. It ends with the authenticator's answer.
+        // Not a child of the node's task, which may not touch the channel. It ends with the responder's answer.
         Task.immediate(executorPreference: self.executor) {
-            let refusal = await api.refusal(of: request)
+            let refusal = await responder.refusal(of: request)
             connection.value.goOn(unless: refusal)
         }
     }
@@ -217,24 +228,23 @@ final class HTTPConnection: ChannelInboundHandler {
 
     /// Counts what there is of the body; `false` if that is too much.
     private func reserve() -> Bool {
-        guard !self.body.isEmpty, case .success(let route)? = self.head?.route else { return true }
-        return self.body.reserve(in: self.shared.connections, isKnown: route.token != nil)
+        guard !self.body.isEmpty, let route = self.head?.route else { return true }
+        return self.body.reserve(in: self.listener.connections, isKnown: route.isKnown)
     }
 
-    private func request(_ route: Route, _ conditions: ConditionFields?, _ body: ByteBuffer) -> DeviceRequest {
-        let showsCertificate = self.isSecure && route.token == Route.tokenOfCertificate
-        return DeviceRequest(
-            route: route,
-            conditions: conditions,
+    private func request(_ head: RequestHead, _ route: HTTPRoute, _ body: ByteBuffer = ByteBuffer()) -> Request {
+        Request(
+            conditions: head.conditions,
             body: body,
-            certificate: showsCertificate ? self.certificate() : nil
+            fields: head.fields,
+            certificate: route.needsCertificate && self.isSecure ? self.certificate() : nil
         )
     }
 
     private func receive(_ bytes: ByteBuffer) {
-        self.shared.metrics.receivedBytes.add(bytes.readableBytes)
+        self.mount.metrics.receivedBytes.add(bytes.readableBytes)
         guard self.body.count(bytes) else { return self.refuse(.tooLarge(limit: self.body.limit)) }
-        guard case .success(let route)? = self.head?.route, route.call.hasBody else { return }
+        guard self.head?.route?.bodyBytesMax != nil else { return }
         self.body.append(bytes)
         if self.body.isAdmitted, !self.reserve() { self.refuse(.noRoom) }
     }
@@ -243,32 +253,39 @@ final class HTTPConnection: ChannelInboundHandler {
         guard self.reserve() else { return self.refuse(.noRoom) }
         self.phase = .responding
         self.deadline = .distantFuture
-        switch self.head?.route {
-        case .failure(let rejection): self.send(.rejection(rejection, at: self.shared.now()))
-        case .success(let route): self.answer(self.request(route, self.head?.conditions, self.body.take()))
-        case nil: break
+        guard let head else { return }
+        if let route = head.route {
+            self.answer(self.request(head, route, self.body.take()), by: route)
+        } else if let refusal = head.refusal {
+            self.send(.rejection(refusal, at: self.listener.now()))
         }
     }
 
-    private func answer(_ request: DeviceRequest) {
-        switch self.shared.api.begin(request) {
-        case .answered(.respond(let response)) where self.carryOutAtOnce(response): break
-        case .answered(let answer): self.finish { answer }
-        case .waiting(let rest): self.finish(rest)
+    private func answer(_ request: Request, by route: HTTPRoute) {
+        switch route.responder.begin(request) {
+        case .now(let response) where self.carryOutAtOnce(response): break
+        case .now(let response): self.finish(waitsAtMost: nil) { response }
+        case .later(let rest): self.finish(waitsAtMost: route.waitsAtMost, rest)
         }
     }
 
     /// Waits for an answer and carries it out.
-    private func finish(_ answer: @escaping @Sendable () async -> DeviceAPI.Answer) {
+    private func finish(waitsAtMost: TimeAmount?, _ answer: @escaping @Sendable () async -> Response) {
         let connection = NIOLoopBound(self, eventLoop: self.eventLoop)
-        // Begun at once, as most answers wait for nothing; not a child, as in admit(). It ends with the chain's answer, or for a
-        // long poll with its time-out, the channel, or the node.
-        Task.immediate(executorPreference: self.executor) {
-            switch await answer() {
-            case .respond(let response): await connection.value.carryOut(response)
-            case .wait(let waitingFor): await connection.value.wait(waitingFor)
-            }
+        // Begun at once, as most answers wait for nothing; not a child, as in admit(). It ends with the responder's answer.
+        let task = Task.immediate(executorPreference: self.executor) {
+            await connection.value.carryOut(await answer())
         }
+        // It may be over.
+        guard let waitsAtMost, self.phase == .responding else { return }
+        self.poll = (task, self.eventLoop.scheduleTask(in: waitsAtMost) { task.cancel() })
+        if self.isStopping { task.cancel() }
+        if self.inputHasEnded { self.close() }
+    }
+
+    private func endPoll() {
+        self.poll?.timer.cancel()
+        self.poll = nil
     }
 
     /// The client's certificate in DER form, if it has shown one.
@@ -280,8 +297,8 @@ final class HTTPConnection: ChannelInboundHandler {
     private func refuse(_ rejection: Rejection) {
         // A path or method that is refused anyway says more than a length.
         var rejection = rejection
-        if case .tooLarge = rejection, case .failure(let reason)? = self.head?.route { rejection = reason }
-        self.end(with: .rejection(rejection, at: self.shared.now()))
+        if case .tooLarge = rejection, let refusal = self.head?.refusal { rejection = refusal }
+        self.end(with: .rejection(rejection, at: self.listener.now()))
     }
 
     private func end(with response: Response) {
@@ -330,7 +347,7 @@ final class HTTPConnection: ChannelInboundHandler {
         do {
             bytes = try await content.readAll(range)
         } catch {
-            return self.send(.failure(NodeError(wrapping: error), isDownload: true, at: self.shared.now()))
+            return self.send(.failure(NodeError(wrapping: error), isDownload: true, at: self.listener.now()))
         }
         self.send(response, bytes)
     }
@@ -358,7 +375,7 @@ final class HTTPConnection: ChannelInboundHandler {
             } catch {
                 // Once the head is out, only a closed connection tells the client that bytes are missing.
                 guard !hasBegun else { return self.close() }
-                return self.send(.failure(NodeError(wrapping: error), isDownload: true, at: self.shared.now()))
+                return self.send(.failure(NodeError(wrapping: error), isDownload: true, at: self.listener.now()))
             }
             guard self.phase == .responding, let context = self.context else { return }
             if !hasBegun {
@@ -377,35 +394,6 @@ final class HTTPConnection: ChannelInboundHandler {
         }
     }
 
-    private func wait(_ waitingFor: DeviceAPI.WaitingFor) async {
-        guard self.phase == .responding else { return }
-        let device = waitingFor.device.id
-        guard self.shared.quota.enter(device) else {
-            return self.send(.error(429, "Too many long polls", at: self.shared.now()))
-        }
-        let poll = LongPoll()
-        self.poll = poll
-        if self.isStopping { poll.finish(.stopping) }
-        // What a poll does not take, because it waits for something else or has its answer, waits for another.
-        let subscription = self.shared.sessions.subscribeSelectively(
-            device,
-            interests: waitingFor.isForCall ? .calls : .attributes
-        ) { notification in
-            waitingFor.accepts(notification) && poll.finish(.notified(notification))
-        }
-        let timer = self.eventLoop.scheduleTask(in: waitingFor.timeout) { poll.finish(.timedOut) }
-        // The input may have ended between the request and here.
-        if self.inputHasEnded { poll.finish(.gone) }
-        let result = await poll.result()
-        timer.cancel()
-        self.shared.sessions.unsubscribe(subscription)
-        self.shared.quota.leave(device)
-        self.poll = nil
-        guard self.phase == .responding else { return }
-        guard let response = await self.shared.api.response(to: result, for: waitingFor) else { return self.close() }
-        self.send(response)
-    }
-
     /// Sends an answer whose bytes are all here.
     private func send(_ response: Response, lingers: Bool = false) {
         guard self.phase == .responding else { return }
@@ -414,15 +402,14 @@ final class HTTPConnection: ChannelInboundHandler {
     }
 
     private func encode(_ response: Response, closes: Bool, with content: ByteBuffer? = nil) -> ByteBuffer {
-        let metrics = self.shared.metrics
-        if response.status >= 400 { metrics.refusedRequests.add() }
-        if self.head?.isHead != true { metrics.sentBytes.add(Int(response.bodyLength)) }
+        if response.status >= 400 { self.mount.metrics.refusedRequests.add() }
+        if self.head?.isHead != true { self.mount.metrics.sentBytes.add(Int(response.bodyLength)) }
         let keepsOld = self.head?.isOldVersion == true
-        return self.encoder.bytes(
+        return self.loop.bytes(
             response,
             isHead: self.head?.isHead == true,
             connection: closes ? "Connection: close\r\n" : keepsOld ? "Connection: keep-alive\r\n" : nil,
-            at: self.shared.now(),
+            at: self.listener.now(),
             with: content
         )
     }
@@ -434,8 +421,9 @@ final class HTTPConnection: ChannelInboundHandler {
     /// Writes the last bytes of an answer and goes on to the next request, or closes.
     private func finish(writing bytes: ByteBuffer, closes: Bool, lingers: Bool = false) {
         guard let context = self.context else { return }
-        self.body.release(to: self.shared.connections)
+        self.body.release(to: self.listener.connections)
         self.head = nil
+        self.endPoll()
         guard closes else {
             context.writeAndFlush(HTTPConnection.wrapOutboundOut(bytes), promise: nil)
             guard self.isWritable else {
@@ -463,7 +451,7 @@ final class HTTPConnection: ChannelInboundHandler {
 
     private func next() {
         self.phase = .awaitingHead
-        self.deadline = .now() + self.shared.limits.idleTimeout
+        self.deadline = .now() + self.limits.idleTimeout
         self.takeInput()
         // The answer was promised to keep the connection, but the node stopped while the client was reading it.
         if self.isStopping, self.phase == .awaitingHead { return self.close() }
@@ -505,7 +493,7 @@ final class HTTPConnection: ChannelInboundHandler {
         let now = NIODeadline.now()
         if now >= self.deadline { self.expire(at: now) }
         guard self.phase != .closed else { return }
-        self.schedule(in: min(max(self.deadline - now, .milliseconds(1)), self.shared.limits.tick))
+        self.schedule(in: min(max(self.deadline - now, .milliseconds(1)), self.limits.tick))
     }
 
     private func expire(at now: NIODeadline) {
@@ -513,7 +501,7 @@ final class HTTPConnection: ChannelInboundHandler {
         case .awaitingHead, .admitting, .lingering: self.close()
         case .receivingBody: self.refuse(.tooSlow)
         case .responding, .flushing, .closing:
-            let timeout = self.shared.limits.writeTimeout
+            let timeout = self.limits.writeTimeout
             guard let next = self.writing.check(waiting: self.countWaiting(), at: now, timeout: timeout) else {
                 return self.close()
             }
@@ -523,7 +511,7 @@ final class HTTPConnection: ChannelInboundHandler {
     }
 
     private func watchWriting() {
-        let timeout = self.shared.limits.writeTimeout
+        let timeout = self.limits.writeTimeout
         self.deadline = self.writing.begin(waiting: self.countWaiting(), at: .now(), timeout: timeout)
     }
 

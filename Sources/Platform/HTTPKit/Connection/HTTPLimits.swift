@@ -1,7 +1,7 @@
 import NIOCore
 import NodeKit
 
-/// Everything that is bounded, as an operator may set it; what each means and its default is in the descriptor.
+/// What is bounded on a listener, as an operator may set it; what each means and its default is in the descriptor.
 struct HTTPLimits: Sendable {
     /// How many bytes of a package are read and written at a time.
     static let piece: Int64 = 256 * 1024
@@ -25,11 +25,7 @@ struct HTTPLimits: Sendable {
     var connections: Int
     var headerBytes: Int
     var headerFields: Int
-    var bodyBytes: Int
-    var rpcBodyBytes: Int
     var bufferedBytes: Int
-    var longPolls: Int
-    var longPollsPerDevice: Int
     var headerTimeout: TimeAmount
     var bodyTimeout: TimeAmount
     var idleTimeout: TimeAmount
@@ -57,38 +53,11 @@ struct HTTPLimits: Sendable {
             summary: "How many fields a header may have; one more gets 431."
         ),
         .integer(
-            "body-bytes-max",
-            default: 52_428_800,
-            in: 1...1_073_741_824,
-            unit: "bytes",
-            summary: "The largest body of attributes, telemetry and claims; a larger one gets 413."
-        ),
-        .integer(
-            "rpc-body-bytes-max",
-            default: 65_536,
-            in: 1...1_073_741_824,
-            unit: "bytes",
-            summary:
-                "The largest body of a remote call, its answer, or a request to become a device; a larger one gets 413."
-        ),
-        .integer(
             "buffered-bytes-max",
             default: 134_217_728,
             in: 1...17_179_869_184,
             unit: "bytes",
             summary: "How much all bodies that are being received or worked on may take; a request beyond it gets 503."
-        ),
-        .integer(
-            "long-polls-max",
-            default: 20_000,
-            in: 0...1_000_000,
-            summary: "How many long polls may wait; one more gets 429."
-        ),
-        .integer(
-            "long-polls-per-device-max",
-            default: 4,
-            in: 0...1000,
-            summary: "How many long polls of one device may wait; one more gets 429."
         ),
         .duration(
             "header-timeout-seconds",
@@ -125,11 +94,7 @@ struct HTTPLimits: Sendable {
         self.connections = Int(configuration.integer("connections-max"))
         self.headerBytes = Int(configuration.integer("header-bytes-max"))
         self.headerFields = Int(configuration.integer("header-fields-max"))
-        self.bodyBytes = Int(configuration.integer("body-bytes-max"))
-        self.rpcBodyBytes = Int(configuration.integer("rpc-body-bytes-max"))
         self.bufferedBytes = Int(configuration.integer("buffered-bytes-max"))
-        self.longPolls = Int(configuration.integer("long-polls-max"))
-        self.longPollsPerDevice = Int(configuration.integer("long-polls-per-device-max"))
         self.headerTimeout = TimeAmount(configuration.duration("header-timeout-seconds"))
         self.bodyTimeout = TimeAmount(configuration.duration("body-timeout-seconds"))
         self.idleTimeout = TimeAmount(configuration.duration("idle-timeout-seconds"))
@@ -139,14 +104,5 @@ struct HTTPLimits: Sendable {
     /// The shortest of the time-outs: how often a connection looks at its deadline.
     var tick: TimeAmount {
         min(self.headerTimeout, self.bodyTimeout, self.idleTimeout, self.writeTimeout)
-    }
-
-    /// The largest body that a request may have.
-    func bodyBytes(for call: DeviceCall) -> Int {
-        switch call {
-        case .answerCall, .callServer, .provision: self.rpcBodyBytes
-        case .writeAttributes, .writeTelemetry, .claim: self.bodyBytes
-        case .readAttributes, .awaitAttributes, .awaitCall, .download, .follow: Self.discardedBody
-        }
     }
 }

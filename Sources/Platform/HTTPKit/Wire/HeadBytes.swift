@@ -1,18 +1,20 @@
 #if canImport(Glibc)
-    import Glibc
+    public import Glibc
 #elseif canImport(Darwin)
-    import Darwin
+    public import Darwin
 #endif
 
 /// Bytes of a head where they came in; valid only while it is read.
-typealias HeadBytes = UnsafeBufferPointer<UInt8>
+public typealias HeadBytes = UnsafeBufferPointer<UInt8>
 
 extension HeadBytes {
     /// Some of the bytes, which count from 0 again.
-    func part(_ range: Range<Int>) -> HeadBytes { HeadBytes(rebasing: self[range]) }
+    @inlinable
+    public func part(_ range: Range<Int>) -> HeadBytes { HeadBytes(rebasing: self[range]) }
 
     /// Where a byte is, from a place on; `nil` if it is not there.
-    func first(_ byte: UInt8, from start: Int = 0) -> Int? {
+    @inlinable
+    public func first(_ byte: UInt8, from start: Int = 0) -> Int? {
         guard start < self.count, let base = self.baseAddress,
             let found = memchr(base + start, CInt(byte), self.count - start)
         else { return nil }
@@ -29,13 +31,14 @@ extension HeadBytes {
     }
 
     /// Whether these are the bytes of a text.
-    func equals(_ text: StaticString) -> Bool {
+    @inlinable
+    public func equals(_ text: StaticString) -> Bool {
         guard self.count == text.utf8CodeUnitCount, let base = self.baseAddress else { return false }
         return memcmp(base, text.utf8Start, self.count) == 0
     }
 
     /// Whether these are the bytes of a text in lower case but for the case of ASCII letters.
-    func equalsIgnoringCase(_ lowercase: StaticString) -> Bool {
+    public func equalsIgnoringCase(_ lowercase: StaticString) -> Bool {
         guard self.count == lowercase.utf8CodeUnitCount else { return false }
         let other = lowercase.utf8Start
         return self.indices.allSatisfy { self[$0] == other[$0] || self[$0].isUppercase && self[$0] | 0x20 == other[$0] }
@@ -47,8 +50,8 @@ extension HeadBytes {
             .map { HeadBytes(rebasing: $0).trimmed }
     }
 
-    /// A number of digits only; `nil` for anything else, or if it is too large.
-    var number: Int64? {
+    /// A number of digits only; `nil` for anything else, or if it does not fit 64 bits.
+    public var number: Int64? {
         guard !self.isEmpty else { return nil }
         var value: Int64 = 0
         for byte in self {

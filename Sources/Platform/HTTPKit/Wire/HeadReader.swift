@@ -46,11 +46,11 @@ struct RequestLine {
 
 /// Reads the head of a request, field by field, straight from the bytes that came in.
 ///
-/// What it refuses outright is no HTTP, or leaves open where the request ends; whoever else read it may have seen another
-/// end. What only means that the request is not served stands in ``RequestHead/route``.
+/// What it refuses outright is no HTTP, or leaves open where the request ends; whatever else read it may have seen another
+/// end. What only means that the request is not served stands in ``RequestHead/refusal``.
 struct HeadReader {
-    private let head: RequestHead
-    private let method: RequestMethod
+    private var head: RequestHead
+    private let keepsFields: Bool
     private var hostsCount = 0
     private var isHostValid = true
     /// The target, if it names a host, and the host of the `Host` field; both are compared at the end.
@@ -61,15 +61,20 @@ struct HeadReader {
     private var changesProtocol = false
 
     /// Begins with the first line.
-    init(_ line: RequestLine) {
-        self.method = line.method
-        let route = Result { () throws(Rejection) in try Route(method: line.method, target: line.target) }
-        self.head = RequestHead(
-            route: route,
-            isHead: line.method == .head,
-            isKeepAlive: true,
-            isOldVersion: line.isOldVersion
-        )
+    ///
+    /// - Parameters:
+    ///   - line: The line.
+    ///   - routes: Where a route is looked for; `nil` to keep the target and all fields in place of that.
+    init(_ line: RequestLine, _ routes: RouteTable?) {
+        var head = RequestHead(method: line.method, isOldVersion: line.isOldVersion)
+        if let routes {
+            routes.find(line.target, for: &head)
+            self.keepsFields = head.route?.keepsFields == true
+        } else {
+            head.target = String(decoding: line.target, as: UTF8.self)
+            self.keepsFields = true
+        }
+        self.head = head
         if line.target.first != UInt8(ascii: "/") {
             self.absolute = (String(decoding: line.target, as: UTF8.self), nil)
         }
@@ -82,18 +87,19 @@ struct HeadReader {
     ///   - value: Its value, which is well-formed, without white space around it.
     /// - Throws: ``Rejection`` if it cannot be told where the request ends.
     mutating func add(_ name: HeadBytes, _ value: HeadBytes) throws(Rejection) {
+        if self.keepsFields { self.head.fields.append(HeaderField(name: Self.text(name), value: Self.text(value))) }
         switch name.count {
         case 4 where name.equalsIgnoringCase("host"):
             self.hostsCount += 1
             self.isHostValid = self.isHostValid && Authority.isValid(value)
             self.absolute?.host = Self.text(value)
         case 5 where name.equalsIgnoringCase("range"):
-            if self.method == .get { self.setConditions { $0.range = $0.range == nil ? Self.text(value) : "" } }
+            if self.head.method == .get { self.setConditions { $0.range = $0.range == nil ? Self.text(value) : "" } }
         case 6 where name.equalsIgnoringCase("expect"):
             if value.equalsIgnoringCase("100-continue") {
                 self.head.expectsContinue = !self.head.isOldVersion
             } else {
-                self.head.route = .failure(.expectationFailed)
+                self.head.refuse(.expectationFailed)
             }
         case 7 where name.equalsIgnoringCase("upgrade"):
             self.changesProtocol = true
@@ -142,7 +148,7 @@ struct HeadReader {
         if self.closes || self.head.isOldVersion && !self.keepsAlive { self.head.isKeepAlive = false }
         // Nobody changes the protocol here, but the client may go on as if somebody did.
         if self.changesProtocol { self.head.isKeepAlive = false }
-        if self.method == .connect {
+        if self.head.method == .connect {
             // RFC 9110 §9.3.6: what follows is for a tunnel.
             self.head.isKeepAlive = false
             self.head.contentLength = nil
@@ -164,7 +170,7 @@ struct HeadReader {
     }
 
     private mutating func refuse(_ rejection: Rejection) {
-        self.head.route = .failure(rejection)
+        self.head.refuse(rejection)
         self.head.isKeepAlive = false
     }
 

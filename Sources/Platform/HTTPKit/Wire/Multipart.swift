@@ -2,7 +2,7 @@ import NIOCore
 import NodeKit
 
 /// Several ranges of a package in one body: `multipart/byteranges` (RFC 9110 §14.6).
-struct Multipart: Sendable {
+public struct Multipart: Sendable {
     /// One range, and what stands before it.
     struct Part: Sendable {
         /// The delimiter and the part's fields.

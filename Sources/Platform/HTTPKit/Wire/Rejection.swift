@@ -1,8 +1,8 @@
-/// Why a request is not even handed to the chain.
-enum Rejection: Error, Hashable, Sendable {
+/// Why a request is refused before anything is made of it.
+public enum Rejection: Error, Hashable, Sendable {
     /// It cannot be understood, or a number in it is out of range.
     case badRequest(String)
-    /// No device has such a token.
+    /// Its sender did not prove who it is.
     case unauthorized
     /// There is nothing at this path.
     case notFound

@@ -41,6 +41,7 @@ struct RequestDecoder {
 
     private let bytesMax: Int
     private let fieldsMax: Int
+    private let routes: RouteTable?
     private var phase = Phase.requestLine
     /// The head as far as it came.
     private var reader: HeadReader?
@@ -54,9 +55,11 @@ struct RequestDecoder {
     /// - Parameters:
     ///   - bytesMax: How many bytes the target, the names and the values of a request may have together.
     ///   - fieldsMax: How many fields a request may have.
-    init(bytesMax: Int, fieldsMax: Int) {
+    ///   - routes: Where each request's route is looked for; `nil` to have its target and fields as texts in place of that.
+    init(bytesMax: Int, fieldsMax: Int, routes: RouteTable? = nil) {
         self.bytesMax = bytesMax
         self.fieldsMax = fieldsMax
+        self.routes = routes
     }
 
     /// Takes the next piece out of what came in.
@@ -141,7 +144,7 @@ struct RequestDecoder {
             self.fieldsCount = 0
             self.bytesCount = 0
             try self.count(line.target.count)
-            self.reader = HeadReader(line)
+            self.reader = HeadReader(line, self.routes)
             self.phase = .fields
             return nil
         }

@@ -1,26 +1,50 @@
-/// The method of a request, as far as it matters here (RFC 9110 §9).
-enum RequestMethod: Hashable, Sendable {
-    case get
-    case head
-    case post
-    case connect
-    /// One that HTTP knows, and no path here.
-    case other
+/// The method of a request (RFC 9110 §9): those of the IANA's registry that clients, crawlers and tools do send.
+///
+/// A request with any other is more likely no HTTP at all.
+public enum RequestMethod: String, Hashable, Sendable, CaseIterable {
+    case get = "GET"
+    case post = "POST"
+    case head = "HEAD"
+    case put = "PUT"
+    case delete = "DELETE"
+    case options = "OPTIONS"
+    case patch = "PATCH"
+    case connect = "CONNECT"
+    case trace = "TRACE"
+    case copy = "COPY"
+    case lock = "LOCK"
+    case makeCollection = "MKCOL"
+    case move = "MOVE"
+    case findProperties = "PROPFIND"
+    case patchProperties = "PROPPATCH"
+    case search = "SEARCH"
+    case unlock = "UNLOCK"
+    case bind = "BIND"
+    case rebind = "REBIND"
+    case unbind = "UNBIND"
+    case accessControl = "ACL"
+    case report = "REPORT"
+    case makeActivity = "MKACTIVITY"
+    case checkout = "CHECKOUT"
+    case merge = "MERGE"
+    case multicastSearch = "M-SEARCH"
+    case notify = "NOTIFY"
+    case subscribe = "SUBSCRIBE"
+    case unsubscribe = "UNSUBSCRIBE"
+    case purge = "PURGE"
+    case makeCalendar = "MKCALENDAR"
+    case link = "LINK"
+    case unlink = "UNLINK"
 
-    /// Reads a method; `nil` for one that nobody has registered, which is more likely no HTTP at all.
+    /// Reads a method; `nil` for one that is not known.
     init?(_ bytes: HeadBytes) {
         if bytes.equals("GET") {
             self = .get
         } else if bytes.equals("POST") {
             self = .post
-        } else if bytes.equals("HEAD") {
-            self = .head
-        } else if bytes.equals("CONNECT") {
-            self = .connect
-        } else if Self.others.contains(where: bytes.equals) {
-            self = .other
         } else {
-            return nil
+            guard let method = Self.allCases.first(where: { bytes.elementsEqual($0.rawValue.utf8) }) else { return nil }
+            self = method
         }
     }
 
@@ -34,13 +58,4 @@ enum RequestMethod: Hashable, Sendable {
 
     /// How many bytes the longest has.
     private static let lengthMax = 11
-
-    /// Those of the IANA's registry that clients, crawlers and tools do send; a request with one has a path that can be looked
-    /// for.
-    private static let others: [StaticString] = [
-        "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "COPY", "LOCK", "MKCOL", "MOVE", "PROPFIND", "PROPPATCH",
-        "SEARCH",
-        "UNLOCK", "BIND", "REBIND", "UNBIND", "ACL", "REPORT", "MKACTIVITY", "CHECKOUT", "MERGE", "M-SEARCH", "NOTIFY",
-        "SUBSCRIBE", "UNSUBSCRIBE", "PURGE", "MKCALENDAR", "LINK", "UNLINK",
-    ]
 }

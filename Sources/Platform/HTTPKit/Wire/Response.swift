@@ -1,10 +1,10 @@
-import NIOCore
-import NodeKit
+public import NIOCore
+public import NodeKit
 
 /// What goes back to the client, before it is bytes.
-struct Response: Sendable {
+public struct Response: Sendable {
     /// The part after the head.
-    enum Body: Sendable {
+    public enum Body: Sendable {
         /// Nothing.
         case none
         /// A JSON text.
@@ -18,18 +18,32 @@ struct Response: Sendable {
     }
 
     /// The status code.
-    var status: Int
+    public var status: Int
     /// The part after the head.
-    var body: Body = .none
+    public var body: Body = .none
     /// `Allow`, for 405.
-    var allow: String?
+    public var allow: String?
     /// The size that `Content-Range` tells, for 206 and 416.
-    var completeSize: Int64?
+    public var completeSize: Int64?
     /// Whether the connection ends with it.
-    var closes = false
+    public var closes = false
+
+    /// Makes an answer.
+    ///
+    /// - Parameters:
+    ///   - status: The status code, 200…599.
+    ///   - body: The part after the head.
+    ///   - completeSize: The size that `Content-Range` tells, for 206 and 416.
+    ///   - closes: Whether the connection ends with it.
+    public init(status: Int, body: Body = .none, completeSize: Int64? = nil, closes: Bool = false) {
+        self.status = status
+        self.body = body
+        self.completeSize = completeSize
+        self.closes = closes
+    }
 
     /// How many bytes the body has.
-    var bodyLength: Int64 {
+    public var bodyLength: Int64 {
         switch self.body {
         case .none: 0
         case .json(let bytes): Int64(bytes.readableBytes)
@@ -42,13 +56,13 @@ struct Response: Sendable {
 
 extension Response {
     /// An answer without a body.
-    static func empty(_ status: Int) -> Response { Response(status: status) }
+    public static func empty(_ status: Int) -> Response { Response(status: status) }
 
     /// A JSON value.
-    static func json(_ value: JSON) -> Response { Response(status: 200, body: .json(value.bytes)) }
+    public static func json(_ value: JSON) -> Response { Response(status: 200, body: .json(value.bytes)) }
 
     /// An error in the form of ThingsBoard.
-    static func error(_ status: Int, _ message: String, at timestamp: Timestamp) -> Response {
+    public static func error(_ status: Int, _ message: String, at timestamp: Timestamp) -> Response {
         let value: JSON = [
             "status": .integer(Int64(status)), "message": .string(message),
             "errorCode": .integer(Self.errorCode(status)), "timestamp": .integer(timestamp.rawValue),
@@ -57,7 +71,7 @@ extension Response {
     }
 
     /// The answer to a request that is not handed to the chain.
-    static func rejection(_ rejection: Rejection, at timestamp: Timestamp) -> Response {
+    public static func rejection(_ rejection: Rejection, at timestamp: Timestamp) -> Response {
         switch rejection {
         case .badRequest(let message): return .error(400, message, at: timestamp)
         case .unauthorized: return .empty(401)
@@ -96,7 +110,7 @@ extension Response {
     ///   - isDownload: Whether a package was asked for, where ThingsBoard answers 400 and 404 with nothing more.
     ///   - timestamp: The present time.
     /// - Returns: The status of the error's code, with its text where a device may have it.
-    static func failure(_ error: NodeError, isDownload: Bool, at timestamp: Timestamp) -> Response {
+    public static func failure(_ error: NodeError, isDownload: Bool, at timestamp: Timestamp) -> Response {
         switch error.code {
         case .badRequest: isDownload ? .empty(400) : .error(400, error.message, at: timestamp)
         case .unauthorized: .empty(401)
@@ -114,7 +128,7 @@ extension Response {
     }
 
     /// Bytes of a package, or what the client's conditions make of them, in the order of RFC 9110 §13.2.2.
-    static func content(_ reply: ContentReply, conditions: ConditionFields?) -> Response {
+    public static func content(_ reply: ContentReply, conditions: ConditionFields?) -> Response {
         let whole = Response(status: 200, body: .content(reply, reply.range))
         guard let conditions else { return whole }
         let tag = ResponseEncoder.entityTag(reply)

@@ -62,10 +62,10 @@ struct ResponseEncoder {
         at timestamp: Timestamp,
         into buffer: inout ByteBuffer
     ) {
-        buffer.writeStaticString(Self.statusLine(response.status))
+        Self.write(statusLineOf: response.status, into: &buffer)
         buffer.writeImmutableBuffer(self.date.bytes(at: timestamp))
-        // RFC 9110 §8.6: 304 tells no length here, as its body would be another one.
-        if response.status != 304 {
+        // RFC 9110 §8.6: 304 tells no length here, as its body would be another one, and 204 never does.
+        if response.status != 304, response.status != 204 {
             buffer.writeStaticString("Content-Length: ")
             Self.write(response.bodyLength, into: &buffer)
             buffer.writeStaticString("\r\n")
@@ -211,9 +211,21 @@ struct ResponseEncoder {
         }
     }
 
-    private static func statusLine(_ status: Int) -> StaticString {
+    private static func write(statusLineOf status: Int, into buffer: inout ByteBuffer) {
+        if let line = Self.statusLine(status) {
+            buffer.writeStaticString(line)
+        } else {
+            buffer.writeString("HTTP/1.1 \(status) \r\n")
+        }
+    }
+
+    /// The first line of an answer, with the phrase of RFC 9110 §15; `nil` for a status that has none here.
+    private static func statusLine(_ status: Int) -> StaticString? {
         switch status {
         case 200: "HTTP/1.1 200 OK\r\n"
+        case 201: "HTTP/1.1 201 Created\r\n"
+        case 202: "HTTP/1.1 202 Accepted\r\n"
+        case 204: "HTTP/1.1 204 No Content\r\n"
         case 206: "HTTP/1.1 206 Partial Content\r\n"
         case 304: "HTTP/1.1 304 Not Modified\r\n"
         case 400: "HTTP/1.1 400 Bad Request\r\n"
@@ -235,6 +247,7 @@ struct ResponseEncoder {
         case 504: "HTTP/1.1 504 Gateway Timeout\r\n"
         case 505: "HTTP/1.1 505 HTTP Version Not Supported\r\n"
         case 507: "HTTP/1.1 507 Insufficient Storage\r\n"
+        case 200..<500, 501...599: nil
         default: "HTTP/1.1 500 Internal Server Error\r\n"
         }
     }

@@ -1,7 +1,7 @@
 import NIOCore
 import Testing
 
-@testable import HTTPIngress
+@testable import HTTPKit
 
 @Suite struct PeerNetworkTests {
     private static func network(_ address: String) throws -> PeerNetwork? {

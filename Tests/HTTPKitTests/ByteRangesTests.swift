@@ -1,6 +1,6 @@
 import Testing
 
-@testable import HTTPIngress
+@testable import HTTPKit
 
 @Suite struct ByteRangesTests {
     @Test(

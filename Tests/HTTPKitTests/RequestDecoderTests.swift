@@ -4,7 +4,7 @@ import NIOHTTP1
 import NodeTesting
 import Testing
 
-@testable import HTTPIngress
+@testable import HTTPKit
 
 @Suite(.timeLimit(.minutes(5))) struct RequestDecoderTests {
     /// What a decoder made of the bytes of a connection, up to the first request after which it ends.
@@ -42,7 +42,7 @@ import Testing
             self.current = nil
         }
 
-        /// Reads with the decoder of the node.
+        /// Reads with our decoder.
         init(_ pieces: [ByteBuffer]) {
             var decoder = RequestDecoder(bytesMax: 16_384, fieldsMax: 64)
             var input = ByteBuffer()
@@ -51,9 +51,9 @@ import Testing
                 while !self.isOver, let piece = decoder.next(from: &input) {
                     switch piece {
                     case .head(let head):
-                        switch head.route {
-                        case .failure(.badRequest), .failure(.codingNotSupported): self.isRefused = !head.isKeepAlive
-                        case .success, .failure: break
+                        switch head.refusal {
+                        case .badRequest, .codingNotSupported: self.isRefused = !head.isKeepAlive
+                        default: break
                         }
                         self.begin(isKeepAlive: head.isKeepAlive)
                     case .body(let bytes): self.add(bytes)

@@ -2,7 +2,14 @@ import NIOCore
 import NodeKit
 import Testing
 
-@testable import HTTPIngress
+@testable import HTTPKit
+
+/// The content of the answers here.
+private struct OneByte: Content {
+    let size: Int64 = 1
+
+    func read(_ range: Range<Int64>) async throws -> ByteBuffer { ByteBuffer(repeating: 0, count: range.count) }
+}
 
 @Suite struct ResponseEncoderTests {
     private static func head(_ response: Response, at milliseconds: Int64 = 0) -> String {
@@ -26,7 +33,7 @@ import Testing
         ]
     )
     func fileNames(name: String, disposition: String, plain: String) {
-        let reply = ContentReply(content: BufferContent(size: 1), range: 0..<1, fileName: name)
+        let reply = ContentReply(content: OneByte(), range: 0..<1, fileName: name)
         let head = Self.head(Response(status: 200, body: .content(reply, 0..<1)))
         let lines = head.split(separator: "\r\n").map(String.init)
         #expect(lines.contains("x-filename: \(plain)"))
@@ -38,7 +45,7 @@ import Testing
     @Test("a media type or entity tag that does not fit a field is not sent", arguments: ["a\r\nb", "", "ü", "a\"b"])
     func hostileFields(text: String) {
         let reply = ContentReply(
-            content: BufferContent(size: 1),
+            content: OneByte(),
             range: 0..<1,
             contentType: text.contains("\"") ? "" : text,
             entityTag: text
@@ -59,5 +66,21 @@ import Testing
     )
     func dates(milliseconds: Int64, text: String) {
         #expect(Self.head(.empty(200), at: milliseconds).contains("Date: \(text)\r\n"))
+    }
+
+    @Test(
+        "a status has its phrase, and one without a phrase its number",
+        arguments: [
+            (202, "HTTP/1.1 202 Accepted"), (418, "HTTP/1.1 418 "), (599, "HTTP/1.1 599 "),
+            (99, "HTTP/1.1 500 Internal Server Error"), (600, "HTTP/1.1 500 Internal Server Error"),
+        ]
+    )
+    func statuses(status: Int, line: String) {
+        #expect(Self.head(.empty(status)).hasPrefix("\(line)\r\n"))
+    }
+
+    @Test("an answer that never has a body has no length either", arguments: [204, 304])
+    func noLength(status: Int) {
+        #expect(!Self.head(.empty(status)).contains("Content-Length"))
     }
 }

@@ -2,7 +2,7 @@ import NIOCore
 import NIOPosix
 import Testing
 
-@testable import HTTPIngress
+@testable import HTTPKit
 
 @Suite(.timeLimit(.minutes(5))) struct WriteWatchTests {
     private static let start = NIODeadline.uptimeNanoseconds(1_000_000_000)

@@ -1,14 +1,18 @@
 import NIOCore
 import NodeKit
-import Synchronization
 
-/// What writes the answers of all connections of one event loop, one after another.
+/// What the connections of one event loop share: where their requests' routes are, and what writes their answers, one after
+/// another.
 ///
-/// Its bytes and what it knows of the last package are then in the processor's cache for whichever connection is next, and a
-/// connection that is idle keeps none of its own.
-final class LoopEncoder {
+/// The bytes of an answer and what is known of the last package are then in the processor's cache for whichever connection is
+/// next, and a connection that is idle keeps none of its own.
+final class LoopShare {
+    /// The routes.
+    let routes: RouteTable
     private var encoder = ResponseEncoder()
     private var buffer = ByteBuffer()
+
+    init(_ mounts: [Mount]) { self.routes = RouteTable(mounts) }
 
     /// The head of an answer, and its body unless that is bytes of a package.
     ///
@@ -32,21 +36,5 @@ final class LoopEncoder {
         self.encoder.write(response, isHead: isHead, connection: connection, at: timestamp, into: &self.buffer)
         if let content { self.buffer.writeImmutableBuffer(content) }
         return self.buffer
-    }
-}
-
-/// The encoders of a node: one for each event loop that has a connection.
-final class LoopEncoders: Sendable {
-    private let encoders = Mutex<[ObjectIdentifier: NIOLoopBound<LoopEncoder>]>([:])
-
-    /// The encoder of an event loop; call it there.
-    func encoder(of eventLoop: any EventLoop) -> LoopEncoder {
-        self.encoders.withLock { encoders in
-            let id = ObjectIdentifier(eventLoop)
-            if let known = encoders[id] { return known }
-            let encoder = NIOLoopBound(LoopEncoder(), eventLoop: eventLoop)
-            encoders[id] = encoder
-            return encoder
-        }.value
     }
 }
