@@ -59,7 +59,10 @@ let package = Package(
         ),
         room("Waiting", knows: []),
         room("NodeKit", knows: [nio, nioPosix, logging]),
-        room("NodeTesting", knows: ["Waiting", "NodeKit", "OTA", nio, nioPosix, nioHTTP1, nioTestUtils, logging]),
+        room(
+            "NodeTesting",
+            knows: ["Waiting", "NodeKit", "OTA", "Store", nio, nioPosix, nioHTTP1, nioTestUtils, logging]
+        ),
         room("IngressKit", knows: ["NodeKit", nio, nioSSL, nioWebSocket, logging]),
         room("HTTPKit", knows: ["Waiting", "NodeKit", "IngressKit", nio, nioPosix, nioSSL, logging]),
         room("OTA", knows: ["Waiting", "NodeKit", nio, crypto]),

@@ -211,7 +211,7 @@ import Testing
             let bytes = try await store.storages.files.begin(store.writer)
             try await bytes.append(ByteBuffer(string: "bytes"))
             try await bytes.complete(as: sha256)
-            try await store.pool.read { db in try bytes.place(as: sha256, db) }
+            try await store.database.read { db in try bytes.place(as: sha256, db) }
             await store.close()
             #expect(try host.files == [sha256])
             #expect(try await host.refusal() == nil)

@@ -33,7 +33,7 @@ import Testing
         let system = SmallDisk()
         try await StoreFixture.with(system: system, options: Self.options(reserve: 8 * Self.mebibyte, storage)) {
             fixture in
-            let room = fixture.store.room
+            let room = try #require(fixture.store.room)
             let package = OtaPackage(deviceProfileId: nil, type: .firmware, title: "fw", version: "1")
             let bytes = ByteBuffer(bytes: PackageStorageTests.bytes(1000))
             let pages = try await fixture.store.read { db in
@@ -91,7 +91,7 @@ import Testing
                 return try await upload.finish(fileName: "f", contentType: "t", algorithm: .md5, checksum: nil).id
             }
             let first = try await upload("first", 3_000_000)
-            let half = 4 * Self.mebibyte - store.room.deletion.bytes
+            let half = 4 * Self.mebibyte - (try #require(store.room).deletion.bytes)
             system.free(half + 3 * Self.mebibyte)
             await #expect(throws: NodeError.self) { _ = try await upload("second", 1_000_000) }
             try await store.deleteOtaPackage(first)
@@ -122,7 +122,7 @@ import Testing
         try await StoreFixture.with { fixture in
             let store = fixture.store
             let file = "\(fixture.directory)/\(DeletionRoom.fileName)"
-            #expect(store.room.deletion.bytes == DeletionRoom.bytesMax)
+            #expect(store.room?.deletion.bytes == DeletionRoom.bytesMax)
             var status = stat()
             #expect(stat(file, &status) == 0)
             #expect(Int64(status.st_blocks) * 512 >= DeletionRoom.bytesMax, "the room is only a name")
@@ -135,7 +135,7 @@ import Testing
                     if FileManager.default.fileExists(atPath: file) { throw DatabaseError(resultCode: error) }
                 }
                 #expect(runs.withLock { $0 } == 2)
-                #expect(store.room.deletion.bytes == DeletionRoom.bytesMax)
+                #expect(store.room?.deletion.bytes == DeletionRoom.bytesMax)
                 #expect(FileManager.default.fileExists(atPath: file))
             }
             let count = try await store.read { db in try db.integer("SELECT count(*) FROM message_queue") }

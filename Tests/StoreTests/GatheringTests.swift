@@ -15,7 +15,7 @@ import Testing
         after count: Int
     ) async throws -> GroupCommitWriter {
         let writer = GroupCommitWriter(
-            pool: store.pool,
+            database: store.database,
             applier: store.applier,
             gatherTime: gatherTime,
             now: store.now

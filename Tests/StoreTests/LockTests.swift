@@ -139,7 +139,7 @@ import Testing
             configuration.busyMode = .callback { wait.wait(tries: $0) }
             let pool = try DatabasePool(path: "\(fixture.directory)/windlass.sqlite", configuration: configuration)
             let writer = GroupCommitWriter(
-                pool: pool,
+                database: pool,
                 applier: store.applier,
                 lockWait: wait,
                 now: store.now

@@ -56,7 +56,7 @@ public struct StoreDoctor: Sendable {
         guard let size = try? files.size(self.folder.database), size > 0 else {
             let packages = PackageFiles(directory: self.folder.packages, system: files)
             if let unknown = try? packages.unknown(nil), !unknown.isEmpty {
-                throw SQLiteStore.unknownPackages(unknown.count, in: self.folder, "look through")
+                throw FolderHome.unknownPackages(unknown.count, in: self.folder, "look through")
             }
             throw NodeError(
                 .notFound,

@@ -187,7 +187,7 @@ extension SQLiteStore {
     ///
     /// - Returns: A sentence for each fault; empty if all is well.
     public func check() async throws -> [String] {
-        let inspection = StoreInspection(reader: self.pool, storages: self.storages)
+        let inspection = StoreInspection(reader: self.database, storages: self.storages)
         return try await offEventLoop { try inspection.run(isInUse: false).findings.map(\.sentence) }
     }
 }

@@ -3,15 +3,54 @@ import FoundationEssentials
 import GRDB
 import Logging
 import NodeKit
+import Synchronization
 
-extension SQLiteStore {
-    static func openJournal(_ folder: DataFolder, _ logger: Logger) -> ServedJournal? {
+/// A store in a folder: an SQLite database in WAL mode, and files beside it.
+final class FolderHome: StoreHome {
+    let keys: SigningKeys
+    let room: DiskRoom?
+    let files: any ByteStorage
+    let isInline = false
+    private let packages: PackageFiles
+    private let folder: DataFolder
+    private let system: any FileSystem
+    private let logger: Logger
+    private let lock: Mutex<DirectoryLock?>
+
+    /// Takes the lock of the folder, which is made if it does not exist.
+    init(
+        _ folder: DataFolder,
+        options: SQLiteStore.Options,
+        system: any FileSystem,
+        logger: Logger
+    ) throws {
+        self.folder = folder
+        self.system = system
+        self.logger = logger
+        self.lock = Mutex(try folder.open(logger))
+        self.keys = try SigningKeys(in: folder, givenFile: options.signingKeyFile, system: system, logger: logger)
+        self.room = DiskRoom(folder, reserve: options.reserveBytes, system: system)
+        self.packages = PackageFiles(directory: folder.packages, system: system, fileMode: folder.fileMode)
+        self.files = self.packages
+    }
+
+    /// The most connections for reading.
+    private static let readersMax = 4
+    /// After how many pages the write-ahead log is copied into the database and begins anew.
+    ///
+    /// Each copying syncs the disk twice, while a page that changes all the time is copied once. It is about as many as the first
+    /// block of the log's index holds, where pages are found quickest (sqlite.org/walformat.html, "The WAL-Index File Format").
+    private static let logPagesMax = 4000
+    /// The most bytes that the write-ahead log keeps on the disk when it is idle.
+    private static let logSizeMax = 64 * 1024 * 1024
+
+    func openJournal() -> ServedJournal? {
         do {
-            return try ServedJournal(path: folder.served, mode: folder.fileMode)
+            return try ServedJournal(path: self.folder.served, mode: self.folder.fileMode)
         } catch {
-            logger.warning(
+            self.logger.warning(
                 "what is served to devices is not noted at once; after a crash a device may have to report its version",
-                metadata: ["file": "\(folder.served)", "error": "\(error)"]
+                metadata: ["file": "\(self.folder.served)", "error": "\(error)"]
             )
             return nil
         }
@@ -20,32 +59,19 @@ extension SQLiteStore {
     /// Settings of SQLite itself, made once.
     private static let library: Void = windlass_sqlite_without_memory_counts()
 
-    static func openDatabase(
-        of folder: DataFolder,
-        _ files: PackageFiles,
-        keys: SigningKeys,
-        lockWait: LockWait,
-        system: any FileSystem,
-        functions: [DatabaseFunction]
-    ) throws -> DatabasePool {
+    func openDatabase(_ functions: [DatabaseFunction], lockWait: LockWait) throws -> any DatabaseWriter {
         _ = Self.library
-        let path = folder.database
+        let path = self.folder.database
         do {
             // Not even a new database is made beside files that it would not know.
-            if try (system.size(path) ?? 0) == 0 { try Self.check(files.unknown(nil), in: folder, hasPackages: false) }
-            try folder.makeDatabase(system)
-            var configuration = GRDB.Configuration()
-            configuration.label = "windlass"
+            if try (self.system.size(path) ?? 0) == 0 { try self.check(self.packages.unknown(nil), hasPackages: false) }
+            try self.folder.makeDatabase(self.system)
+            var configuration = Self.configuration(functions)
             configuration.maximumReaderCount = Self.readersMax
             configuration.busyMode = .callback { lockWait.wait(tries: $0) }
-            configuration.prepareDatabase { db in
-                // Undo logs of savepoints stay in memory.
-                try db.execute(sql: "PRAGMA temp_store = MEMORY")
-                for function in functions { db.add(function: function) }
-            }
             let pool = try DatabasePool(path: path, configuration: configuration)
             do {
-                try Self.prepare(pool, of: folder, files, keys: keys)
+                try self.prepare(pool)
             } catch {
                 lockWait.end()
                 try? Self.close(pool)
@@ -70,12 +96,7 @@ extension SQLiteStore {
     }
 
     /// Brings a database up to date, if it is one that this host may work on.
-    private static func prepare(
-        _ pool: DatabasePool,
-        of folder: DataFolder,
-        _ files: PackageFiles,
-        keys: SigningKeys
-    ) throws {
+    private func prepare(_ pool: DatabasePool) throws {
         try pool.writeWithoutTransaction { db in
             // GRDB sets NORMAL, which may lose the last commits when the power fails (sqlite.org/pragma.html#pragma_synchronous).
             try db.execute(sql: "PRAGMA synchronous = FULL")
@@ -87,23 +108,23 @@ extension SQLiteStore {
         if try pool.read(migrator.hasBeenSuperseded) {
             throw NodeError(
                 .conflict,
-                "could not open the database '\(folder.database)': a newer version of Windlass made it; use that version or a copy from before"
+                "could not open the database '\(self.folder.database)': a newer version of Windlass made it; use that version or a copy from before"
             )
         }
         // Before anything is changed in what may be another's.
         let (unknown, hasPackages) = try pool.read { db in
             let hasPackages = try db.tableExists("ota_package") && db.exists("SELECT 1 FROM ota_package LIMIT 1")
-            return (hasPackages ? [] : try files.unknown(db), hasPackages)
+            return (hasPackages ? [] : try self.packages.unknown(db), hasPackages)
         }
-        try Self.check(unknown, in: folder, hasPackages: hasPackages)
-        try pool.writeWithoutTransaction { db in try Self.moveKeys(to: keys, db) }
+        try self.check(unknown, hasPackages: hasPackages)
+        try pool.writeWithoutTransaction { db in try self.moveKeys(db) }
         try migrator.migrate(pool)
     }
 
     /// Refuses a database that knows no package beside files that are packages': it is new, or another's, and theirs is missing.
-    private static func check(_ unknown: [String], in folder: DataFolder, hasPackages: Bool) throws(NodeError) {
+    private func check(_ unknown: [String], hasPackages: Bool) throws(NodeError) {
         guard !hasPackages, !unknown.isEmpty else { return }
-        throw Self.unknownPackages(unknown.count, in: folder, "open")
+        throw Self.unknownPackages(unknown.count, in: self.folder, "open")
     }
 
     /// Says that the folder has the bytes of packages without their database, so it could not be opened, or what is named.
@@ -123,11 +144,11 @@ extension SQLiteStore {
     ///
     /// They are in the file before they go here, and here the table stays until they are gone from the log as well: cut off
     /// anywhere, this does the rest the next time.
-    private static func moveKeys(to keys: SigningKeys, _ db: Database) throws {
+    private func moveKeys(_ db: Database) throws {
         guard try db.tableExists("secret") else { return }
         var old: [String: [UInt8]] = [:]
         for row in try db.rows("SELECT name, value FROM secret") { old[row["name"]] = Array(row["value"] as Data) }
-        try keys.adding(old)
+        try self.keys.adding(old)
         // What is deleted is overwritten with zeros (sqlite.org/pragma.html#pragma_secure_delete), in the log first; copying the
         // log into the database and emptying it removes the pages from before.
         try db.execute(sql: "PRAGMA secure_delete = ON")
@@ -136,9 +157,28 @@ extension SQLiteStore {
         try db.checkpoint(.truncate)
     }
 
+    /// Says in the log which files of packages the database does not know.
+    func lookThrough(_ db: Database) throws {
+        let unknown = try self.packages.unknown(db)
+        guard !unknown.isEmpty else { return }
+        self.logger.warning(
+            "files in the folder 'packages' belong to no package; see 'windlass doctor'",
+            metadata: ["data.files": "\(unknown.count)", "data.file": "\(unknown[0])"]
+        )
+    }
+
+    /// Closes the database and gives up the folder, once.
+    func close(_ database: any DatabaseWriter) async {
+        guard let lock = self.lock.withLock({ $0.take() }) else { return }
+        // An error means that something still reads; the connections then close with the last reader.
+        try? await offEventLoop { try Self.close(database) }
+        // The folder is somebody else's from here on.
+        withExtendedLifetime(lock) {}
+    }
+
     /// Leaves all in one file, for whoever copies it, or puts another in its place: SQLite would take a log that stays beside it for
     /// that of the other.
-    static func close(_ pool: DatabasePool) throws {
+    private static func close(_ pool: any DatabaseWriter) throws {
         _ = try? pool.writeWithoutTransaction { db in try db.checkpoint(.truncate) }
         try pool.close()
     }

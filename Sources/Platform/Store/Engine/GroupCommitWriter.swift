@@ -36,20 +36,20 @@ final class GroupCommitWriter: Sendable {
         /// How many writes the thread that drains the queue waits for, if it does.
         var wantedCount: Int?
 
-        /// Takes the writes that come next and may share a transaction; `nil` if there are none, and then the draining ends.
-        mutating func takeBatch() -> (writes: [QueuedWrite], behindCount: Int)? {
-            guard let writes = self.takeWrites() else { return nil }
+        /// Takes the writes that come next and may share a transaction, at most so many; `nil` if there are none, and then the draining ends.
+        mutating func takeBatch(_ countMax: Int) -> (writes: [QueuedWrite], behindCount: Int)? {
+            guard let writes = self.takeWrites(countMax) else { return nil }
             return (writes, self.waiting.count)
         }
 
-        private mutating func takeWrites() -> [QueuedWrite]? {
+        private mutating func takeWrites(_ countMax: Int) -> [QueuedWrite]? {
             guard let first = self.waiting.first else {
                 self.isDraining = false
                 return nil
             }
             // Those that are not repeatable must not be run again because of others.
-            let end = self.waiting.prefix(GroupCommitWriter.batchMax).firstIndex { $0.kind != first.kind }
-            let count = end ?? min(self.waiting.count, GroupCommitWriter.batchMax)
+            let end = self.waiting.prefix(countMax).firstIndex { $0.kind != first.kind }
+            let count = end ?? min(self.waiting.count, countMax)
             guard count < self.waiting.count else {
                 defer { self.waiting = [] }
                 return self.waiting
@@ -59,7 +59,7 @@ final class GroupCommitWriter: Sendable {
         }
     }
 
-    private let pool: DatabasePool
+    private let database: any DatabaseWriter
     private let state = Mutex(State())
     private let queue = DispatchQueue(label: "windlass.store.writer", qos: .userInitiated)
     private let applier: EffectApplier
@@ -67,33 +67,38 @@ final class GroupCommitWriter: Sendable {
     private let lockWait: LockWait
     let counters = CommitCounters()
     private let gatherTime: Duration
+    private let isInline: Bool
     private let beforeCommit: @Sendable (Database) throws -> Void
     private let now: @Sendable () -> Timestamp
     /// Raised when as many writes wait as are wanted.
     private let gathered = DispatchSemaphore(value: 0)
 
     /// - Parameters:
-    ///   - pool: The database.
+    ///   - database: The database.
     ///   - applier: Who carries out the effects of writes.
     ///   - room: What is kept back for writes that remove; `nil` if nothing is.
-    ///   - lockWait: How the connections of `pool` wait for other programs.
+    ///   - lockWait: How the connections of `database` wait for other programs.
     ///   - gatherTime: See ``gatherTime``.
+    ///   - isInline: Whether writes are carried out one by one, each by the thread that asks for it, before it goes on; only those
+    ///     that others ask for meanwhile come after it.
     ///   - beforeCommit: Writes what each transaction is to have besides.
     ///   - now: The time of day.
     init(
-        pool: DatabasePool,
+        database: any DatabaseWriter,
         applier: EffectApplier,
         room: DeletionRoom? = nil,
         lockWait: LockWait = LockWait(),
         gatherTime: Duration = GroupCommitWriter.gatherTime,
+        isInline: Bool = false,
         beforeCommit: @escaping @Sendable (Database) throws -> Void = { _ in },
         now: @escaping @Sendable () -> Timestamp
     ) {
-        self.pool = pool
+        self.database = database
         self.applier = applier
         self.room = room
         self.lockWait = lockWait
         self.gatherTime = gatherTime
+        self.isInline = isInline
         self.beforeCommit = beforeCommit
         self.now = now
     }
@@ -193,15 +198,17 @@ final class GroupCommitWriter: Sendable {
         switch decision {
         case .wait: break
         case .begin: self.gathered.signal()
+        // A serial queue runs what is waited for on the thread that waits.
+        case .drain where self.isInline: self.queue.sync { self.drain() }
         case .drain: self.queue.async { self.drain() }
         case .refuse(let reason): write.finish(NodeError(.unavailable, reason))
         }
     }
 
     private func drain() {
-        while let batch = self.state.withLock({ $0.takeBatch() }) {
+        while let batch = self.state.withLock({ $0.takeBatch(self.isInline ? 1 : Self.batchMax) }) {
             if let locked = self.commit(batch.writes) { self.refuse(batch.behindCount, locked) }
-            if batch.writes.count > 1 { self.gather(batch.writes.count) }
+            if batch.writes.count > 1, !self.isInline { self.gather(batch.writes.count) }
         }
     }
 
@@ -233,7 +240,7 @@ final class GroupCommitWriter: Sendable {
 
     /// Ends some writes; returns why, if another program has the database locked.
     private func commit(_ batch: [QueuedWrite]) -> NodeError? {
-        self.pool.writeWithoutTransaction { db in
+        self.database.writeWithoutTransaction { db in
             let start = DispatchTime.now()
             var failure = self.failure(of: batch, db)
             if batch[0].kind == .removing, failure.map(Self.isWithoutRoom) == true, self.room?.give() == true {

@@ -59,10 +59,13 @@ final class TableCounts: Sendable {
     /// How old counts may be.
     static let ageMax = Duration.seconds(5)
 
-    private let known = Mutex<(time: ContinuousClock.Instant, families: [MetricFamily])?>(nil)
+    private let known = Mutex<(time: Duration, families: [MetricFamily])?>(nil)
 
-    fileprivate func families(_ count: () async throws -> [MetricFamily]) async rethrows -> [MetricFamily] {
-        let now = ContinuousClock.now
+    /// What was counted, by a clock that says `now`.
+    fileprivate func families(
+        at now: Duration,
+        _ count: () async throws -> [MetricFamily]
+    ) async rethrows -> [MetricFamily] {
         if let known = self.known.withLock({ $0 }), now - known.time < Self.ageMax { return known.families }
         let families = try await count()
         self.known.withLock { $0 = (now, families) }
@@ -73,7 +76,9 @@ final class TableCounts: Sendable {
 extension SQLiteStore {
     /// The store's numbers: its writer, its tables, and the updates by state.
     public func metrics() async throws -> [MetricFamily] {
-        let counted = try await self.tableCounts.families { try await self.read { db in try Self.count(db) } }
+        let counted = try await self.tableCounts.families(at: self.uptime()) {
+            try await self.read { db in try Self.count(db) }
+        }
         let ahead = MetricFamily(
             "windlass_store_points_ahead_total",
             .counter,
@@ -84,7 +89,7 @@ extension SQLiteStore {
     }
 
     /// Whether so much of the disk is free as uploads must leave; what is not known is taken to be.
-    public var hasRoom: Bool { self.room.has(0) }
+    public var hasRoom: Bool { self.room?.has(0) ?? true }
 
     /// Whether the store answers.
     public func isReady() async -> Bool {

@@ -31,13 +31,13 @@ extension SQLiteStore {
     /// Notices when the clock was set, and says so in the log.
     private func lookAtClock() {
         let now = self.now()
-        if let leap = self.timeOfDay.withLock({ $0.look(now, uptime: Self.uptime) }) {
+        if let leap = self.timeOfDay.withLock({ $0.look(now, uptime: self.uptime()) }) {
             self.logger.warning(
                 "the clock leapt ahead; nothing is removed for its age before that has lasted for a day",
                 metadata: ["clock.seconds": "\(leap.components.seconds)"]
             )
         }
-        self.clockLeap.withLock { $0.look(now, uptime: Self.uptime) }
+        self.clockLeap.withLock { $0.look(now, uptime: self.uptime()) }
         guard let step = self.latestSeen.step(backTo: now) else { return }
         self.logger.warning("the clock was set back", metadata: ["clock.seconds": "\(step.components.seconds)"])
     }
@@ -70,9 +70,11 @@ extension SQLiteStore {
         try await self.write { [times] db, _ in try db.store(time, latestGiven: times.noteLatest()) }
     }
 
-    /// The time by a clock that is never set.
-    static var uptime: Duration { Self.start.duration(to: ContinuousClock.now) }
-    private static let start = ContinuousClock.now
+    /// The time that passes by a clock from now on.
+    static func uptime<C: Clock<Duration>>(by clock: C) -> @Sendable () -> Duration {
+        let start = clock.now
+        return { start.duration(to: clock.now) }
+    }
 
     /// The SQL function that says up to which time a point may be the newest of its series.
     ///
@@ -161,8 +163,7 @@ final class PointsAhead: Sendable {
     var count: UInt64 { self.state.withLock(\.count) }
 
     /// A device reported some.
-    func add(_ count: Int, of device: DeviceId, ahead: Duration, _ logger: Logger) {
-        let uptime = SQLiteStore.uptime
+    func add(_ count: Int, of device: DeviceId, ahead: Duration, uptime: Duration, _ logger: Logger) {
         let newCount: UInt64? = self.state.withLock { state in
             state.count += UInt64(count)
             if let logged = state.logged, uptime - logged.time < Self.logInterval { return nil }

@@ -8,12 +8,13 @@ import Waiting
 
 /// All that the host keeps: an SQLite database and the bytes of packages beside it.
 ///
-/// One process has the folder open at a time. What a method wrote is on the disk when it returns.
+/// One process has the folder open at a time. What a method wrote is on the disk when it returns. For tests there is one in memory,
+/// see ``inMemory(sessions:options:logger:clock:now:)``.
 public final class SQLiteStore: Sendable {
-    let pool: DatabasePool
+    let database: any DatabaseWriter
     let writer: GroupCommitWriter
     let storages: PackageStorages
-    let room: DiskRoom
+    let room: DiskRoom?
     let keys: SigningKeys
     let caches: StoreCaches
     let hotPages = HotPages()
@@ -27,6 +28,9 @@ public final class SQLiteStore: Sendable {
     /// Devices with stored calls that nobody carries yet.
     let newCalls = DeviceArrivals(interests: .calls)
     let now: @Sendable () -> Timestamp
+    let clock: any Clock<Duration>
+    /// The time by a clock that is never set.
+    let uptime: @Sendable () -> Duration
     let times: ServerTimes
     let timeOfDay: Mutex<TimeOfDay>
     let clockLeap: Mutex<ClockLeap>
@@ -35,7 +39,7 @@ public final class SQLiteStore: Sendable {
     let housework: Housework
     let options: Options
     let logger: Logger
-    private let lock: Mutex<DirectoryLock?>
+    private let home: any StoreHome
     private let isRecovered = Atomic(false)
 
     /// What an operator decides about a store.
@@ -63,16 +67,6 @@ public final class SQLiteStore: Sendable {
     static let startTimeMin = Duration.milliseconds(20)
     /// How long progress that was counted may be in memory only.
     static let progressInterval = Duration.seconds(2)
-    /// The most connections for reading.
-    static let readersMax = 4
-    /// After how many pages the write-ahead log is copied into the database and begins anew.
-    ///
-    /// Each copying syncs the disk twice, while a page that changes all the time is copied once. It is about as many as the first
-    /// block of the log's index holds, where pages are found quickest (sqlite.org/walformat.html, "The WAL-Index File Format").
-    static let logPagesMax = 4000
-    /// The most bytes that the write-ahead log keeps on the disk when it is idle.
-    static let logSizeMax = 64 * 1024 * 1024
-
     /// Opens or makes the store in a folder.
     ///
     /// Brings the tables up to date, closes the folder to other users, and removes what uploads left that were cut off. Nothing else
@@ -83,6 +77,7 @@ public final class SQLiteStore: Sendable {
     ///   - sessions: Who is told of changes that concern connected devices.
     ///   - options: What an operator decides.
     ///   - logger: Hears of what an operator should know about the folder.
+    ///   - clock: The clock for waiting.
     ///   - now: The time of day.
     /// - Returns: The store; close it with ``close()``.
     /// - Throws: ``NodeError`` with a sentence for the operator: the folder cannot be written, the file is not a database, a
@@ -92,6 +87,7 @@ public final class SQLiteStore: Sendable {
         sessions: DeviceSessions,
         options: Options = Options(),
         logger: Logger = SQLiteStore.silent,
+        clock: any Clock<Duration> = ContinuousClock(),
         now: @escaping @Sendable () -> Timestamp = { .now }
     ) async throws -> SQLiteStore {
         try await Self.open(
@@ -99,6 +95,7 @@ public final class SQLiteStore: Sendable {
             sessions: sessions,
             options: options,
             logger: logger,
+            clock: clock,
             now: now,
             system: POSIXFileSystem()
         )
@@ -109,12 +106,14 @@ public final class SQLiteStore: Sendable {
         sessions: DeviceSessions,
         options: Options = Options(),
         logger: Logger = SQLiteStore.silent,
+        clock: any Clock<Duration> = ContinuousClock(),
         now: @escaping @Sendable () -> Timestamp = { .now },
         system: any FileSystem
     ) async throws -> SQLiteStore {
         let folder = DataFolder(path: directory, isGroupReadable: options.isGroupReadable)
         let store = try await offEventLoop {
-            try SQLiteStore(folder, sessions: sessions, options: options, logger: logger, now: now, system: system)
+            let home = try FolderHome(folder, options: options, system: system, logger: logger)
+            return try SQLiteStore(home, sessions: sessions, options: options, logger: logger, clock: clock, now: now)
         }
         // What fails now, as on a disk that is still full, is tried again in `run()`.
         await store.recover()
@@ -124,14 +123,15 @@ public final class SQLiteStore: Sendable {
     /// Writes nothing.
     public static let silent = Logger(label: "windlass.store") { _ in SwiftLogNoOpLogHandler() }
 
-    private init(
-        _ folder: DataFolder,
+    init(
+        _ home: any StoreHome,
         sessions: DeviceSessions,
         options: Options,
         logger: Logger,
-        now: @escaping @Sendable () -> Timestamp,
-        system: any FileSystem
+        clock: any Clock<Duration>,
+        now: @escaping @Sendable () -> Timestamp
     ) throws {
+        self.home = home
         self.sessions = sessions
         self.options = options
         self.logger = logger
@@ -139,42 +139,34 @@ public final class SQLiteStore: Sendable {
         let seen = LatestSeen()
         self.latestSeen = seen
         self.now = { seen.note(now()) }
-        self.lock = Mutex(try folder.open(logger))
+        self.clock = clock
+        self.uptime = Self.uptime(by: clock)
         self.caches = StoreCaches()
         self.assignmentsAdded = Signal()
         self.updateEventsAdded = Signal()
-        self.keys = try SigningKeys(in: folder, givenFile: options.signingKeyFile, system: system, logger: logger)
-        let room = DiskRoom(folder, reserve: options.reserveBytes, system: system)
-        self.room = room
+        self.keys = home.keys
+        self.room = home.room
         // On a full disk, what comes next needs it.
-        _ = room.deletion.give()
-        defer { room.deletion.take() }
-        self.progress = ProgressCounter(journal: Self.openJournal(folder, logger), now: self.now)
-        let files = PackageFiles(directory: folder.packages, system: system, fileMode: folder.fileMode)
+        _ = home.room?.deletion.give()
+        defer { home.room?.deletion.take() }
+        self.progress = ProgressCounter(journal: home.openJournal(), now: self.now)
         let lockWait = LockWait(options.lockTimeMax)
         let timeMax = Self.latestTimeMax(self.now, ahead: options.timestampAheadMax)
-        self.pool = try Self.openDatabase(
-            of: folder,
-            files,
-            keys: self.keys,
-            lockWait: lockWait,
-            system: system,
-            functions: [timeMax]
-        )
+        self.database = try home.openDatabase([timeMax], lockWait: lockWait)
         let start = self.now()
-        let known = try self.pool.read { db in try db.timeOfDay() }
+        let known = try self.database.read { db in try db.timeOfDay() }
         self.times = ServerTimes(after: known?.latestGiven)
-        self.clockLeap = Mutex(ClockLeap(start, uptime: Self.uptime))
+        self.clockLeap = Mutex(ClockLeap(start, uptime: self.uptime()))
         self.timeOfDay = Mutex(
-            TimeOfDay(start, uptime: Self.uptime, believed: known?.believed, doubted: known?.doubted ?? 0)
+            TimeOfDay(start, uptime: self.uptime(), believed: known?.believed, doubted: known?.doubted ?? 0)
         )
         self.storages = PackageStorages(
-            files: files,
-            blobs: PackageBlobs(reader: self.pool),
+            files: home.files,
+            blobs: PackageBlobs(reader: self.database),
             choice: options.packageStorage
         )
         self.writer = GroupCommitWriter(
-            pool: self.pool,
+            database: self.database,
             applier: EffectApplier(
                 caches: self.caches,
                 numbers: self.numbers,
@@ -185,8 +177,9 @@ public final class SQLiteStore: Sendable {
                 updateEvents: self.updateEventsAdded,
                 sessions: sessions
             ),
-            room: self.room.deletion,
+            room: home.room?.deletion,
             lockWait: lockWait,
+            isInline: home.isInline,
             beforeCommit: { [times, now = self.now] db in
                 // A host that starts needs not know those that are past by then.
                 let now = now()
@@ -196,17 +189,11 @@ public final class SQLiteStore: Sendable {
             now: self.now
         )
         do {
-            try Self.addDefaultProfile(to: self.pool, at: start)
-            self.noteBroughtBack(try self.pool.write { db in try db.bringBackTimes(to: start) })
-            let unknown = try self.pool.writeWithoutTransaction { db in
+            try Self.addDefaultProfile(to: self.database, at: start)
+            self.noteBroughtBack(try self.database.write { db in try db.bringBackTimes(to: start) })
+            try self.database.writeWithoutTransaction { db in
                 try self.storages.removeUnfinished(db)
-                return try files.unknown(db)
-            }
-            if !unknown.isEmpty {
-                logger.warning(
-                    "files in the folder 'packages' belong to no package; see 'windlass doctor'",
-                    metadata: ["data.files": "\(unknown.count)", "data.file": "\(unknown[0])"]
-                )
+                try home.lookThrough(db)
             }
         } catch {
             throw NodeError(storing: error)
@@ -246,7 +233,7 @@ public final class SQLiteStore: Sendable {
         await withDiscardingTaskGroup { group in
             group.addTask { await self.keepHouse() }
             repeat {
-                try? await Task.sleep(for: Self.progressInterval)
+                try? await self.clock.sleep(for: Self.progressInterval)
                 // What was served before comes first: storing what was served since empties the file that has both.
                 if await self.recover() { await self.housework.attempt(.progress) { try await self.storeProgress() } }
             } while !Task.isCancelled
@@ -266,22 +253,21 @@ public final class SQLiteStore: Sendable {
 
     /// Removes what nobody uses any more, until the task is cancelled.
     private func keepHouse() async {
-        let clock = ContinuousClock()
-        var retentionDue = clock.now
+        var retentionDue = self.uptime()
         while !Task.isCancelled {
-            try? await offEventLoop { self.room.deletion.take() }
+            try? await offEventLoop { self.room?.deletion.take() }
             await self.housework.attempt(.released) {
                 while try await self.storages.blobs.removeReleased(self.writer), !Task.isCancelled {
-                    try? await Task.sleep(for: Self.removalPause)
+                    try? await self.clock.sleep(for: Self.removalPause)
                 }
             }
             await self.housework.attempt(.clock) { try await self.followClock() }
-            if clock.now >= retentionDue {
+            if self.uptime() >= retentionDue {
                 await self.housework.attempt(.retention) { try await self.removeOld() }
                 await self.housework.attempt(.timeOfDay) { try await self.storeTimeOfDay() }
-                retentionDue = clock.now + Self.retentionInterval
+                retentionDue = self.uptime() + Self.retentionInterval
             }
-            try? await Task.sleep(for: Self.progressInterval)
+            try? await self.clock.sleep(for: Self.progressInterval)
         }
     }
 
@@ -291,27 +277,30 @@ public final class SQLiteStore: Sendable {
     public func close() async {
         if !self.writer.isClosed { try? await self.storeTimeOfDay() }
         await self.writer.close()
-        guard let lock = self.lock.withLock({ $0.take() }) else { return }
-        // An error means that something still reads; the connections then close with the last reader.
-        try? await offEventLoop {
-            try Self.close(self.pool)
-        }
-        // The folder is somebody else's from here on.
-        withExtendedLifetime(lock) {}
+        await self.home.close(self.database)
     }
 
     /// Reads the database as of one commit.
     ///
     /// Goes on when the task is cancelled: a request under way at shutdown still gets its answer.
     func read<Value: Sendable>(_ body: @escaping @Sendable (Database) throws -> Value) async throws -> Value {
-        try await withCheckedThrowingContinuation { continuation in
-            self.pool.asyncRead { database in
+        if self.home.isInline { return try self.readAtOnce(body) }
+        return try await withCheckedThrowingContinuation { continuation in
+            self.database.asyncRead { database in
                 do {
                     continuation.resume(returning: try body(database.get()))
                 } catch {
                     continuation.resume(throwing: NodeError(storing: error))
                 }
             }
+        }
+    }
+
+    private func readAtOnce<Value>(_ body: (Database) throws -> Value) throws(NodeError) -> Value {
+        do {
+            return try self.database.read(body)
+        } catch {
+            throw NodeError(storing: error)
         }
     }
 
@@ -332,8 +321,8 @@ public final class SQLiteStore: Sendable {
 }
 
 extension SQLiteStore {
-    private static func addDefaultProfile(to pool: DatabasePool, at now: Timestamp) throws {
-        try pool.write { db in
+    private static func addDefaultProfile(to database: any DatabaseWriter, at now: Timestamp) throws {
+        try database.write { db in
             let has = "SELECT 1 FROM device_profile WHERE tenant_id = ? AND is_default = 1"
             guard try !db.exists(has, [TenantId.main.uuid]) else { return }
             try db.insert(DeviceProfileRules.first(of: .main, at: now))

@@ -23,10 +23,17 @@ final class SigningKeys: Sendable {
     /// How many bytes a given key has: RFC 2104 §3 advises against fewer than the digest has.
     static let givenBytes = 32...4096
 
-    private let folder: DataFolder
-    private let system: any FileSystem
+    /// Where the keys are kept; `nil` if they go with the object.
+    private let place: (folder: DataFolder, system: any FileSystem)?
     private let given: SymmetricKey?
     private let keys: Mutex<[String: [UInt8]]>
+
+    /// Keeps keys in memory.
+    init() {
+        self.place = nil
+        self.given = nil
+        self.keys = Mutex([:])
+    }
 
     /// Reads the keys; blocks.
     ///
@@ -37,8 +44,7 @@ final class SigningKeys: Sendable {
     ///   - logger: Hears of a given key that others may read.
     /// - Throws: ``NodeError`` if a file cannot be read or is no such file; keys are never made anew because of that.
     init(in folder: DataFolder, givenFile: String?, system: any FileSystem, logger: Logger) throws(NodeError) {
-        self.folder = folder
-        self.system = system
+        self.place = (folder, system)
         self.given = try givenFile.map { path throws(NodeError) in try Self.given(path, system, logger) }
         self.keys = Mutex(try Self.stored(in: folder, system))
     }
@@ -70,23 +76,28 @@ final class SigningKeys: Sendable {
         try self.keys.withLock { keys throws(NodeError) in
             let all = keys.merging(others) { known, _ in known }
             if all.count > keys.count {
-                var object: JSON.Object = [:]
-                for (name, key) in all.sorted(by: { $0.key < $1.key }) {
-                    object[name] = .string(Data(key).base64EncodedString())
-                }
-                do {
-                    try self.system.replace(
-                        Self.fileName,
-                        in: self.folder.path,
-                        with: Array("\(JSON.object(object))\n".utf8),
-                        mode: DataFolder.keyMode
-                    )
-                } catch {
-                    throw NodeError(file: error, "could not store the signing keys '\(Self.path(in: self.folder))'")
-                }
+                try self.store(all)
                 keys = all
             }
             return all
+        }
+    }
+
+    private func store(_ keys: [String: [UInt8]]) throws(NodeError) {
+        guard let (folder, system) = self.place else { return }
+        var object: JSON.Object = [:]
+        for (name, key) in keys.sorted(by: { $0.key < $1.key }) {
+            object[name] = .string(Data(key).base64EncodedString())
+        }
+        do {
+            try system.replace(
+                Self.fileName,
+                in: folder.path,
+                with: Array("\(JSON.object(object))\n".utf8),
+                mode: DataFolder.keyMode
+            )
+        } catch {
+            throw NodeError(file: error, "could not store the signing keys '\(Self.path(in: folder))'")
         }
     }
 

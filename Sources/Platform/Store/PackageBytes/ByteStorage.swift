@@ -26,6 +26,12 @@ protocol ByteStorage: Sendable {
     func inventory(_ db: Database) throws -> [StoredBytes]
     /// Removes something that nobody uses; called outside a transaction.
     func remove(_ leftover: StoredBytes, _ db: Database) throws
+    /// Returns when names that were given or taken are safe.
+    func syncNames() throws
+}
+
+extension ByteStorage {
+    func syncNames() {}
 }
 
 /// Bytes on their way into a storage.
@@ -73,7 +79,7 @@ public enum PackageStorage: String, Sendable, CaseIterable {
 
 /// All storages of a store: the chosen one for what comes, and each for what it has.
 struct PackageStorages: Sendable {
-    let files: PackageFiles
+    let files: any ByteStorage
     let blobs: PackageBlobs
     let choice: PackageStorage
 

@@ -26,7 +26,7 @@ extension SQLiteStore {
             await self.housework.attempt(.audit) {
                 while try await self.removeAuditEntries(beyond: retention, countMax: Self.auditCleanUpMax) > 0 {}
             }
-            try? await Task.sleep(for: Self.auditCleanUpInterval)
+            try? await self.clock.sleep(for: Self.auditCleanUpInterval)
         }
     }
 }

@@ -65,7 +65,7 @@ extension SQLiteStore {
                 let step = try await self.remove { [rest] db, _ in try db.remove(rest, limit: Self.removedPerWrite) }
                 rest = rest.dropFirst(step.finished)
                 removed += step.removed
-                try await Task.sleep(for: Self.removalPause)
+                try await self.clock.sleep(for: Self.removalPause)
             }
             guard let next else { return removed }
             last = next
@@ -86,7 +86,7 @@ extension SQLiteStore {
                     try db.run("DELETE FROM update_history WHERE id IN (SELECT value FROM json_each(?))", [ids])
                 }
                 removed += old.count
-                try await Task.sleep(for: Self.removalPause)
+                try await self.clock.sleep(for: Self.removalPause)
             }
             // Lines are appended as time goes by, so behind a whole stretch of young ones there are no old ones.
             guard lines.count == Self.lookedAtPerRead, lines.contains(where: \.isOld), let end = lines.last else {

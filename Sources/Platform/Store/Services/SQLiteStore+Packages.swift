@@ -202,6 +202,7 @@ extension SQLiteStore: OtaPackageService {
 
     /// Refuses bytes of a package that would go into what is kept free; `what` could not be done.
     func checkRoom(_ bytes: Int, _ what: String) async throws {
+        guard let room = self.room else { return }
         // What was deleted from the database leaves pages that are written again; the file does not get shorter.
         let reusable =
             self.options.packageStorage == .files
@@ -209,7 +210,7 @@ extension SQLiteStore: OtaPackageService {
             : try await self.read { db in
                 try (db.integer("PRAGMA freelist_count") ?? 0) * (db.integer("PRAGMA page_size") ?? 0)
             }
-        try await offEventLoop { [room] in try room.check(bytes, reusing: reusable, what) }
+        try await offEventLoop { try room.check(bytes, reusing: reusable, what) }
     }
 
     /// Makes bytes that came in whole those of a package, which is made in the same step if it is new.

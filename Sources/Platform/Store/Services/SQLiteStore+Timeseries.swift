@@ -22,7 +22,13 @@ extension SQLiteStore: TimeseriesService {
         }
         if ahead.count > 0 {
             let (distance, overflow) = ahead.most.rawValue.subtractingReportingOverflow(arrival.rawValue)
-            self.pointsAhead.add(ahead.count, of: device, ahead: .milliseconds(overflow ? .max : distance), self.logger)
+            self.pointsAhead.add(
+                ahead.count,
+                of: device,
+                ahead: .milliseconds(overflow ? .max : distance),
+                uptime: self.uptime(),
+                self.logger
+            )
         }
         // Points that are too many keep none, and are refused when they are to be saved.
         return (try? self.giveTimes(to: &points, of: device, at: arrival)) ?? arrival
