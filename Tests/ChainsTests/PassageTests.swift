@@ -121,8 +121,8 @@ import Testing
                 )
             }
         }
-        var steps = [
-            ChainPlan.Step(
+        var stops = [
+            ChainPlan.Stop(
                 id: "in",
                 node: nil,
                 exits: exits([.success: [0]]),
@@ -141,8 +141,8 @@ import Testing
                 storing: shape.storing,
                 relations: shape.relations
             )
-            steps.append(
-                ChainPlan.Step(
+            stops.append(
+                ChainPlan.Stop(
                     id: "\(index)",
                     node: node(index, behaviour),
                     exits: exits(shape.links),
@@ -151,12 +151,12 @@ import Testing
                 )
             )
         }
-        return ChainPlan(chain: "main", hopsMax: 12, steps: steps)
+        return ChainPlan(chain: "main", hopsMax: 12, stops: stops)
     }
 
     /// What can be seen of a message's way.
     private static func account(_ outcome: Outcome, _ plan: ChainPlan, _ notes: Notes) -> [String] {
-        let counts = plan.steps.map {
+        let counts = plan.stops.map {
             "\($0.id): \($0.counters.processed.value) \($0.counters.failed.value) \($0.counters.started.value) "
                 + "\($0.counters.unhandled.value) \($0.exits.flatMap(\.links).map(\.counter.value))"
         }

@@ -56,14 +56,14 @@ import Testing
     private func send(
         _ nodes: (node: any Node, overtakes: Bool, links: [Relation: [Int]])...
     ) async -> (outcome: String, failed: [UInt64]) {
-        let source = ChainPlan.Step(
+        let source = ChainPlan.Stop(
             id: "in",
             node: nil,
             exits: [ChainPlan.Exit(relation: .success, links: [ChainPlan.Link(target: 1, counter: Counter())])],
             descriptor: StoringNode.descriptor,
             counters: NodeCounters()
         )
-        let steps = nodes.enumerated().map { index, node in
+        let stops = nodes.enumerated().map { index, node in
             var descriptor = StoringNode.descriptor
             descriptor.overtakesWrites = node.overtakes
             let exits = node.links.map { relation, targets in
@@ -72,7 +72,7 @@ import Testing
                     links: targets.map { ChainPlan.Link(target: $0, counter: Counter()) }
                 )
             }
-            return ChainPlan.Step(
+            return ChainPlan.Stop(
                 id: "\(index)",
                 node: node.node,
                 exits: exits,
@@ -80,9 +80,9 @@ import Testing
                 counters: NodeCounters()
             )
         }
-        let plan = ChainPlan(chain: "main", hopsMax: 100, steps: [source] + steps)
+        let plan = ChainPlan(chain: "main", hopsMax: 100, stops: [source] + stops)
         let outcome = await plan.send(.test(), from: 0, by: .success)
-        return (outcome.brief, steps.map(\.counters.failed.value))
+        return (outcome.brief, stops.map(\.counters.failed.value))
     }
 
     @Test("What nodes began to store is waited for once, at the end of the message")

@@ -10,16 +10,16 @@ final class ChainPlan: Sendable {
 
     let chain: String
     let hopsMax: Int
-    let steps: [Step]
+    let stops: [Stop]
 
-    init(chain: String, hopsMax: Int, steps: [Step]) {
+    init(chain: String, hopsMax: Int, stops: [Stop]) {
         self.chain = chain
         self.hopsMax = hopsMax
-        self.steps = steps
+        self.stops = stops
     }
 
     /// One node in its place.
-    final class Step: Sendable {
+    final class Stop: Sendable {
         let id: String
         let work: Work
         let exits: [Exit]
@@ -117,12 +117,12 @@ final class ChainPlan: Sendable {
     /// Why a message cannot go on at once; small, as it is passed on at every node that waits.
     private enum Wait {
         /// The node has to wait; it was given the message at the time, if that is measured.
-        case node(Step, Message, since: NIODeadline?)
+        case node(Stop, Message, since: NIODeadline?)
         /// Whether the node's message leaves by the relation, or as it came by `Failure`, depends on whether what the node
         /// began to store can be stored.
-        indirect case write(Step, Message?, Message, Relation, PendingWrite, since: NIODeadline?)
+        indirect case write(Stop, Message?, Message, Relation, PendingWrite, since: NIODeadline?)
         /// All that was begun must be stored before a node is given a message, or at the end.
-        case writes(before: (step: Step, message: Message)?)
+        case writes(before: (stop: Stop, message: Message)?)
     }
 
     private func start(
@@ -131,55 +131,55 @@ final class ChainPlan: Sendable {
         by relation: Relation,
         _ journey: inout Journey
     ) -> Wait? {
-        let step = self.steps[index]
-        step.counters.started.increment()
-        journey.leave(step, message, relation)
+        let stop = self.stops[index]
+        stop.counters.started.increment()
+        journey.leave(stop, message, relation)
         return self.advance(&journey)
     }
 
     /// Takes a message and its copies on until there is something to wait for, or all of them have ended.
     private func advance(_ journey: inout Journey) -> Wait? {
         while let (target, message) = journey.next() {
-            let step = self.steps[target]
+            let stop = self.stops[target]
             guard journey.hops <= self.hopsMax else {
-                journey.stop(
+                journey.abandon(
                     NodeError(
                         "hop-limit",
                         "a message passed more than \(self.hopsMax) nodes of chain '\(self.chain)', the last of them "
-                            + "'\(step.id)'; look for a cycle, or raise hops-max"
+                            + "'\(stop.id)'; look for a cycle, or raise hops-max"
                     )
                 )
                 return nil
             }
-            if !step.overtakesWrites, journey.hasWrites { return .writes(before: (step, message)) }
-            if let wait = self.give(message, to: step, &journey) { return wait }
+            if !stop.overtakesWrites, journey.hasWrites { return .writes(before: (stop, message)) }
+            if let wait = self.give(message, to: stop, &journey) { return wait }
         }
         return journey.hasWrites ? .writes(before: nil) : nil
     }
 
     /// Gives a message to a node.
-    private func give(_ message: consuming Message, to step: Step, _ journey: inout Journey) -> Wait? {
-        let start = step.counters.begin()
-        if step.waits { return .node(step, message, since: start) }
+    private func give(_ message: consuming Message, to stop: Stop, _ journey: inout Journey) -> Wait? {
+        let start = stop.counters.begin()
+        if stop.waits { return .node(stop, message, since: start) }
         // Kept only for where Failure leads: a message that the node has for itself is changed without a copy.
-        let kept = step.handlesFailure ? copy message : nil
+        let kept = stop.handlesFailure ? copy message : nil
         do {
-            switch step.work {
+            switch stop.work {
             case .immediate(let node):
-                return self.take(try node.decide(message).content, of: kept, at: step, since: start, &journey)
+                return self.take(try node.decide(message).content, of: kept, at: stop, since: start, &journey)
             case .prompt(let node):
                 switch try node.decideAtOnce(message) {
-                case .go(let emission): return self.take(emission.content, of: kept, at: step, since: start, &journey)
-                case .wait(let message): return .node(step, message, since: start)
+                case .go(let emission): return self.take(emission.content, of: kept, at: stop, since: start, &journey)
+                case .wait(let message): return .node(stop, message, since: start)
                 }
             case .waiting:
-                return .node(step, message, since: start)
+                return .node(stop, message, since: start)
             case .none:
-                return self.take(Emission.end.content, of: kept, at: step, since: start, &journey)
+                return self.take(Emission.end.content, of: kept, at: stop, since: start, &journey)
             }
         } catch {
-            step.counters.end(start)
-            journey.fail(step, kept, error)
+            stop.counters.end(start)
+            journey.fail(stop, kept, error)
             return nil
         }
     }
@@ -188,21 +188,21 @@ final class ChainPlan: Sendable {
     private func take(
         _ emitted: consuming Emission.Content,
         of message: Message?,
-        at step: Step,
+        at stop: Stop,
         since start: NIODeadline?,
         _ journey: inout Journey
     ) -> Wait? {
         switch consume emitted {
         case .one(let next, let relation):
-            journey.leave(step, next, relation)
+            journey.leave(stop, next, relation)
         case .storing(let next, let relation, let write):
-            if step.handlesFailure { return .write(step, message, next, relation, write, since: start) }
-            journey.add(write, of: step)
-            journey.leave(step, next, relation)
+            if stop.handlesFailure { return .write(stop, message, next, relation, write, since: start) }
+            journey.add(write, of: stop)
+            journey.leave(stop, next, relation)
         case .several(let routes):
-            journey.leave(step, routes)
+            journey.leave(stop, routes)
         }
-        step.counters.end(start)
+        stop.counters.end(start)
         return nil
     }
 
@@ -212,37 +212,37 @@ final class ChainPlan: Sendable {
         while let wait = next {
             next = nil
             switch wait {
-            case .node(let step, let message, let start):
+            case .node(let stop, let message, let start):
                 do {
                     let emission =
-                        switch step.work {
+                        switch stop.work {
                         case .immediate(let node): try node.decide(message)
                         case .prompt(let node): try await node.process(message)
                         case .waiting(let node): try await node.process(message)
                         case .none: Emission.end
                         }
-                    next = self.take(emission.content, of: message, at: step, since: start, &journey)
+                    next = self.take(emission.content, of: message, at: stop, since: start, &journey)
                 } catch {
-                    step.counters.end(start)
-                    journey.fail(step, message, error)
+                    stop.counters.end(start)
+                    journey.fail(stop, message, error)
                 }
-            case .write(let step, let message, let changed, let relation, let write, let start):
+            case .write(let stop, let message, let changed, let relation, let write, let start):
                 do {
                     try await write.stored()
-                    step.counters.end(start)
-                    journey.leave(step, changed, relation)
+                    stop.counters.end(start)
+                    journey.leave(stop, changed, relation)
                 } catch {
-                    step.counters.end(start)
-                    journey.fail(step, message, error)
+                    stop.counters.end(start)
+                    journey.fail(stop, message, error)
                 }
             case .writes(let before):
                 let failure = await journey.finishWrites()
                 if let before {
                     if let failure {
                         // The nodes from here on are not to be told what never was.
-                        journey.stop(failure)
+                        journey.abandon(failure)
                     } else {
-                        next = self.give(before.message, to: before.step, &journey)
+                        next = self.give(before.message, to: before.stop, &journey)
                     }
                 }
             }
@@ -253,7 +253,7 @@ final class ChainPlan: Sendable {
 
     private func outcome(of journey: Journey, from index: Int) -> Outcome {
         guard let failure = journey.failure else { return .completed(journey.reply) }
-        self.steps[index].counters.unhandled.increment()
+        self.stops[index].counters.unhandled.increment()
         return .failed(failure)
     }
 }
@@ -271,22 +271,22 @@ private struct Journey: Sendable {
     /// The branches that wait while another runs, the next one last.
     private var waiting: [(target: Int, message: Message)] = []
     /// What is on its way to the disk, with the nodes that began it.
-    private var writes: [(step: ChainPlan.Step, write: PendingWrite)] = []
+    private var writes: [(stop: ChainPlan.Stop, write: PendingWrite)] = []
 
     var hasWrites: Bool { !self.writes.isEmpty }
 
-    mutating func add(_ write: PendingWrite, of step: ChainPlan.Step) { self.writes.append((step, write)) }
+    mutating func add(_ write: PendingWrite, of stop: ChainPlan.Stop) { self.writes.append((stop, write)) }
 
     /// Waits until all that was begun is stored.
     ///
     /// - Returns: Why something could not be stored, which is a failure of the message, too.
     mutating func finishWrites() async -> NodeError? {
         var first: NodeError?
-        for (step, write) in self.writes {
+        for (stop, write) in self.writes {
             do {
                 try await write.stored()
             } catch {
-                step.counters.failed.increment()
+                stop.counters.failed.increment()
                 if first == nil { first = NodeError(wrapping: error) }
             }
         }
@@ -303,17 +303,17 @@ private struct Journey: Sendable {
     }
 
     /// Ends all branches with a failure.
-    mutating func stop(_ failure: NodeError) {
+    mutating func abandon(_ failure: NodeError) {
         self.failure = failure
         self.upcoming = nil
         self.waiting = []
     }
 
     /// Takes a message along the links of a relation.
-    mutating func leave(_ step: ChainPlan.Step, _ message: consuming Message, _ relation: Relation) {
+    mutating func leave(_ stop: ChainPlan.Stop, _ message: consuming Message, _ relation: Relation) {
         if self.reply == nil, message.hasReply { self.reply = message.reply }
-        guard let exit = step.exit(relation) else {
-            if relation == .failure { self.failUnhandled(step, message) }
+        guard let exit = stop.exit(relation) else {
+            if relation == .failure { self.failUnhandled(stop, message) }
             return
         }
         if exit.links.count == 1 {
@@ -325,28 +325,28 @@ private struct Journey: Sendable {
     }
 
     /// Takes messages to where they go.
-    mutating func leave(_ step: ChainPlan.Step, _ routes: [(message: Message, relation: Relation)]) {
+    mutating func leave(_ stop: ChainPlan.Stop, _ routes: [(message: Message, relation: Relation)]) {
         // Answers and failures count in the order of the routes; branches wait with the next one last.
         for (message, relation) in routes {
             if self.reply == nil, message.hasReply { self.reply = message.reply }
-            if relation == .failure, step.exit(relation) == nil { self.failUnhandled(step, message) }
+            if relation == .failure, stop.exit(relation) == nil { self.failUnhandled(stop, message) }
         }
         for (message, relation) in routes.reversed() {
-            if let exit = step.exit(relation) { self.wait(exit, message) }
+            if let exit = stop.exit(relation) { self.wait(exit, message) }
         }
     }
 
     /// Lets a message leave by `Failure`, if that leads somewhere, with what went wrong in its metadata.
-    mutating func fail(_ step: ChainPlan.Step, _ message: Message?, _ cause: any Error) {
-        step.counters.failed.increment()
+    mutating func fail(_ stop: ChainPlan.Stop, _ message: Message?, _ cause: any Error) {
+        stop.counters.failed.increment()
         let error = NodeError(wrapping: cause)
-        guard step.handlesFailure, var message else {
+        guard stop.handlesFailure, var message else {
             if self.failure == nil { self.failure = error }
             return
         }
         message.metadata[ChainPlan.errorKey] = .string(error.message)
         message.metadata[ChainPlan.errorCodeKey] = .string(error.code.rawValue)
-        self.leave(step, message, .failure)
+        self.leave(stop, message, .failure)
     }
 
     private mutating func wait(_ exit: ChainPlan.Exit, _ message: Message) {
@@ -356,10 +356,10 @@ private struct Journey: Sendable {
         }
     }
 
-    private mutating func failUnhandled(_ step: ChainPlan.Step, _ message: Message) {
+    private mutating func failUnhandled(_ stop: ChainPlan.Stop, _ message: Message) {
         guard self.failure == nil else { return }
         let code = message.metadata.string(ChainPlan.errorCodeKey).map(NodeError.Code.init(rawValue:))
-        let text = message.metadata.string(ChainPlan.errorKey) ?? "node '\(step.id)' could not do its work"
+        let text = message.metadata.string(ChainPlan.errorKey) ?? "node '\(stop.id)' could not do its work"
         self.failure = NodeError(code ?? .internalError, text)
     }
 }

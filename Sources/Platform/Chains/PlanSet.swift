@@ -20,9 +20,9 @@ struct PlanSet: Sendable {
         var counters = CounterTable()
         var places: [NodeKey: PlanTable.Place] = [:]
         for chain in chains.chains {
-            let steps = chain.nodes.map { node in
+            let stops = chain.nodes.map { node in
                 let key = NodeKey(chain: chain.name, node: node.id)
-                return ChainPlan.Step(
+                return ChainPlan.Stop(
                     id: node.id,
                     node: nodes[key] as? any Node,
                     exits: Self.exits(of: node, in: chain, &counters, previous),
@@ -30,7 +30,7 @@ struct PlanSet: Sendable {
                     counters: counters.node(key, previous: previous)
                 )
             }
-            let plan = ChainPlan(chain: chain.name, hopsMax: chain.hopsMax, steps: steps)
+            let plan = ChainPlan(chain: chain.name, hopsMax: chain.hopsMax, stops: stops)
             for (index, node) in chain.nodes.enumerated() {
                 places[NodeKey(chain: chain.name, node: node.id)] = PlanTable.Place(plan: plan, index: index)
             }
