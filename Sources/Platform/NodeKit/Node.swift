@@ -21,38 +21,6 @@ public protocol Node: ChainNode {
     func process(_ message: Message) async throws -> Emission
 }
 
-/// A node that messages pass and that never waits: it decides at once where a message goes.
-///
-/// The host asks it without suspending the message's task, which is a good part of what a node costs that does little.
-public protocol ImmediateNode: Node {
-    /// Says where a message goes, in place of ``Node/process(_:)`` and under the same rules.
-    ///
-    /// - Throws: Anything; the message then leaves by ``Relation/failure`` with the error's text as `error` in its metadata.
-    func decide(_ message: consuming Message) throws -> Emission
-}
-
-extension ImmediateNode {
-    /// Decides.
-    public func process(_ message: Message) async throws -> Emission { try self.decide(message) }
-}
-
-/// A node that messages pass and that seldom waits, such as one that has what it mostly needs in memory.
-public protocol PromptNode: Node {
-    /// Says where a message goes if that can be told without waiting, in place of ``Node/process(_:)`` and under the same
-    /// rules.
-    ///
-    /// - Throws: Anything; the message then leaves by ``Relation/failure`` with the error's text as `error` in its metadata.
-    func decideAtOnce(_ message: consuming Message) throws -> Decision
-}
-
-/// What a ``PromptNode`` says at once.
-public enum Decision: Sendable {
-    /// Where the message goes.
-    case go(Emission)
-    /// That takes waiting. Here is the message as it came, for ``Node/process(_:)``; nothing was done yet.
-    case wait(Message)
-}
-
 /// A node where messages start.
 ///
 /// Such as a listener, a timer, a queue. A node may be both, as one that holds messages back is.
