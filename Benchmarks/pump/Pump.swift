@@ -143,8 +143,8 @@ struct PumpNode: IngressNode {
                 for _ in 0..<self.count {
                     let outcome =
                         switch outlet.begin(self.message, by: .success) {
-                        case .ended(let outcome): outcome
-                        case .waiting(let rest): await rest()
+                        case .now(let outcome): outcome
+                        case .suspended(let rest): await rest()
                         }
                     if case .failed(let error) = outcome { throw error }
                 }

@@ -191,9 +191,9 @@ struct CoAPResponder: Sendable {
             return .ended(CoAPResponse(error))
         }
         switch self.outlet.begin(message, by: .success) {
-        case .ended(let outcome):
+        case .now(let outcome):
             return self.answer(outcome, to: request, kind)
-        case .waiting(let rest):
+        case .suspended(let rest):
             return .waiting { try await self.answer(await rest(), to: request, kind).response }
         }
     }

@@ -81,14 +81,16 @@ final class DeviceAPI: Sendable {
         guard let token = request.route.token, request.certificate == nil,
             case .download(let download) = request.route.call,
             let device = self.authenticator.known(accessToken: token)?.device
-        else { return .later { await self.answer(request) } }
+        else { return .suspended(Suspension { await self.answer(request) }) }
         guard self.requests.admit(device.id, at: .now()) else { return .now(self.tooManyRequests) }
         let conditions = request.conditions
         switch self.outlet.begin(self.message(download, from: device), by: .success) {
-        case .ended(let outcome):
+        case .now(let outcome):
             return .now(self.answer(outcome, conditions: conditions, isDownload: true))
-        case .waiting(let rest):
-            return .later { self.answer(await rest(), conditions: conditions, isDownload: true) }
+        case .suspended(let rest):
+            return .suspended(
+                Suspension { self.answer(await rest(), conditions: conditions, isDownload: true) }
+            )
         }
     }
 

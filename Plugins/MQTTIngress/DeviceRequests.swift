@@ -85,7 +85,7 @@ final class DeviceRequests {
 
     /// What a request waits for.
     enum Wait: Sendable {
-        case chain(@Sendable () async -> Outcome, Aim)
+        case chain(Suspension<Outcome>, Aim)
         /// The package that a download begins with.
         case package(ChunkRequest)
         /// Bytes that are not in memory.
@@ -229,8 +229,8 @@ final class DeviceRequests {
     /// Sends a message to the chain.
     func send(_ message: Message, for aim: Aim) throws(NodeError) -> Begun {
         switch self.services.outlet.begin(message, by: .success) {
-        case .ended(let outcome): try self.answer(outcome, aim)
-        case .waiting(let rest): .waiting(.chain(rest, aim))
+        case .now(let outcome): try self.answer(outcome, aim)
+        case .suspended(let rest): .waiting(.chain(rest, aim))
         }
     }
 

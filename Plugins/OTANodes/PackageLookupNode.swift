@@ -58,7 +58,7 @@ public struct PackageLookupNode: PromptNode {
     }
 
     /// Attaches the package if it is in memory.
-    public func decideAtOnce(_ message: consuming Message) throws -> Decision {
+    public func decideAtOnce(_ message: consuming Message) throws -> Step<Emission, Message> {
         let type = try self.packageType ?? message.packageType()
         let known: EffectivePackage?? =
             if let pinned = try message.packageId() {
@@ -67,8 +67,8 @@ public struct PackageLookupNode: PromptNode {
             } else {
                 self.packages.known(effectiveFor: message.device, type: type)
             }
-        guard let known else { return .wait(message) }
-        return .go(Self.emission(of: message, with: known, type: type))
+        guard let known else { return .suspended(message) }
+        return .now(Self.emission(of: message, with: known, type: type))
     }
 
     /// Attaches the package.

@@ -67,8 +67,8 @@ import Testing
         }
         init(configuration: Configuration, services: NodeServices) throws { throw NodeError("unused", "not made") }
 
-        func decideAtOnce(_ message: consuming Message) throws -> Decision {
-            self.waits ? .wait(message) : .go(try self.behaviour.emission(message))
+        func decideAtOnce(_ message: consuming Message) throws -> Step<Emission, Message> {
+            self.waits ? .suspended(message) : .now(try self.behaviour.emission(message))
         }
         func process(_ message: Message) async throws -> Emission { try self.behaviour.emission(message) }
     }
@@ -188,10 +188,10 @@ import Testing
                 let outcome: Outcome
                 if begins {
                     switch plan.begin(.test(), from: 0, by: .success) {
-                    case .ended(let ended):
+                    case .now(let ended):
                         outcome = ended
                         atOnce += 1
-                    case .waiting(let rest): outcome = await rest()
+                    case .suspended(let rest): outcome = await rest()
                     }
                 } else {
                     outcome = await plan.send(.test(), from: 0, by: .success)
@@ -212,10 +212,10 @@ import Testing
             let notes = Notes()
             let plan = Self.plan([shape], notes) { KnowingNode($1) }
             switch plan.begin(.test(), from: 0, by: .success) {
-            case .ended(let outcome):
+            case .now(let outcome):
                 #expect(storing == nil)
                 #expect(outcome.brief == "json 0")
-            case .waiting(let rest):
+            case .suspended(let rest):
                 #expect(storing != nil)
                 #expect(notes.all == ["0"])
                 #expect(await rest().brief == "json 0")

@@ -22,10 +22,12 @@ private struct TextSite: HTTPSite, HTTPResponder {
 
     func begin(_ request: Request) -> HTTPAnswer {
         self.isAsked.open()
-        return .later {
-            await self.isLet?.opened()
-            return .json(.string(self.text))
-        }
+        return .suspended(
+            Suspension {
+                await self.isLet?.opened()
+                return .json(.string(self.text))
+            }
+        )
     }
 }
 

@@ -16,10 +16,10 @@ import Testing
         let node = try PackageLookupNode.make(attributes, services: self.store.services())
         let message = Message.of(.packageChunkRequest, metadata)
         let isInMemory = self.store.look { $0.isInMemory }
-        if !isInMemory, case .go = try node.decideAtOnce(message) { Issue.record("it cannot know at once") }
+        if !isInMemory, case .now = try node.decideAtOnce(message) { Issue.record("it cannot know at once") }
         let emission = try await node.process(message).only
         self.store.look { $0.isInMemory = true }
-        if case .go(let decided) = try node.decideAtOnce(message) {
+        if case .now(let decided) = try node.decideAtOnce(message) {
             let atOnce = decided.only
             #expect(atOnce.relation == emission.relation)
             #expect(atOnce.message.refusal?.description == emission.message.refusal?.description)

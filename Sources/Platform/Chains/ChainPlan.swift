@@ -103,15 +103,21 @@ final class ChainPlan: Sendable {
     }
 
     /// Sends a message as ``send(_:from:by:)`` does, as far as nothing has to be waited for.
-    func begin(_ message: consuming Message, from index: Int, by relation: Relation) -> Passage {
+    func begin(
+        _ message: consuming Message,
+        from index: Int,
+        by relation: Relation
+    ) -> Step<Outcome, Suspension<Outcome>> {
         var journey = Journey()
         guard let wait = self.start(message, from: index, by: relation, &journey) else {
-            return .ended(self.outcome(of: journey, from: index))
+            return .now(self.outcome(of: journey, from: index))
         }
-        return .waiting { [journey] in
-            var journey = journey
-            return await self.finish(&journey, after: wait, from: index)
-        }
+        return .suspended(
+            Suspension { [journey] in
+                var journey = journey
+                return await self.finish(&journey, after: wait, from: index)
+            }
+        )
     }
 
     /// Why a message cannot go on at once; small, as it is passed on at every node that waits.
@@ -169,8 +175,8 @@ final class ChainPlan: Sendable {
                 return self.take(try node.decide(message).content, of: kept, at: stop, since: start, &journey)
             case .prompt(let node):
                 switch try node.decideAtOnce(message) {
-                case .go(let emission): return self.take(emission.content, of: kept, at: stop, since: start, &journey)
-                case .wait(let message): return .node(stop, message, since: start)
+                case .now(let emission): return self.take(emission.content, of: kept, at: stop, since: start, &journey)
+                case .suspended(let message): return .node(stop, message, since: start)
                 }
             case .waiting:
                 return .node(stop, message, since: start)

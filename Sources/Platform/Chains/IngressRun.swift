@@ -43,8 +43,8 @@ final class IngressRun: Outlet {
         return await place.plan.send(message, from: place.index, by: relation)
     }
 
-    func begin(_ message: consuming Message, by relation: Relation) -> Passage {
-        guard let place = self.plans.place(of: self) else { return .ended(.failed(self.isGone)) }
+    func begin(_ message: consuming Message, by relation: Relation) -> Step<Outcome, Suspension<Outcome>> {
+        guard let place = self.plans.place(of: self) else { return .now(.failed(self.isGone)) }
         return place.plan.begin(message, from: place.index, by: relation)
     }
 

@@ -47,26 +47,19 @@ public protocol Outlet: Sendable {
     /// Sends a message along the links of a relation, as far as no node has to wait.
     ///
     /// Spares the task that ``send(_:by:)`` needs, where most messages have nothing to wait for.
-    func begin(_ message: consuming Message, by relation: Relation) -> Passage
+    ///
+    /// - Returns: What came of the message; or the rest of its way, to be called once, where ``send(_:by:)`` might be called.
+    func begin(_ message: consuming Message, by relation: Relation) -> Step<Outcome, Suspension<Outcome>>
 
     /// Tells the host that the node works and, for a listener, where.
     func ready(_ listeners: [Listener])
 }
 
-/// A message's way through the chain, as far as it came at once.
-public enum Passage: Sendable {
-    /// The chain is done with it.
-    case ended(Outcome)
-    /// Something has to be waited for. Call this once, where ``Outlet/send(_:by:)`` might be called: the message goes on, and
-    /// it returns when the chain is done.
-    case waiting(@Sendable () async -> Outcome)
-}
-
 extension Outlet {
     /// Goes no way at once.
-    public func begin(_ message: consuming Message, by relation: Relation) -> Passage {
+    public func begin(_ message: consuming Message, by relation: Relation) -> Step<Outcome, Suspension<Outcome>> {
         let message = message
-        return .waiting { await self.send(message, by: relation) }
+        return .suspended(Suspension { await self.send(message, by: relation) })
     }
 
     /// Sends a message along the links of the node's `Success` relation, and returns when the chain is done with it.

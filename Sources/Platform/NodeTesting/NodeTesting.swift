@@ -94,11 +94,13 @@ public final class TestOutlet: Outlet {
     }
 
     /// Remembers the message and asks the closure, at once if it can tell at once.
-    public func begin(_ message: consuming Message, by relation: Relation) -> Passage {
+    public func begin(_ message: consuming Message, by relation: Relation) -> Step<Outcome, Suspension<Outcome>> {
         let message = message
-        guard let answerAtOnce else { return .waiting { await self.send(message, by: relation) } }
+        guard let answerAtOnce else {
+            return .suspended(Suspension { await self.send(message, by: relation) })
+        }
         self.messages.withLock { $0.append((message, relation)) }
-        return .ended(answerAtOnce(message))
+        return .now(answerAtOnce(message))
     }
 
     /// Remembers the message and asks the closure.

@@ -264,13 +264,13 @@ final class HTTPConnection: ChannelInboundHandler {
     private func answer(_ request: Request, by route: HTTPRoute) {
         switch route.responder.begin(request) {
         case .now(let response) where self.carryOutAtOnce(response): break
-        case .now(let response): self.finish(waitsAtMost: nil) { response }
-        case .later(let rest): self.finish(waitsAtMost: route.waitsAtMost, rest)
+        case .now(let response): self.finish(waitsAtMost: nil, Suspension { response })
+        case .suspended(let rest): self.finish(waitsAtMost: route.waitsAtMost, rest)
         }
     }
 
     /// Waits for an answer and carries it out.
-    private func finish(waitsAtMost: TimeAmount?, _ answer: @escaping @Sendable () async -> Response) {
+    private func finish(waitsAtMost: TimeAmount?, _ answer: Suspension<Response>) {
         let connection = NIOLoopBound(self, eventLoop: self.eventLoop)
         // Begun at once, as most answers wait for nothing; not a child, as in admit(). It ends with the responder's answer.
         let task = Task.immediate(executorPreference: self.executor) {

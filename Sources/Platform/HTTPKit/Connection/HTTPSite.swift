@@ -1,4 +1,5 @@
 public import NIOCore
+public import NodeKit
 
 /// What a node serves below its paths on a listener: says of each request which route it is.
 ///
@@ -83,13 +84,8 @@ extension HTTPResponder {
     public func refusal(of request: Request) async -> Response? { nil }
 }
 
-/// What is sent for a request, or how it will be known.
-public enum HTTPAnswer: Sendable {
-    /// This is sent.
-    case now(Response)
-    /// Something has to be waited for; called once, on the event loop of the connection.
-    case later(@Sendable () async -> Response)
-}
+/// What is sent for a request, or what is to be called once, on the event loop of the connection, to know it.
+public typealias HTTPAnswer = Step<Response, Suspension<Response>>
 
 /// What of a request is for its route.
 public struct Request: Sendable {
