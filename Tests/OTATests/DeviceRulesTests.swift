@@ -99,14 +99,14 @@ import Testing
 
     private func facts(
         old: Device? = nil,
-        oldProfile: DeviceProfile? = nil,
+        followed: [OtaPackageType: OtaPackageId] = [:],
         profile: DeviceProfile? = profile,
         isNameTaken: Bool = false,
         packages: [OtaPackage] = []
     ) -> DeviceRules.Facts {
         DeviceRules.Facts(
             old: old,
-            oldProfile: oldProfile,
+            followed: followed,
             profile: profile,
             isNameTaken: isNameTaken,
             packages: Dictionary(uniqueKeysWithValues: packages.map { ($0.id, $0) })
@@ -136,19 +136,19 @@ import Testing
         wanted.createdTime = Timestamp(milliseconds: 2)
         wanted.tenantId = .random()
         wanted.label = "l"
-        var change = try DeviceRules.change(to: wanted, self.facts(old: old, oldProfile: Self.profile))
+        var change = try DeviceRules.change(to: wanted, self.facts(old: old))
         #expect(change.device.createdTime == old.createdTime && change.device.tenantId == old.tenantId)
         #expect(change.device.label == "l" && change.device.isSaved && !change.isRenamed)
         wanted.name = "e"
-        change = try DeviceRules.change(to: wanted, self.facts(old: old, oldProfile: Self.profile))
+        change = try DeviceRules.change(to: wanted, self.facts(old: old))
         #expect(change.isRenamed)
         var moved = old
         moved.deviceProfileId = .random()
-        #expect(try DeviceRules.change(to: old, self.facts(old: moved, oldProfile: nil)).isRenamed)
+        #expect(try DeviceRules.change(to: old, self.facts(old: moved)).isRenamed)
         #expect(try !DeviceRules.change(to: old, self.facts()).isRenamed)
     }
 
-    @Test("the targets of a device are the packages that its effective ones become")
+    @Test("the targets of a device are its effective packages, unless its updates follow them already")
     func targets() throws {
         func package(_ type: OtaPackageType) -> OtaPackage {
             var package = OtaPackage(deviceProfileId: Self.profile.id, type: type, title: "t", version: "1")
@@ -160,14 +160,21 @@ import Testing
         var profile = Self.profile
         profile.firmwareId = ofProfile
         var device = Device(name: "d", deviceProfileId: profile.id)
-        func targets(_ wanted: Device, over old: Device?) throws -> [OtaPackageType: OtaPackageId?] {
-            let facts = self.facts(old: old, oldProfile: profile, profile: profile, packages: [own, software])
+        func targets(_ wanted: Device, over old: Device, reached: Bool = true) throws -> [OtaPackageType: OtaPackageId?]
+        {
+            var followed: [OtaPackageType: OtaPackageId] = [:]
+            for type in OtaPackageType.allCases where reached {
+                followed[type] = old.packageId(of: type) ?? profile.packageId(of: type)
+            }
+            let facts = self.facts(old: old, followed: followed, profile: profile, packages: [own, software])
             return Dictionary(
                 uniqueKeysWithValues: try DeviceRules.change(to: wanted, facts).targets.map { ($0.type, $0.package) }
             )
         }
         #expect(try DeviceRules.change(to: device, self.facts(profile: profile)).targets.map(\.package) == [ofProfile])
         #expect(try targets(device, over: device) == [:])
+        // The package of the profile has not reached the device.
+        #expect(try targets(device, over: device, reached: false) == [.firmware: ofProfile])
         var changed = device
         (changed.firmwareId, changed.softwareId) = (own.id, software.id)
         #expect(try targets(changed, over: device) == [.firmware: own.id, .software: software.id])

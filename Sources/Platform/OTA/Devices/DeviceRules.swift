@@ -13,8 +13,9 @@ public enum DeviceRules {
     public struct Facts: Sendable {
         /// The device as stored; `nil` if it is new.
         public var old: Device?
-        /// The profile that this has.
-        public var oldProfile: DeviceProfile?
+        /// The packages that its updates follow: its effective ones, unless another package of its whole profile has not reached it
+        /// yet.
+        public var followed: [OtaPackageType: OtaPackageId]
         /// The profile that the device is to have; `nil` if that does not exist.
         public var profile: DeviceProfile?
         /// Whether another device of the tenant has the name.
@@ -25,13 +26,13 @@ public enum DeviceRules {
         /// Joins what is known.
         public init(
             old: Device?,
-            oldProfile: DeviceProfile?,
+            followed: [OtaPackageType: OtaPackageId],
             profile: DeviceProfile?,
             isNameTaken: Bool,
             packages: [OtaPackageId: OtaPackage]
         ) {
             self.old = old
-            self.oldProfile = oldProfile
+            self.followed = followed
             self.profile = profile
             self.isNameTaken = isNameTaken
             self.packages = packages
@@ -42,7 +43,7 @@ public enum DeviceRules {
     public struct Change: Sendable {
         /// The device as it is stored.
         public var device: Device
-        /// The types of which its effective package becomes another one, in order, with that package; `nil` for none.
+        /// The types of which its effective package is not the one that its updates follow, in order, with that package; `nil` for none.
         public var targets: [(type: OtaPackageType, package: OtaPackageId?)]
         /// Whether messages name it in another way: by its name, or by that of its profile.
         public var isRenamed: Bool
@@ -67,19 +68,13 @@ public enum DeviceRules {
         try EntityRules.checkUnique("Device with such name", isTaken: facts.isNameTaken)
         try AssignmentRules.check(saved, over: facts.old, packages: facts.packages)
         let targets = OtaPackageType.allCases.compactMap { type -> (type: OtaPackageType, package: OtaPackageId?)? in
-            let before = Self.effective(facts.old, in: facts.oldProfile, type)
-            let after = Self.effective(saved, in: facts.profile, type)
-            return before == after ? nil : (type, after)
+            let after = AssignmentRules.effective(
+                own: saved.packageId(of: type),
+                ofProfile: facts.profile?.packageId(of: type)
+            )
+            return facts.followed[type] == after ? nil : (type, after)
         }
         let isRenamed = facts.old.map { $0.$name != saved.$name || $0.deviceProfileId != saved.deviceProfileId }
         return Change(device: saved, targets: targets, isRenamed: isRenamed ?? false)
-    }
-
-    private static func effective(
-        _ device: Device?,
-        in profile: DeviceProfile?,
-        _ type: OtaPackageType
-    ) -> OtaPackageId? {
-        AssignmentRules.effective(own: device?.packageId(of: type), ofProfile: profile?.packageId(of: type))
     }
 }

@@ -214,12 +214,15 @@ extension StoreInspection {
     private static func updateFaults(of type: OtaPackageType, _ db: Database) throws -> [StoreFinding] {
         let effective = "coalesce(d.\(type.ownColumn), p.\(type.ownColumn))"
         let devices = "device d JOIN device_profile p ON p.id = d.device_profile_id"
+        // Else an assignment to the whole profile has not reached the device yet.
+        let isReached = "d.\(type.followedColumn) IS \(effective)"
         let again = "take the package from the device or profile and assign it again"
         var faults: [StoreFinding] = []
         if try db.exists(
             """
             SELECT 1 FROM \(devices) JOIN update_record r ON r.device = d.no
             WHERE r.type = ? AND r.state NOT IN ('UPDATED', 'FAILED') AND r.package_id IS NOT \(effective)
+                AND \(isReached)
             """,
             [type.rawValue]
         ) {
@@ -234,7 +237,7 @@ extension StoreInspection {
         if try db.exists(
             """
             SELECT 1 FROM \(devices) LEFT JOIN update_record r ON r.device = d.no AND r.type = ?
-            WHERE \(effective) IS NOT NULL AND r.package_id IS NOT \(effective)
+            WHERE \(effective) IS NOT NULL AND r.package_id IS NOT \(effective) AND \(isReached)
             """,
             [type.rawValue]
         ) {
@@ -242,6 +245,22 @@ extension StoreInspection {
                 StoreFinding(
                     .updateRecord,
                     "a device has an effective \(type.rawValue) package but no update record of it",
+                    remedy: again
+                )
+            )
+        }
+        if try db.exists(
+            """
+            SELECT 1 FROM \(devices) WHERE NOT \(isReached) AND NOT EXISTS (
+                SELECT 1 FROM mass_assignment m
+                WHERE m.device_profile_id = p.id AND m.type = ? AND m.last_device < d.no AND d.\(type.ownColumn) IS NULL)
+            """,
+            [type.rawValue]
+        ) {
+            faults.append(
+                StoreFinding(
+                    .updateRecord,
+                    "the \(type.rawValue) update of a device does not follow its effective package, and nothing will make it",
                     remedy: again
                 )
             )
@@ -262,7 +281,7 @@ extension StoreInspection {
         if try db.exists(
             """
             SELECT 1 FROM \(devices) JOIN assignment a ON a.device = d.no
-            WHERE a.type = ? AND a.package_id IS NOT \(effective)
+            WHERE a.type = ? AND a.package_id IS NOT \(effective) AND \(isReached)
             """,
             [type.rawValue]
         ) {

@@ -119,6 +119,12 @@ extension SQLiteStore {
         return [
             try table("windlass_devices", "Devices there are.", "device"),
             try table("windlass_packages", "Packages there are.", "ota_package"),
+            MetricFamily(
+                "windlass_assigning_devices",
+                .gauge,
+                "Devices that an assignment to their whole profile has not reached yet.",
+                [MetricSample(value: Double(try db.countMassAssigned()))]
+            ),
             try table("windlass_waiting_assignments", "Assignments that devices were not told of yet.", "assignment"),
             MetricFamily("windlass_updates", .gauge, "Update records by package type and state.", samples),
         ]

@@ -19,6 +19,6 @@ enum Schema {
     private static let versions = [
         ("1", Self.version1), ("2", Self.version2), ("3", Self.version3), ("4", Self.version4), ("5", Self.version5),
         ("7", Self.version7), ("8", Self.version8), ("9", Self.version9), ("10", Self.version10),
-        ("11", Self.version11),
+        ("11", Self.version11), ("12", Self.version12),
     ]
 }

@@ -2,29 +2,6 @@ import GRDB
 import NodeKit
 import OTA
 
-/// Devices whose effective package becomes another one.
-enum AssignedDevices {
-    /// The device with this row number.
-    case device(Int64)
-    /// The devices of this profile without a package of their own.
-    case profile(DeviceProfileId)
-
-    /// What rows of `device` must fulfil, with one argument.
-    func condition(_ type: OtaPackageType) -> String {
-        switch self {
-        case .device: "device.no = ?"
-        case .profile: "device.device_profile_id = ? AND device.\(type.ownColumn) IS NULL"
-        }
-    }
-
-    var argument: DatabaseValue {
-        switch self {
-        case .device(let number): number.databaseValue
-        case .profile(let id): id.uuid.databaseValue
-        }
-    }
-}
-
 /// Devices among those whose effective package becomes another one.
 private struct Part {
     /// What rows of `device` must fulfil, with the arguments.
@@ -35,23 +12,32 @@ private struct Part {
 extension Database {
     /// Begins the update of devices to their new effective package, or ends it if they have none any more.
     ///
-    /// All rows of all devices are written by a handful of statements, in the order of their keys: a fleet is one assignment.
+    /// All rows of all devices are written by a handful of statements, in the order of their keys.
     ///
     /// - Parameters:
     ///   - id: The package; `nil` for none.
     ///   - type: Firmware or software.
-    ///   - devices: The devices.
-    ///   - now: When.
-    ///   - time: The time of the points in their series, which no other point of them has.
+    ///   - devices: The row numbers of the devices, at most ``MassAssignments/stepMax``.
+    ///   - time: When the package became their effective one.
+    ///   - now: The time of day.
+    ///   - pointTime: The time of the points in their series, which no other point of them has.
     /// - Throws: What the database throws.
     func assign(
         _ id: OtaPackageId?,
         type: OtaPackageType,
-        to devices: AssignedDevices,
+        to devices: [Int64],
+        since time: Timestamp,
         at now: Timestamp,
-        pointsAt time: Timestamp
+        pointsAt pointTime: Timestamp
     ) throws {
-        let all = Part(condition: devices.condition(type), arguments: [devices.argument])
+        let all = Part(
+            condition: "device.no IN (SELECT value FROM json_each(?))",
+            arguments: [JSON.array(devices.map(JSON.integer)).description]
+        )
+        try self.run(
+            "UPDATE device SET \(type.followedColumn) = ? WHERE \(all.condition)",
+            [id?.uuid] + all.arguments
+        )
         // A newer assignment takes the place of one of which the device was not notified yet.
         guard let id else {
             // What an update came to stays known; one under way has no target any more.
@@ -62,15 +48,15 @@ extension Database {
                 """,
                 [type.rawValue] + all.arguments
             )
-            return try self.addAssignments(of: nil, type: type, to: all, at: now)
+            return try self.addAssignments(of: nil, type: type, to: all, at: time)
         }
         guard let package = try self.package(id) else {
             throw NodeError(.internalError, "an assigned package does not exist; check the store")
         }
         let (installed, missing) = try self.parts(of: all, by: package)
-        try self.noteInstalled(package, on: installed, at: now, pointsAt: time)
-        try self.begin(.queued, package, of: missing, at: now, pointsAt: time)
-        try self.addAssignments(of: id, type: type, to: missing, at: now)
+        try self.noteInstalled(package, on: installed, since: time, at: now, pointsAt: pointTime)
+        try self.begin(.queued, package, of: missing, since: time, at: now, pointsAt: pointTime)
+        try self.addAssignments(of: id, type: type, to: missing, at: time)
     }
 
     /// The devices that have the package installed, and the others; see ``UpdateRules/isInstalled(_:by:)``.
@@ -105,13 +91,14 @@ extension Database {
     private func noteInstalled(
         _ package: OtaPackage,
         on devices: Part,
+        since time: Timestamp,
         at now: Timestamp,
-        pointsAt time: Timestamp
+        pointsAt pointTime: Timestamp
     ) throws {
         guard try self.exists("SELECT 1 FROM device WHERE \(devices.condition) LIMIT 1", devices.arguments) else {
             return
         }
-        try self.begin(.updated, package, of: devices, at: now, pointsAt: time)
+        try self.begin(.updated, package, of: devices, since: time, at: now, pointsAt: pointTime)
         try self.run(
             "DELETE FROM assignment WHERE type = ? AND device IN (SELECT no FROM device WHERE \(devices.condition))",
             [package.type.rawValue] + devices.arguments
@@ -138,14 +125,14 @@ extension Database {
         }
     }
 
-    private func addAssignments(of id: OtaPackageId?, type: OtaPackageType, to devices: Part, at now: Timestamp) throws
+    private func addAssignments(of id: OtaPackageId?, type: OtaPackageType, to devices: Part, at time: Timestamp) throws
     {
         try self.run(
             """
             INSERT OR REPLACE INTO assignment (device, type, package_id, timestamp)
             SELECT device.no, ?, ?, ? FROM device WHERE \(devices.condition)
             """,
-            [type.rawValue, id?.uuid, now.rawValue] + devices.arguments
+            [type.rawValue, id?.uuid, time.rawValue] + devices.arguments
         )
     }
 
@@ -154,8 +141,9 @@ extension Database {
         _ state: OtaUpdateState,
         _ package: OtaPackage,
         of devices: Part,
+        since time: Timestamp,
         at now: Timestamp,
-        pointsAt time: Timestamp
+        pointsAt pointTime: Timestamp
     ) throws {
         let condition = devices.condition
         let prefix = package.type.prefix
@@ -168,7 +156,7 @@ extension Database {
             """,
             [
                 package.type.rawValue, package.id.uuid, package.title, package.version, state.rawValue,
-                isOver ? nil : now.rawValue, now.rawValue, now.rawValue, isOver ? now.rawValue : nil,
+                isOver ? nil : time.rawValue, time.rawValue, now.rawValue, isOver ? time.rawValue : nil,
                 isOver ? 100 : nil,
             ] + devices.arguments
         )
@@ -178,7 +166,7 @@ extension Database {
             SELECT device.no, ?, ?, ?, ?, ?, 1, ? FROM device WHERE \(condition)
             """,
             [
-                package.type.rawValue, package.title, package.version, state.rawValue, now.rawValue,
+                package.type.rawValue, package.title, package.version, state.rawValue, time.rawValue,
                 isOver ? UpdateCause.alreadyInstalled.rawValue : nil,
             ] + devices.arguments
         )
@@ -186,7 +174,7 @@ extension Database {
         var series: [(key: String, value: JSON)] = [("\(prefix)_state", .string(state.rawValue))]
         if let tag = package.tag { series.append(("target_\(prefix)_tag", .string(tag))) }
         series.append(("target_\(prefix)_title", .string(package.title)))
-        series.append(("target_\(prefix)_ts", .integer(now.rawValue)))
+        series.append(("target_\(prefix)_ts", .integer(time.rawValue)))
         series.append(("target_\(prefix)_version", .string(package.version)))
         var arguments: Arguments = []
         for (key, value) in series {
@@ -200,11 +188,11 @@ extension Database {
             INSERT OR REPLACE INTO ts (device, key, ts, kind, value)
             SELECT device.no, point.key, ?, point.kind, point.value FROM device CROSS JOIN point WHERE \(condition)
             """,
-            arguments + [time.rawValue] + devices.arguments
+            arguments + [pointTime.rawValue] + devices.arguments
         )
         try self.run(
             LatestState.inserting("SELECT ?, device.no, ?, 3, ? FROM device WHERE \(condition)"),
-            ["\(prefix)_state", time.rawValue, state.rawValue] + devices.arguments
+            ["\(prefix)_state", pointTime.rawValue, state.rawValue] + devices.arguments
         )
     }
 }

@@ -91,6 +91,17 @@ extension Database {
         return (row["no"], try Device(row: row))
     }
 
+    /// The packages that the updates of a device follow: its effective ones, unless an assignment to its whole profile has not reached it.
+    func followedPackages(of device: DeviceId) throws -> [OtaPackageType: OtaPackageId] {
+        guard
+            let row = try self.row(
+                "SELECT followed_firmware, followed_software FROM device WHERE id = ?",
+                [device.uuid]
+            )
+        else { return [:] }
+        return OtaPackageType.allCases.reduce(into: [:]) { $0[$1] = row.idIfPresent($1.followedColumn) }
+    }
+
     func profile(_ id: DeviceProfileId) throws -> DeviceProfile? {
         try self.row("SELECT * FROM device_profile WHERE id = ?", [id.uuid]).map(DeviceProfile.init(row:))
     }

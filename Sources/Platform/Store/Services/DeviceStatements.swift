@@ -2,6 +2,11 @@ import OTA
 
 /// The statements that every device causes again and again, ready to run on the writer's connection.
 final class DeviceStatements: Sendable {
+    /// Assignments that may not have reached a device yet.
+    let massAssignments: MassAssignments
+
+    init(_ massAssignments: MassAssignments) { self.massAssignments = massAssignments }
+
     // What it replaces is changed in place: to delete it first, SQLite would keep what it needs to undo the statement, also when
     // there is nothing to replace.
     let point = DirectStatement(

@@ -115,7 +115,8 @@ extension SQLiteStore: DeviceService {
             try db.assign(
                 package,
                 type: type,
-                to: .device(number),
+                to: [number],
+                since: now,
                 at: now,
                 pointsAt: times.take(1, for: device.id, at: now)
             )
@@ -125,14 +126,14 @@ extension SQLiteStore: DeviceService {
     }
 
     /// Removes a device with all that is stored about it.
+    ///
+    /// If its time series are long, their oldest values go first: cut off in the middle, the device is there and can be removed again.
     public func deleteDevice(_ id: DeviceId) async throws {
-        try await self.remove { db, effects in
-            let number = try db.number(of: id)
-            if let credentials = try db.credentials(of: id) { effects.credentials = [credentials.credentialsId] }
-            effects.devices = [id]
-            effects.notifications = [(id, .credentialsRevoked)]
-            try db.run("DELETE FROM device WHERE no = ?", [number])
+        let delete: @Sendable (Database, inout Effects) throws -> Bool = { db, effects in
+            var valuesLeft = Self.deletedValuesMax
+            return try db.delete(id, db.number(of: id), &valuesLeft, &effects)
         }
+        while try await !self.remove(delete) {}
     }
 }
 
@@ -142,7 +143,7 @@ extension Database {
         let tenant = (old ?? device).tenantId
         return DeviceRules.Facts(
             old: old,
-            oldProfile: try old.flatMap { try self.profile($0.deviceProfileId) },
+            followed: old == nil ? [:] : try self.followedPackages(of: device.id),
             profile: try self.profile(device.deviceProfileId),
             isNameTaken: try self.exists(
                 "SELECT 1 FROM device WHERE tenant_id = ? AND name = ? AND id <> ?",

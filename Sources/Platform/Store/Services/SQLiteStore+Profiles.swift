@@ -55,7 +55,7 @@ extension SQLiteStore: DeviceProfileService {
         let known = profile.isSaved ? try await self.findDeviceProfileById(profile.id) : nil
         let onlyTakesAway = known.map { AssignmentRules.onlyTakesAway(from: $0, to: profile) } ?? false
         let save: @Sendable (Database, inout Effects) throws -> DeviceProfile = {
-            [progress, statements, times] db, effects in
+            [progress, statements, times, massAssignments] db, effects in
             let old = try profile.isSaved ? EntityRules.found(db.profile(profile.id), profile.id) : nil
             let saved = DeviceProfileRules.saved(profile, over: old, random: CredentialsRules.randomText)
             try db.check(saved, over: old)
@@ -63,17 +63,18 @@ extension SQLiteStore: DeviceProfileService {
                 try db.insert(saved)
                 return saved
             }
+            let changed = OtaPackageType.allCases.filter { saved.packageId(of: $0) != old.packageId(of: $0) }
+            // What was served before an assignment does not count for it.
+            if !onlyTakesAway, !changed.isEmpty { try statements.store(progress, at: now, db, &effects) }
             try db.update(saved)
             // The type of an originator is the name of its profile.
             if old.$name != saved.$name { effects.allCredentials = true }
             if old.transport != saved.transport { effects.allTransports = true }
-            for type in OtaPackageType.allCases where saved.packageId(of: type) != old.packageId(of: type) {
-                // What was served before an assignment does not count for it.
-                if !onlyTakesAway { try statements.store(progress, at: now, db, &effects) }
-                let id = saved.packageId(of: type)
-                try db.assign(id, type: type, to: .profile(saved.id), at: now, pointsAt: times.takeForAll(at: now))
+            for type in changed {
+                massAssignments.begin()
+                let time = times.takeForAll(at: now)
+                try db.beginMassAssignment(of: type, in: saved.id, at: now, pointsAt: time, &effects)
                 effects.allDevices = true
-                effects.assignments = true
             }
             return saved
         }
@@ -94,19 +95,21 @@ extension SQLiteStore: DeviceProfileService {
 
     /// Removes a profile that no device uses, with its packages.
     public func deleteDeviceProfile(_ id: DeviceProfileId) async throws {
-        try await self.remove { [storages] db, effects in
+        try await self.removeInSteps { db, effects in
             try DeviceProfileRules.checkRemoval(
                 of: EntityRules.found(db.profile(id), id),
                 isUsed: db.exists("SELECT 1 FROM device WHERE device_profile_id = ? LIMIT 1", [id.uuid])
             )
+            guard try db.clearRecords(ofPackages: "k.device_profile_id = ?", [id.uuid]) else { return nil }
+            var files: [String] = []
             for row in try db.rows("SELECT id, sha256 FROM ota_package WHERE device_profile_id = ?", [id.uuid]) {
                 effects.packages.append(row.id("id"))
-                if let file: String = row["sha256"] { effects.files.append(file) }
+                if let file: String = row["sha256"] { files.append(file) }
             }
             try db.run("UPDATE device_profile SET firmware_id = NULL, software_id = NULL WHERE id = ?", [id.uuid])
             try db.run("DELETE FROM ota_package WHERE device_profile_id = ?", [id.uuid])
-            try storages.release(effects.files, db)
             try db.run("DELETE FROM device_profile WHERE id = ?", [id.uuid])
+            return files
         }
     }
 }

@@ -13,8 +13,9 @@ extension SQLiteStore: UpdateRetryService {
         retryAt retryTime: Timestamp?
     ) async throws -> Bool {
         let (now, pointTime) = (self.now(), self.serverTime(for: device))
-        return try await self.write { db, effects in
+        return try await self.write { [massAssignments] db, effects in
             let number = try db.number(of: device)
+            try massAssignments.follow(device, type, at: now, db, &effects)
             let isUnderWay = try db.exists(
                 """
                 SELECT 1 FROM update_record WHERE device = ?1 AND type = ?2 AND state NOT IN ('UPDATED', 'FAILED')
@@ -37,7 +38,9 @@ extension SQLiteStore: UpdateRetryService {
 
     /// Notes when a FAILED update is to begin again.
     public func scheduleRetry(of device: DeviceId, _ type: OtaPackageType, at time: Timestamp) async throws -> Bool {
-        try await self.write { db, _ in
+        let now = self.now()
+        return try await self.write { [massAssignments] db, effects in
+            try massAssignments.follow(device, type, at: now, db, &effects)
             try db.run(
                 """
                 UPDATE update_record SET retry_time = ?

@@ -25,7 +25,7 @@ extension SQLiteStore {
         let (counts, stored) = self.progress.recovered()
         guard !counts.isEmpty else { return self.progress.forget(stored) }
         try await self.write { [statements, now] db, effects in
-            try statements.store(counts, at: now(), db)
+            try statements.store(counts, at: now(), db, &effects)
             effects.served.add(stored)
         }
     }
@@ -60,7 +60,7 @@ extension DeviceStatements {
         for type in types {
             let counts = progress.counts(of: device, type)
             guard !counts.isEmpty else { continue }
-            try self.store(counts, at: now, db)
+            try self.store(counts, at: now, db, &effects)
             effects.served.add(progress.stored(counts))
         }
     }
@@ -73,13 +73,21 @@ extension DeviceStatements {
         _ effects: inout Effects
     ) throws {
         let (counts, half) = progress.all()
-        try self.store(counts, at: now, db)
+        try self.store(counts, at: now, db, &effects)
         effects.served.add(progress.stored(counts, journal: half))
     }
 
     /// Stores bytes that were counted.
-    func store(_ counts: [ProgressCounter.Count], at now: Timestamp, _ db: Database) throws {
-        for count in counts { try self.store(count, at: now, db) }
+    func store(
+        _ counts: [ProgressCounter.Count],
+        at now: Timestamp,
+        _ db: Database,
+        _ effects: inout Effects
+    ) throws {
+        for count in counts {
+            try self.massAssignments.follow(count.device, count.type, at: now, db, &effects)
+            try self.store(count, at: now, db)
+        }
     }
 
     private func store(_ count: ProgressCounter.Count, at now: Timestamp, _ db: Database) throws {

@@ -5,6 +5,8 @@ public import OTA
 extension SQLiteStore: TenantService {
     /// How many devices of a tenant that is deleted go in one transaction, so that others' writes do not wait for long.
     static let deletedDevicesMax = 500
+    /// How many values of time series that are deleted go in one transaction, for the same reason.
+    static let deletedValuesMax = 10_000
 
     /// The tenant with this identifier, if it exists.
     public func findTenantById(_ id: TenantId) async throws -> Tenant? {
@@ -63,51 +65,74 @@ extension SQLiteStore: TenantService {
                 [id.uuid]
             )
         }
-        // What was let in before the users went may still add a device; then the last step finds it.
-        repeat {
-            while try await self.deleteSomeDevices(of: id) > 0 {}
-        } while try await !self.deleteEmptied(id)
-    }
-
-    private func deleteSomeDevices(of tenant: TenantId) async throws -> Int {
-        try await self.remove { db, effects in
-            let rows = try db.rows(
-                """
-                SELECT d.no, d.id, c.credentials_id FROM device d JOIN device_credentials c ON c.device = d.no
-                WHERE d.tenant_id = ? LIMIT ?
-                """,
-                [tenant.uuid, Self.deletedDevicesMax]
+        // What was let in before the users went may still add a device; so each step looks for devices.
+        try await self.removeInSteps { db, effects in
+            guard try db.deleteDevices(of: id, &effects) else { return nil }
+            try db.run(
+                "DELETE FROM audit_log WHERE no IN (SELECT no FROM audit_log WHERE tenant_id = ? LIMIT ?)",
+                [id.uuid, Self.removedPerWrite]
             )
-            for row in rows {
-                let id: DeviceId = row.id("id")
-                effects.credentials.append(row["credentials_id"])
-                effects.devices.append(id)
-                effects.notifications.append((id, .credentialsRevoked))
-                try db.run("DELETE FROM device WHERE no = ?", [row["no"] as Int64])
-            }
-            return rows.count
-        }
-    }
-
-    /// Removes the tenant with its profiles, packages and log; `false` if it still has devices.
-    private func deleteEmptied(_ id: TenantId) async throws -> Bool {
-        try await self.remove { [storages] db, effects in
-            guard try !db.exists("SELECT 1 FROM device WHERE tenant_id = ? LIMIT 1", [id.uuid]) else { return false }
+            guard db.changesCount < Self.removedPerWrite else { return nil }
+            var files: [String] = []
             for row in try db.rows("SELECT id, sha256 FROM ota_package WHERE tenant_id = ?", [id.uuid]) {
                 effects.packages.append(row.id("id"))
-                if let file: String = row["sha256"] { effects.files.append(file) }
+                if let file: String = row["sha256"] { files.append(file) }
             }
             try db.run(
                 "UPDATE device_profile SET firmware_id = NULL, software_id = NULL WHERE tenant_id = ?",
                 [id.uuid]
             )
-            for table in ["ota_package", "device_profile", "audit_log"] {
+            for table in ["ota_package", "device_profile"] {
                 try db.run("DELETE FROM \(table) WHERE tenant_id = ?", [id.uuid])
             }
-            try storages.release(effects.files, db)
             try db.run("DELETE FROM tenant WHERE id = ?", [id.uuid])
-            return true
+            return files
         }
+    }
+}
+
+extension Database {
+    /// Removes some devices of a tenant that is deleted.
+    ///
+    /// - Returns: Whether none is left.
+    fileprivate func deleteDevices(of tenant: TenantId, _ effects: inout Effects) throws -> Bool {
+        let rows = try self.rows(
+            "SELECT no, id FROM device WHERE tenant_id = ? LIMIT ?",
+            [tenant.uuid, SQLiteStore.deletedDevicesMax]
+        )
+        var valuesLeft = SQLiteStore.deletedValuesMax
+        for row in rows {
+            guard try self.delete(row.id("id"), row["no"], &valuesLeft, &effects) else { break }
+        }
+        return rows.isEmpty
+    }
+
+    /// Removes a device with all that is stored about it, unless its time series are too long for one transaction.
+    ///
+    /// - Parameters:
+    ///   - device: The device.
+    ///   - number: Its row number.
+    ///   - valuesLeft: How many values of time series may be removed.
+    ///   - effects: What follows.
+    /// - Returns: Whether it is gone; otherwise some of its values are, the oldest of each series first, and it is to be called again.
+    /// - Throws: What the database throws.
+    func delete(
+        _ device: DeviceId,
+        _ number: Int64,
+        _ valuesLeft: inout Int,
+        _ effects: inout Effects
+    ) throws -> Bool {
+        try self.run(
+            "DELETE FROM ts WHERE device = ?1 AND (key, ts) IN (SELECT key, ts FROM ts WHERE device = ?1 ORDER BY key, ts LIMIT ?2)",
+            [number, valuesLeft]
+        )
+        valuesLeft -= self.changesCount
+        guard valuesLeft > 0 else { return false }
+        if let credentials = try self.credentials(of: device) { effects.credentials.append(credentials.credentialsId) }
+        effects.devices.append(device)
+        effects.notifications.append((device, .credentialsRevoked))
+        try self.run("DELETE FROM device WHERE no = ?", [number])
+        return true
     }
 }
 

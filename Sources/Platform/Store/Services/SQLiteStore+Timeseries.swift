@@ -120,15 +120,23 @@ extension SQLiteStore: TimeseriesService {
         guard !keys.isEmpty else { return }
         let start = range?.lowerBound.rawValue ?? .min
         let end = range?.upperBound.rawValue ?? .max
-        try await self.remove { db, _ in
+        // In one transaction, unless there are very many: then the oldest of the first series go first.
+        let delete: @Sendable (Database, inout Effects) throws -> Bool = { db, _ in
             let number = try db.number(of: device)
-            for key in keys {
+            var left = Self.deletedValuesMax
+            for key in keys where left > 0 {
                 try db.run(
-                    "DELETE FROM ts WHERE device = ? AND key = ? AND ts BETWEEN ? AND ?",
-                    [number, key, start, end]
+                    """
+                    DELETE FROM ts WHERE device = ?1 AND key = ?2 AND ts IN (SELECT ts FROM ts
+                        WHERE device = ?1 AND key = ?2 AND ts BETWEEN ?3 AND ?4 ORDER BY ts LIMIT ?5)
+                    """,
+                    [number, key, start, end, left]
                 )
+                left -= db.changesCount
             }
+            return left > 0
         }
+        while try await !self.remove(delete) {}
     }
 
     private static func names(of number: Int64, _ db: Database) throws -> [String] {

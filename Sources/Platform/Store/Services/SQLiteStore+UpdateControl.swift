@@ -73,6 +73,8 @@ extension SQLiteStore: UpdateControlService {
 
     /// Carries out a command, a batch of devices in each transaction.
     public func carryOut(_ command: UpdateCommand, on filter: UpdateFilter, by who: String) async throws -> Int {
+        // What was assigned before the command is what it is about.
+        try await self.finishMassAssignments()
         var count = 0
         for type in filter.type.map({ [$0] }) ?? OtaPackageType.allCases {
             let conditions = UpdateConditions(filter, type: type, command: command)

@@ -50,6 +50,7 @@ extension SQLiteStore: UpdateService {
         report.timestamp = self.plausible(report.timestamp, at: now)
         return try await self.write(repeatable: true) { [report, progress, numbers, statements, times] db, effects in
             let number = try numbers.number(of: device, db)
+            try statements.massAssignments.follow(device, report.type, at: now, db, &effects)
             let recording = ReportRecording(statements, number, report, now: now, db) {
                 times.take(1, for: device, at: now)
             }
@@ -94,6 +95,7 @@ extension SQLiteStore: UpdateService {
             }
             guard let found, found.package == packageId.uuid else { return false }
             let number = found.number
+            try statements.massAssignments.follow(device, type, at: now, db, &effects)
             guard try statements.initiate(number, type, at: now, db) else { return false }
             effects.updateEvents = true
             let deleted = try statements.deleteAttributes(number, .shared, obsolete, db)
