@@ -208,10 +208,10 @@ import Testing
             let store = try await host.open()
             // As far as an upload gets before its transaction: the file has its name, and is known as unused.
             let sha256 = String(repeating: "a1", count: 32)
-            let bytes = try await store.storages.files.begin(store.writer)
+            let bytes = try await store.storages.begin()
             try await bytes.append(ByteBuffer(string: "bytes"))
-            try await bytes.complete(as: sha256)
-            try await store.database.read { db in try bytes.place(as: sha256, db) }
+            try await store.noteUnused(sha256)
+            try await bytes.finish(as: sha256)
             await store.close()
             #expect(try host.files == [sha256])
             #expect(try await host.refusal() == nil)

@@ -71,7 +71,7 @@ import Testing
             )
             try await fixture.store.deleteOtaPackage(package.id)
             #expect(try fixture.packageFiles() == [])
-            while try await fixture.store.storages.blobs.removeReleased(fixture.store.writer) {}
+            while try await fixture.store.blobs.removeReleased() {}
         }
     }
 
@@ -95,10 +95,10 @@ import Testing
             system.free(half + 3 * Self.mebibyte)
             await #expect(throws: NodeError.self) { _ = try await upload("second", 1_000_000) }
             try await store.deleteOtaPackage(first)
-            while try await store.storages.blobs.removeReleased(store.writer) {}
+            while try await store.blobs.removeReleased() {}
             let second = try await upload("second", 1_000_000)
             try await store.deleteOtaPackage(second)
-            while try await store.storages.blobs.removeReleased(store.writer) {}
+            while try await store.blobs.removeReleased() {}
             system.free(half - 1)
             await #expect(throws: NodeError.self) { _ = try await upload("third", 1) }
         }

@@ -105,9 +105,9 @@ import Testing
         #expect(try await content.readAll(99_998..<100_000) == ByteBuffer(bytes: bytes.suffix(2)))
         await #expect(throws: NodeError.self) { try await content.readAll(99_999..<100_001) }
         try await domain.store.deleteOtaPackage(one.id)
-        #expect(try await domain.store.database.read { db in try domain.store.storages.files.inventory(db) }.count == 1)
+        #expect(try await domain.store.storages[.files].inventory().count == 1)
         try await domain.store.deleteOtaPackage(two.id)
-        #expect(try await domain.store.database.read { db in try domain.store.storages.files.inventory(db) }.isEmpty)
+        #expect(try await domain.store.storages[.files].inventory().isEmpty)
         // Who holds the bytes may read them still.
         #expect(try await content.readAll(0..<1) == ByteBuffer(bytes: [0]))
         let upload = try await domain.store.upload(

@@ -107,7 +107,7 @@ import Testing
             try await store.write { _, _ in }
             #expect(try fixture.packageFiles() == [])
             #expect(try await Self.blobs(store, in: ["STORED", "INCOMING"]) == 0)
-            while try await store.storages.blobs.removeReleased(store.writer) {}
+            while try await store.blobs.removeReleased() {}
             #expect(try await Self.blobs(store, in: ["RELEASED"]) == 0)
             #expect(try await store.read { db in try db.integer("SELECT count(*) FROM package_chunk") } == 0)
         }
@@ -120,12 +120,12 @@ import Testing
             let package = try await fixture.package(in: nil, bytes: Self.bytes(300_000))
             var content = try await store.content(of: package.id)
             try await store.deleteOtaPackage(package.id)
-            #expect(try await store.storages.blobs.removeReleased(store.writer) == false)
+            #expect(try await store.blobs.removeReleased() == false)
             #expect(
                 try await content?.read(100_000..<300_000) == ByteBuffer(bytes: Self.bytes(300_000)[100_000...])
             )
             content = nil
-            while try await store.storages.blobs.removeReleased(store.writer) {}
+            while try await store.blobs.removeReleased() {}
             #expect(try await Self.blobs(store, in: ["RELEASED"]) == 0)
         }
     }

@@ -151,10 +151,10 @@ extension SQLiteStore {
             caches: self.caches,
             numbers: self.numbers,
             times: self.times,
-            storages: self.storages,
             progress: self.progress,
             assignments: self.assignmentsAdded,
             updateEvents: self.updateEventsAdded,
+            massAssignments: self.massAssignments,
             sessions: self.sessions
         )
     }

@@ -45,17 +45,10 @@ public struct StoreDoctor: Sendable {
     /// - Throws: ``NodeError`` if the folder cannot be looked through: it is no data folder, a newer or older version made it,
     ///   or it is to be mended while a host has it open.
     public func examine(repair: Bool) async throws -> Report {
-        let doctor = self
-        return try await offEventLoop { try doctor.examineBlocking(repair: repair) }
-    }
-
-    private var folder: DataFolder { DataFolder(path: self.directory) }
-
-    private func examineBlocking(repair: Bool) throws -> Report {
         let files = POSIXFileSystem()
         guard let size = try? files.size(self.folder.database), size > 0 else {
             let packages = PackageFiles(directory: self.folder.packages, system: files)
-            if let unknown = try? packages.unknown(nil), !unknown.isEmpty {
+            if let unknown = try? packages.named(), !unknown.isEmpty {
                 throw FolderHome.unknownPackages(unknown.count, in: self.folder, "look through")
             }
             throw NodeError(
@@ -71,29 +64,31 @@ public struct StoreDoctor: Sendable {
             )
         }
         // Held until the end, so that no host starts in the middle.
-        return try withExtendedLifetime(lock) {
-            do {
-                return try self.examine(repair: repair, isInUse: lock == nil)
-            } catch let error as DatabaseError where [.SQLITE_NOTADB, .SQLITE_CORRUPT].contains(error.resultCode) {
-                return Report(
-                    isInUse: lock == nil,
-                    packages: 0,
-                    bytes: 0,
-                    devices: 0,
-                    repaired: [],
-                    findings: [
-                        StoreFinding(
-                            .databaseDamaged,
-                            "the database is damaged: \(error.message ?? "it cannot be read")",
-                            remedy: "put a copy of the data folder from before in its place"
-                        )
-                    ]
-                )
-            } catch {
-                throw NodeError(storing: error)
-            }
+        defer { withExtendedLifetime(lock) {} }
+        do {
+            return try await self.examine(repair: repair, isInUse: lock == nil)
+        } catch {
+            guard let cause = ((error as? NodeError)?.cause ?? error) as? DatabaseError,
+                [.SQLITE_NOTADB, .SQLITE_CORRUPT].contains(cause.resultCode)
+            else { throw NodeError(storing: error) }
+            return Report(
+                isInUse: lock == nil,
+                packages: 0,
+                bytes: 0,
+                devices: 0,
+                repaired: [],
+                findings: [
+                    StoreFinding(
+                        .databaseDamaged,
+                        "the database is damaged: \(cause.message ?? "it cannot be read")",
+                        remedy: "put a copy of the data folder from before in its place"
+                    )
+                ]
+            )
         }
     }
+
+    private var folder: DataFolder { DataFolder(path: self.directory) }
 
     /// The lock of the folder; `nil` if a host has it.
     private func lock() throws -> DirectoryLock? {
@@ -110,7 +105,7 @@ public struct StoreDoctor: Sendable {
         }
     }
 
-    private func examine(repair: Bool, isInUse: Bool) throws -> Report {
+    private func examine(repair: Bool, isInUse: Bool) async throws -> Report {
         var configuration = GRDB.Configuration()
         configuration.label = "windlass.doctor"
         configuration.readonly = !repair
@@ -122,19 +117,19 @@ public struct StoreDoctor: Sendable {
         configuration.busyMode = .callback { lockWait.wait(tries: $0) }
         let database = try DatabaseQueue(path: self.folder.database, configuration: configuration)
         defer { try? database.close() }
-        try self.checkVersion(database)
+        try await self.checkVersion(database)
         let storages = PackageStorages(
             files: PackageFiles(directory: self.folder.packages, system: POSIXFileSystem()),
-            blobs: PackageBlobs(reader: database),
+            blobs: PackageBlobs(database),
             choice: .files
         )
         let inspection = StoreInspection(reader: database, storages: storages)
-        var result = try inspection.run(isInUse: isInUse)
+        var result = try await inspection.run(isInUse: isInUse)
         var repaired: [StoreFinding] = []
         if repair, result.findings.contains(where: \.isRepairable) {
             let tried = result.findings.filter(\.isRepairable)
-            for finding in tried { try Self.repair(finding, storages, database) }
-            result = try inspection.run(isInUse: isInUse)
+            for finding in tried { try await Self.repair(finding, storages) }
+            result = try await inspection.run(isInUse: isInUse)
             repaired = tried.filter { !result.findings.contains($0) }
         }
         return Report(
@@ -147,9 +142,9 @@ public struct StoreDoctor: Sendable {
         )
     }
 
-    private func checkVersion(_ database: DatabaseQueue) throws {
+    private func checkVersion(_ database: DatabaseQueue) async throws {
         let migrator = Schema.migrator
-        let (isNewer, isCurrent) = try database.read { db in
+        let (isNewer, isCurrent) = try await database.read { db in
             (try migrator.hasBeenSuperseded(db), try migrator.hasCompletedMigrations(db))
         }
         guard !isNewer else {
@@ -169,13 +164,11 @@ public struct StoreDoctor: Sendable {
         }
     }
 
-    private static func repair(_ finding: StoreFinding, _ storages: PackageStorages, _ database: DatabaseQueue) throws {
-        try database.writeWithoutTransaction { db in
-            switch finding.repair {
-            case nil: break
-            case .removeLeftover(let item, let storage): try storages[storage].remove(item, db)
-            case .removeBytes(let sha256): storages.remove(sha256, db)
-            }
+    private static func repair(_ finding: StoreFinding, _ storages: PackageStorages) async throws {
+        switch finding.repair {
+        case nil: break
+        case .removeLeftover(let item, let storage): try await storages[storage].remove(item)
+        case .removeBytes(let sha256): try await storages.remove(sha256)
         }
     }
 }

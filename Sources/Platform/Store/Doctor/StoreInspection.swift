@@ -19,20 +19,21 @@ struct StoreInspection {
         var devices = 0
     }
 
-    /// Looks at everything; blocks.
+    /// Looks at everything.
     ///
     /// An upload under way is no fault if a host uses the store meanwhile.
-    func run(isInUse: Bool) throws -> Result {
+    func run(isInUse: Bool) async throws -> Result {
         var result = Result()
         // Listed before the rows are read: bytes that are placed later have their row by then.
-        let inventories = try PackageStorage.allCases.map { ($0, try self.inventory(of: $0)) }
+        var inventories: [(PackageStorage, [StoredBytes])] = []
+        for name in PackageStorage.allCases { inventories.append((name, try await self.storages[name].inventory())) }
         let packages: [OtaPackage]
         let released: Set<String>
         do {
-            let read = try self.reader.read { db in
+            let read = try await self.reader.read { db in
                 (
                     try Self.faults(db), try db.rows("SELECT * FROM ota_package").map(OtaPackage.init(row:)),
-                    try db.integer("SELECT count(*) FROM device") ?? 0, try db.unusedFiles()
+                    try db.integer("SELECT count(*) FROM device") ?? 0, try db.unusedBytes()
                 )
             }
             result.findings = read.0
@@ -45,8 +46,8 @@ struct StoreInspection {
         let strange = Self.strangeFiles(inventories, used: used, released: released)
         for package in packages {
             guard let sha256 = package.sha256 else { continue }
-            guard let finding = try self.fault(of: package, sha256, &result.bytes) else { continue }
-            if try self.isUsed(sha256) { result.findings.append(finding) }
+            guard let finding = try await self.fault(of: package, sha256, &result.bytes) else { continue }
+            if try await self.isUsed(sha256) { result.findings.append(finding) }
         }
         for (storage, items) in inventories {
             for item in items {
@@ -55,15 +56,11 @@ struct StoreInspection {
                     result.findings.append(Self.strange(item))
                     continue
                 }
-                if case .named(let sha256) = item.kind, try self.isUsed(sha256) { continue }
+                if case .named(let sha256) = item.kind, try await self.isUsed(sha256) { continue }
                 result.findings.append(finding)
             }
         }
         return result
-    }
-
-    private func inventory(of storage: PackageStorage) throws -> [StoredBytes] {
-        try self.reader.read { db in try self.storages[storage].inventory(db) }
     }
 
     /// Files of packages that may be another database's: none of them is this one's, and it has not given them up.
@@ -91,8 +88,17 @@ struct StoreInspection {
         )
     }
 
-    private func isUsed(_ sha256: String) throws -> Bool {
-        try self.reader.read { db in try db.exists("SELECT 1 FROM ota_package WHERE sha256 = ?", [sha256]) }
+    private func isUsed(_ sha256: String) async throws -> Bool {
+        try await self.reader.read { db in try db.exists("SELECT 1 FROM ota_package WHERE sha256 = ?", [sha256]) }
+    }
+
+    /// The bytes that are there, however many.
+    private func content(of sha256: String) async throws -> (any Content, Int64)? {
+        for storage in self.storages.all {
+            guard let size = try await storage.size(of: sha256) else { continue }
+            if let content = try await storage.content(of: sha256, size: size) { return (content, size) }
+        }
+        return nil
     }
 
     private static func fault(
@@ -128,33 +134,42 @@ struct StoreInspection {
         }
     }
 
-    private func fault(of package: OtaPackage, _ sha256: String, _ bytes: inout Int64) throws -> StoreFinding? {
+    /// How many bytes are read at once.
+    private static let pieceBytes: Int64 = 256 * 1024
+
+    private func fault(of package: OtaPackage, _ sha256: String, _ bytes: inout Int64) async throws -> StoreFinding? {
         let name = "the package '\(package.title) \(package.version)'"
         let again = "upload the same file to the package again"
-        let storage = try self.reader.read { db in try self.storages.all.first { try $0.has(sha256, db) } }
-        guard let storage else {
-            return StoreFinding(.bytesMissing, "the bytes of \(name) are missing", remedy: again)
-        }
-        var checksums = ChecksumSet()
-        var size: Int64 = 0
-        do {
-            try storage.forEachPiece(of: sha256) { piece in
-                checksums.update(piece)
-                size += Int64(piece.count)
-            }
-        } catch let error as SystemError {
-            return StoreFinding(
-                .bytesUnreadable,
-                "the bytes of \(name) cannot be read (\(error))",
-                remedy: "look after the disk; then \(again)"
-            )
-        }
-        bytes += size
         let remedy = "remove them with --repair, then \(again)"
-        guard size == package.dataSize else {
+        var checksums = ChecksumSet()
+        var stored: Int64 = 0
+        do {
+            guard let (content, size) = try await self.content(of: sha256) else {
+                return StoreFinding(.bytesMissing, "the bytes of \(name) are missing", remedy: again)
+            }
+            stored = size
+            for start in stride(from: 0, to: size, by: Int(Self.pieceBytes)) {
+                let piece = try await content.read(start..<min(size, start + Self.pieceBytes))
+                piece.withUnsafeReadableBytes { checksums.update($0) }
+            }
+        } catch {
+            let cause = (error as? NodeError)?.cause ?? error
+            // The database itself is looked at by others.
+            if cause is DatabaseError { throw cause }
+            // Bytes that are missing in between are told by the size, below.
+            if cause is SystemError || stored == package.dataSize {
+                return StoreFinding(
+                    .bytesUnreadable,
+                    "the bytes of \(name) cannot be read (\(cause))",
+                    remedy: "look after the disk; then \(again)"
+                )
+            }
+        }
+        bytes += stored
+        guard stored == package.dataSize else {
             return StoreFinding(
                 .bytesSize,
-                "the package '\(package.title) \(package.version)' has \(size) bytes, not \(package.dataSize ?? 0)",
+                "\(name) has \(stored) bytes, not \(package.dataSize ?? 0)",
                 remedy: remedy,
                 repair: .removeBytes(sha256)
             )
@@ -173,21 +188,12 @@ struct StoreInspection {
     }
 }
 
-extension PackageStorages {
-    subscript(storage: PackageStorage) -> any ByteStorage {
-        switch storage {
-        case .files: self.files
-        case .sqlite: self.blobs
-        }
-    }
-}
-
 extension SQLiteStore {
     /// Walks the whole store and looks for what must not be.
     ///
     /// - Returns: A sentence for each fault; empty if all is well.
     public func check() async throws -> [String] {
         let inspection = StoreInspection(reader: self.database, storages: self.storages)
-        return try await offEventLoop { try inspection.run(isInUse: false).findings.map(\.sentence) }
+        return try await inspection.run(isInUse: false).findings.map(\.sentence)
     }
 }

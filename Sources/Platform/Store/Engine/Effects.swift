@@ -19,10 +19,10 @@ struct Effects {
     var allHolders = false
     /// Packages that are not what they were.
     var packages: [OtaPackageId] = []
-    /// SHA-256 of bytes that may have lost their last package; looked at after a failure too.
-    var files: [String] = []
     /// Whether there are new assignments.
     var assignments = false
+    /// Whether a mass assignment began or ended.
+    var massAssignments = false
     /// Whether updates changed their states.
     var updateEvents = false
     /// Bytes served that are in the database now.
@@ -32,9 +32,10 @@ struct Effects {
 
     /// Whether there is nothing to do.
     var isEmpty: Bool {
-        !self.updateEvents && !self.assignments && self.served.isEmpty && self.notifications.isEmpty
+        !self.updateEvents && !self.assignments && !self.massAssignments && self.served.isEmpty
+            && self.notifications.isEmpty
             && self.devices.isEmpty
-            && self.credentials.isEmpty && self.packages.isEmpty && self.files.isEmpty && !self.allCredentials
+            && self.credentials.isEmpty && self.packages.isEmpty && !self.allCredentials
             && !self.allDevices && !self.allTransports && !self.allHolders
     }
 
@@ -47,18 +48,11 @@ struct Effects {
         self.allTransports = self.allTransports || later.allTransports
         self.allHolders = self.allHolders || later.allHolders
         self.packages += later.packages
-        self.files += later.files
         self.assignments = self.assignments || later.assignments
+        self.massAssignments = self.massAssignments || later.massAssignments
         self.updateEvents = self.updateEvents || later.updateEvents
         self.served.add(later.served)
         self.notifications += later.notifications
-    }
-
-    /// What is still to be done if the write was undone.
-    var ofFailure: Effects {
-        var effects = Effects()
-        effects.files = self.files
-        return effects
     }
 }
 
@@ -101,10 +95,10 @@ struct EffectApplier: Sendable {
     let caches: StoreCaches
     let numbers: DeviceNumbers
     let times: ServerTimes
-    let storages: PackageStorages
     let progress: ProgressCounter
     let assignments: Signal
     let updateEvents: Signal
+    let massAssignments: MassAssignments
     let sessions: DeviceSessions
 
     /// A transaction was undone: devices that were made in it never were, and nothing that was served or said of the clock is stored.
@@ -120,9 +114,9 @@ struct EffectApplier: Sendable {
     func apply(_ effects: Effects, _ db: Database) -> [TakenPush] {
         self.caches.forget(effects)
         if effects.allDevices { self.numbers.forgetAll() } else { self.numbers.forget(effects.devices) }
-        if !effects.files.isEmpty { self.storages.removeUnusedFiles(effects.files, db) }
         self.progress.forget(effects.served)
         if effects.assignments { self.assignments.raise() }
+        if effects.massAssignments { self.massAssignments.look(db) }
         if effects.assignments || effects.updateEvents { self.updateEvents.raise() }
         var taken: [TakenPush] = []
         for (device, notification) in effects.notifications {

@@ -64,7 +64,7 @@ final class FolderHome: StoreHome {
         let path = self.folder.database
         do {
             // Not even a new database is made beside files that it would not know.
-            if try (self.system.size(path) ?? 0) == 0 { try self.check(self.packages.unknown(nil), hasPackages: false) }
+            if try (self.system.size(path) ?? 0) == 0 { try self.check(self.packages.named(), hasPackages: false) }
             try self.folder.makeDatabase(self.system)
             var configuration = Self.configuration(functions)
             configuration.maximumReaderCount = Self.readersMax
@@ -114,7 +114,7 @@ final class FolderHome: StoreHome {
         // Before anything is changed in what may be another's.
         let (unknown, hasPackages) = try pool.read { db in
             let hasPackages = try db.tableExists("ota_package") && db.exists("SELECT 1 FROM ota_package LIMIT 1")
-            return (hasPackages ? [] : try self.packages.unknown(db), hasPackages)
+            return (hasPackages ? [] : try db.unknown(self.packages.named()), hasPackages)
         }
         try self.check(unknown, hasPackages: hasPackages)
         try pool.writeWithoutTransaction { db in try self.moveKeys(db) }
@@ -159,7 +159,7 @@ final class FolderHome: StoreHome {
 
     /// Says in the log which files of packages the database does not know.
     func lookThrough(_ db: Database) throws {
-        let unknown = try self.packages.unknown(db)
+        let unknown = try db.unknown(self.packages.named())
         guard !unknown.isEmpty else { return }
         self.logger.warning(
             "files in the folder 'packages' belong to no package; see 'windlass doctor'",

@@ -54,8 +54,8 @@ final class QueuedWrite: @unchecked Sendable {
 
     /// Adds what is to be done beside the database, now that the transaction has ended.
     func addEffects(to all: inout Effects, isCommitted: Bool) {
-        guard let effects = self.effects else { return }
-        all.add(isCommitted && self.error == nil ? effects : effects.ofFailure)
+        guard isCommitted, self.error == nil, let effects = self.effects else { return }
+        all.add(effects)
     }
 
     /// Lets the caller go on: with `failure`, else with what ``run(_:)`` came to.

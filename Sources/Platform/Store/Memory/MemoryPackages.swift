@@ -1,4 +1,3 @@
-import GRDB
 import NIOCore
 import NodeKit
 import Synchronization
@@ -7,34 +6,20 @@ import Synchronization
 final class MemoryPackages: ByteStorage {
     private let stored = Mutex<[String: ByteBuffer]>([:])
 
-    func begin(_ writer: GroupCommitWriter) -> any IncomingBytes { IncomingMemory(self) }
+    func begin() -> any IncomingBytes { IncomingMemory(self) }
 
-    func has(_ sha256: String, _ db: Database) -> Bool { self.bytes(sha256) != nil }
+    func size(of sha256: String) -> Int64? { self.bytes(sha256).map { Int64($0.readableBytes) } }
 
-    func content(of sha256: String, size: Int64, _ db: Database) throws -> any Content {
-        guard let bytes = self.bytes(sha256) else { throw SystemError.missing }
-        return MemoryContent(bytes: bytes)
-    }
+    func content(of sha256: String, size: Int64) -> (any Content)? { self.bytes(sha256).map(MemoryContent.init) }
 
-    /// Notes that the bytes are not used; they are removed once that is stored.
-    func release(_ sha256: String, _ db: Database) throws {
-        guard self.has(sha256, db) else { return }
-        try db.run("INSERT OR IGNORE INTO unused_file (sha256) VALUES (?)", [sha256])
-    }
+    func remove(_ sha256: String) { self.stored.withLock { $0[sha256] = nil } }
 
-    func remove(_ sha256: String, _ db: Database) { self.stored.withLock { $0[sha256] = nil } }
-
-    func forEachPiece(of sha256: String, _ body: (UnsafeRawBufferPointer) -> Void) throws {
-        guard let bytes = self.bytes(sha256) else { throw SystemError.missing }
-        bytes.withUnsafeReadableBytes(body)
-    }
-
-    func inventory(_ db: Database) -> [StoredBytes] {
+    func inventory() -> [StoredBytes] {
         self.stored.withLock { $0.keys.sorted() }
             .map { StoredBytes(label: "the bytes '\($0)'", name: $0, kind: .named($0)) }
     }
 
-    func remove(_ leftover: StoredBytes, _ db: Database) { self.remove(leftover.name, db) }
+    func remove(_ leftover: StoredBytes) { self.remove(leftover.name) }
 
     private func bytes(_ sha256: String) -> ByteBuffer? { self.stored.withLock { $0[sha256] } }
 
@@ -50,9 +35,7 @@ private final class IncomingMemory: IncomingBytes {
 
     func append(_ bytes: ByteBuffer) async { self.bytes.withLock { _ = $0.writeImmutableBuffer(bytes) } }
 
-    func complete(as sha256: String) async {}
-
-    func place(as sha256: String, _ db: Database) { self.packages.place(self.bytes.withLock { $0 }, as: sha256) }
+    func finish(as sha256: String) async { self.packages.place(self.bytes.withLock { $0 }, as: sha256) }
 
     func discard() async { self.bytes.withLock { $0 = ByteBuffer() } }
 }

@@ -14,10 +14,18 @@ struct PackageBlobs: ByteStorage {
     /// Rows that are read or removed in one transaction.
     static let rowsPerStep = 64
 
-    let reader: any DatabaseReader
-    let leases = BlobLeases()
+    let database: any DatabaseWriter
+    /// The one writer of the database; `nil` if no host has it open.
+    let writer: GroupCommitWriter?
+    private let leases = BlobLeases()
 
-    func begin(_ writer: GroupCommitWriter) async throws -> any IncomingBytes {
+    init(_ database: any DatabaseWriter, _ writer: GroupCommitWriter? = nil) {
+        self.database = database
+        self.writer = writer
+    }
+
+    func begin() async throws -> any IncomingBytes {
+        guard let writer = self.writer else { throw NodeError(.unavailable, "the store takes no packages now") }
         let id = try await writer.write { db, _ in
             try db.run("INSERT INTO package_blob (state, chunk_bytes) VALUES ('INCOMING', ?)", [Self.chunkBytes])
             return db.lastInsertedRowID
@@ -25,77 +33,72 @@ struct PackageBlobs: ByteStorage {
         return IncomingBlob(id, writer)
     }
 
-    func has(_ sha256: String, _ db: Database) throws -> Bool {
-        try db.exists("SELECT 1 FROM package_blob WHERE sha256 = ?", [sha256])
-    }
-
-    func content(of sha256: String, size: Int64, _ db: Database) throws -> any Content {
-        guard let row = try db.row("SELECT id, chunk_bytes FROM package_blob WHERE sha256 = ?", [sha256]) else {
-            throw SystemError.missing
+    /// The sum of the rows, some of which may be missing.
+    func size(of sha256: String) async throws -> Int64? {
+        try await self.database.readToEnd { db in
+            guard let id = try db.integer("SELECT id FROM package_blob WHERE sha256 = ?", [sha256]) else { return nil }
+            return try db.integer("SELECT sum(length(bytes)) FROM package_chunk WHERE blob = ?", [id]) ?? 0
         }
-        return BlobContent(
-            id: row["id"],
-            chunkBytes: row["chunk_bytes"],
-            size: size,
-            reader: self.reader,
-            leases: self.leases
-        )
     }
 
-    func release(_ sha256: String, _ db: Database) throws { try self.remove(sha256, db) }
-
-    func remove(_ sha256: String, _ db: Database) throws {
-        try db.run("UPDATE package_blob SET state = 'RELEASED', sha256 = NULL WHERE sha256 = ?", [sha256])
-    }
-
-    func forEachPiece(of sha256: String, _ body: (UnsafeRawBufferPointer) -> Void) throws {
-        // Not in one transaction, which would keep the write-ahead log from being emptied as long as it lasts.
-        var next: Int64 = 0
-        while true {
-            let rows = try self.reader.read { db in
-                try db.rows(
-                    """
-                    SELECT number, bytes FROM package_chunk
-                    WHERE blob = (SELECT id FROM package_blob WHERE sha256 = ?) AND number >= ? ORDER BY number LIMIT ?
-                    """,
-                    [sha256, next, Self.rowsPerStep]
+    func content(of sha256: String, size: Int64) async throws -> (any Content)? {
+        try await self.database.readToEnd { [leases, database] db in
+            try db.row("SELECT id, chunk_bytes FROM package_blob WHERE sha256 = ?", [sha256]).map { row in
+                BlobContent(
+                    id: row["id"],
+                    chunkBytes: row["chunk_bytes"],
+                    size: size,
+                    reader: database,
+                    leases: leases
                 )
             }
-            for row in rows {
-                (row["bytes"] as Data).withUnsafeBytes(body)
-                next = row["number"] + 1
-            }
-            if rows.count < Self.rowsPerStep { return }
         }
     }
 
-    func inventory(_ db: Database) throws -> [StoredBytes] {
-        // What is released is on its way out and nobody's any more.
-        try db.rows("SELECT id, state, sha256 FROM package_blob WHERE state <> 'RELEASED' ORDER BY id").map { row in
-            let id: Int64 = row["id"]
-            let sha256: String? = row["sha256"]
-            return StoredBytes(
-                label: "the blob \(id) of the database",
-                name: "\(id)",
-                kind: sha256.map(StoredBytes.Kind.named) ?? .unfinished
+    func remove(_ sha256: String) async throws {
+        try await self.change { db in
+            try db.run("UPDATE package_blob SET state = 'RELEASED', sha256 = NULL WHERE sha256 = ?", [sha256])
+        }
+    }
+
+    func inventory() async throws -> [StoredBytes] {
+        try await self.database.readToEnd { db in
+            // What is released is on its way out and nobody's any more.
+            try db.rows("SELECT id, state, sha256 FROM package_blob WHERE state <> 'RELEASED' ORDER BY id").map { row in
+                let id: Int64 = row["id"]
+                let sha256: String? = row["sha256"]
+                return StoredBytes(
+                    label: "the blob \(id) of the database",
+                    name: "\(id)",
+                    kind: sha256.map(StoredBytes.Kind.named) ?? .unfinished
+                )
+            }
+        }
+    }
+
+    func remove(_ leftover: StoredBytes) async throws {
+        try await self.change { db in
+            try db.run(
+                "UPDATE package_blob SET state = 'RELEASED', sha256 = NULL WHERE id = ?",
+                [Int64(leftover.name)]
             )
         }
     }
 
-    func remove(_ leftover: StoredBytes, _ db: Database) throws {
-        try db.run(
-            "UPDATE package_blob SET state = 'RELEASED', sha256 = NULL WHERE id = ?",
-            [Int64(leftover.name)]
-        )
+    private func change(_ body: @escaping @Sendable (Database) throws -> Void) async throws {
+        guard let writer = self.writer else { return try await self.database.write(body) }
+        try await writer.remove { db, _ in try body(db) }
     }
 
     /// Removes some rows of blobs that are released and that nobody reads.
     ///
     /// - Returns: Whether there may be more.
-    func removeReleased(_ writer: GroupCommitWriter) async throws -> Bool {
-        let released = try await self.released()
+    func removeReleased() async throws -> Bool {
+        let released = try await self.database.readToEnd { db in
+            try Int64.fetchAll(db, sql: "SELECT id FROM package_blob WHERE state = 'RELEASED' ORDER BY id LIMIT 1000")
+        }
         guard let id = released.first(where: { !self.leases.isHeld($0) }) else { return false }
-        try await writer.remove { db, _ in
+        try await self.change { db in
             try db.run(
                 """
                 DELETE FROM package_chunk WHERE blob = ?1 AND number IN
@@ -107,21 +110,6 @@ struct PackageBlobs: ByteStorage {
             try db.run("DELETE FROM package_blob WHERE id = ?", [id])
         }
         return true
-    }
-
-    private func released() async throws -> [Int64] {
-        try await withCheckedThrowingContinuation { continuation in
-            self.reader.asyncRead { database in
-                continuation.resume(
-                    with: Result {
-                        try Int64.fetchAll(
-                            try database.get(),
-                            sql: "SELECT id FROM package_blob WHERE state = 'RELEASED' ORDER BY id LIMIT 1000"
-                        )
-                    }
-                )
-            }
-        }
     }
 }
 
@@ -165,15 +153,7 @@ private final class BlobContent: Content {
             throw NodeError(.badRequest, "bytes \(range.lowerBound)..<\(range.upperBound) are not within \(self.size)")
         }
         guard !range.isEmpty else { return ByteBuffer() }
-        return try await withCheckedThrowingContinuation { continuation in
-            self.reader.asyncRead { database in
-                do {
-                    continuation.resume(returning: try self.read(range, try database.get()))
-                } catch {
-                    continuation.resume(throwing: NodeError(storing: error))
-                }
-            }
-        }
+        return try await self.reader.readToEnd { db in try self.read(range, db) }
     }
 
     private func read(_ range: Range<Int64>, _ db: Database) throws -> ByteBuffer {
@@ -243,18 +223,16 @@ private final class IncomingBlob: IncomingBytes {
         try await self.store(rows)
     }
 
-    /// The row of the blob knows that no package uses it until it has its name.
-    func complete(as sha256: String) async throws {
+    func finish(as sha256: String) async throws {
         try await self.store(self.state.withLock { Self.take(1, from: &$0) })
-    }
-
-    func place(as sha256: String, _ db: Database) throws {
         let size = self.state.withLock { $0.size }
-        try db.run(
-            "UPDATE package_blob SET state = 'STORED', sha256 = ?, size = ? WHERE id = ? AND state = 'INCOMING'",
-            [sha256, size, self.id]
-        )
-        guard db.changesCount == 1 else { throw NodeError(.conflict, "the upload has ended; begin another") }
+        try await self.writer.write { [id] db, _ in
+            try db.run(
+                "UPDATE package_blob SET state = 'STORED', sha256 = ?, size = ? WHERE id = ? AND state = 'INCOMING'",
+                [sha256, size, id]
+            )
+            guard db.changesCount == 1 else { throw NodeError(.conflict, "the upload has ended; begin another") }
+        }
     }
 
     func discard() async {

@@ -32,7 +32,7 @@ final class PackageUpload: OtaPackageUpload {
         self.isNew = isNew
         do {
             try await store.checkRoom(0, Self.failure(package))
-            self.bytes = try await store.storages.begin(store.writer)
+            self.bytes = try await store.storages.begin()
         } catch {
             throw NodeError(file: error, Self.failure(package))
         }
@@ -67,7 +67,6 @@ final class PackageUpload: OtaPackageUpload {
                 size: size
             )
             try OtaPackageRules.check(complete, told: checksum)
-            try await self.bytes.complete(as: complete.sha256)
             let package = try await self.store.place(self.bytes, complete, in: self.package, isNew: self.isNew)
             await self.cancel()
             return package

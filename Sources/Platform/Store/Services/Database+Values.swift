@@ -243,3 +243,20 @@ struct PageQuery {
         return escaped
     }
 }
+
+extension DatabaseReader {
+    /// Reads the database as of one commit, also when the task is cancelled meanwhile.
+    func readToEnd<Value: Sendable>(
+        _ body: @escaping @Sendable (Database) throws -> Value
+    ) async throws -> Value {
+        try await withCheckedThrowingContinuation { continuation in
+            self.asyncRead { database in
+                do {
+                    continuation.resume(returning: try body(database.get()))
+                } catch {
+                    continuation.resume(throwing: NodeError(storing: error))
+                }
+            }
+        }
+    }
+}

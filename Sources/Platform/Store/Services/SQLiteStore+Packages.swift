@@ -71,7 +71,7 @@ extension SQLiteStore: OtaPackageService {
 
     /// Removes a package and, if no other uses them, its bytes.
     public func deleteOtaPackage(_ id: OtaPackageId) async throws {
-        try await self.remove { [storages] db, effects in
+        try await self.removeInSteps { db, effects in
             let package = try EntityRules.found(db.package(id), id)
             let column = package.type.ownColumn
             try OtaPackageRules.checkRemoval(
@@ -79,10 +79,25 @@ extension SQLiteStore: OtaPackageService {
                 isUsedByDevices: db.exists("SELECT 1 FROM device WHERE \(column) = ? LIMIT 1", [id.uuid]),
                 isUsedByProfile: db.exists("SELECT 1 FROM device_profile WHERE \(column) = ? LIMIT 1", [id.uuid])
             )
+            guard try db.clearRecords(ofPackages: "k.id = ?", [id.uuid]) else { return nil }
             try db.run("DELETE FROM ota_package WHERE id = ?", [id.uuid])
             effects.packages = [id]
-            if let file = package.sha256 { effects.files = [file] }
-            try storages.release(effects.files, db)
+            return package.sha256.map { [$0] } ?? []
+        }
+    }
+
+    /// Removes what has packages, in as many transactions as it takes, and the bytes of those that are gone.
+    ///
+    /// - Parameter step: Removes, and returns the names of the bytes that had a package; `nil` if it is to be called again.
+    /// - Throws: ``NodeError``, that of `step` among others.
+    func removeInSteps(_ step: @escaping @Sendable (Database, inout Effects) throws -> [String]?) async throws {
+        while true {
+            let files = try await self.remove { db, effects in
+                let files = try step(db, &effects)
+                try db.giveUp(files ?? [])
+                return files
+            }
+            if let files { return await self.removeUnused(files) }
         }
     }
 
@@ -151,14 +166,12 @@ extension SQLiteStore: OtaPackageService {
     /// Reads a package and opens its bytes.
     private func openPackage(_ id: OtaPackageId, attempts: Int) async throws -> EffectivePackage? {
         do {
-            return try await self.read { [storages, hotPages] db in
-                guard let package = try db.package(id) else { return nil }
-                guard let sha256 = package.sha256, let size = package.dataSize else {
-                    return EffectivePackage(package: package, content: nil)
-                }
-                let content = try storages.content(of: sha256, size: size, db)
-                return EffectivePackage(package: package, content: PagedContent(content, in: hotPages))
+            guard let package = try await self.findOtaPackageById(id) else { return nil }
+            guard let sha256 = package.sha256, let size = package.dataSize else {
+                return EffectivePackage(package: package, content: nil)
             }
+            let content = try await self.storages.content(of: sha256, size: size)
+            return EffectivePackage(package: package, content: PagedContent(content, in: self.hotPages))
         } catch {
             // The package may have been deleted after its row was read; then the row is gone by now.
             if attempts > 1 { return try await self.openPackage(id, attempts: attempts - 1) }
@@ -221,19 +234,12 @@ extension SQLiteStore: OtaPackageService {
         isNew: Bool
     ) async throws -> OtaPackage {
         let id = package.id
-        return try await self.write { [storages] db, effects in
-            // Known as unused since it is complete; whatever fails from here on, it goes.
-            effects.files = [upload.sha256]
+        return try await self.place(bytes, as: upload.sha256) { db, effects in
             let old = try isNew ? Self.create(package, db) : EntityRules.found(db.package(id), id)
             let saved = try OtaPackageRules.filled(old, with: upload)
             if old.sha256 == nil { try db.checkQuota(of: old.tenantId, adding: upload.size) }
             effects.packages = [id]
-            do {
-                // Also if the package has these bytes already: should they be lost, this brings them back.
-                try storages.place(bytes, as: upload.sha256, db)
-            } catch {
-                throw NodeError(file: error, PackageUpload.failure(old))
-            }
+            // Its bytes are there; had they been lost, they are back.
             if old.sha256 != nil { return saved }
             try db.run(
                 """
@@ -252,6 +258,25 @@ extension SQLiteStore: OtaPackageService {
 }
 
 extension Database {
+    /// Takes packages that nothing has out of the records of their updates, which keep title and version.
+    ///
+    /// - Parameters:
+    ///   - condition: What rows `k` of `ota_package` must fulfil.
+    ///   - arguments: Its arguments.
+    /// - Returns: Whether there were fewer records than one transaction may change.
+    /// - Throws: What the database throws.
+    func clearRecords(ofPackages condition: String, _ arguments: Arguments) throws -> Bool {
+        try self.run(
+            """
+            UPDATE update_record SET package_id = NULL WHERE (device, type) IN (
+                SELECT r.device, r.type FROM ota_package k JOIN update_record r ON r.package_id = k.id
+                WHERE \(condition) LIMIT ?)
+            """,
+            arguments + [MassAssignments.stepMax]
+        )
+        return self.changesCount < MassAssignments.stepMax
+    }
+
     /// The profile that a package names, if it names one that exists.
     fileprivate func profile(of package: OtaPackage) throws -> DeviceProfile? {
         try package.deviceProfileId.flatMap { try self.profile($0) }
