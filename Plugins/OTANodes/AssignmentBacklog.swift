@@ -12,7 +12,7 @@ struct AssignmentBacklog {
     /// How many assignments wait, those behind others of their device included.
     private(set) var count = 0
 
-    /// Takes in assignments that are newer than all before.
+    /// Takes in assignments, those of one device in order.
     mutating func add(_ assignments: [Assignment]) {
         self.waiting.append(contentsOf: assignments)
         self.count += assignments.count

@@ -70,8 +70,8 @@ public struct AssignmentsNode: IngressNode {
     private enum Event {
         /// The chain is done with an assignment; `isHandled` is false if it is to come again.
         case finished(Assignment, isHandled: Bool)
-        /// There may be more to read.
-        case arrived
+        /// There may be more to read; the mark says what is known of.
+        case arrived(mark: UInt64)
     }
 
     /// Hands on assignments until its task is cancelled.
@@ -82,10 +82,13 @@ public struct AssignmentsNode: IngressNode {
         try await withThrowingTaskGroup(of: Event.self) { group in
             var backlog = AssignmentBacklog()
             var handled: [Int64] = []
+            /// Those that were read and are not settled; they are read again whenever more may be there.
+            var held: Set<Int64> = []
             var inFlightCount = 0
             var last: Int64 = 0
             var mayHaveMore = true
             var isWatching = false
+            var mark: UInt64?
 
             func start(_ assignment: Assignment) {
                 inFlightCount += 1
@@ -100,18 +103,19 @@ public struct AssignmentsNode: IngressNode {
                     let page = try await self.updates.assignments(after: last, limit: Self.pageSize)
                     mayHaveMore = page.count == Self.pageSize
                     last = page.last?.id ?? last
-                    backlog.add(page)
+                    backlog.add(page.filter { held.insert($0.id).inserted })
                     continue
                 }
                 // With a place free there is nothing to begin: all that is left waits for something.
                 if handled.count >= Self.settleBatchSize || inFlightCount < self.inFlightMax {
+                    let settled = handled
                     try await self.settle(&handled)
+                    held.subtract(settled)
                 }
                 if !mayHaveMore, !isWatching {
                     isWatching = true
-                    group.addTask { [last] in
-                        try await self.updates.waitForAssignments(after: last)
-                        return .arrived
+                    group.addTask { [mark] in
+                        .arrived(mark: try await self.updates.waitForAssignments(since: mark))
                     }
                 }
                 switch try await group.next() {
@@ -119,8 +123,11 @@ public struct AssignmentsNode: IngressNode {
                     inFlightCount -= 1
                     if isHandled { handled.append(assignment.id) }
                     if let next = backlog.finished(assignment.device.id), !Task.isCancelled { start(next) }
-                case .arrived:
+                case .arrived(let newMark):
                     isWatching = false
+                    mark = newMark
+                    // From the first on: one that comes into sight later may have a smaller identifier.
+                    last = 0
                     mayHaveMore = true
                 case nil:
                     break

@@ -69,18 +69,18 @@ public struct UpdateEventsNode: IngressNode {
     /// - Throws: What the store throws; nothing is lost then.
     public func run(_ outlet: any Outlet) async throws {
         outlet.ready([])
-        var last = try await self.events.eventsRead(by: self.reader)
+        try await self.events.addReader(self.reader)
+        var mark = try await self.events.waitForUpdateEvents(since: nil)
         while !Task.isCancelled {
-            let events = try await self.events.updateEvents(after: last, limit: Self.pageSize)
-            guard let end = events.last?.entry.id else {
-                try await self.events.waitForUpdateEvents(after: last)
+            let events = try await self.events.updateEvents(unreadBy: self.reader, limit: Self.pageSize)
+            guard !events.isEmpty else {
+                mark = try await self.events.waitForUpdateEvents(since: mark)
                 continue
             }
             guard await self.deliver(events, to: outlet) else { return }
             // Not a child task: what the chain is done with is noted also when the host is stopping. It ends with the
             // store's answer.
-            try await Task { try await self.events.setEventsRead(by: self.reader, to: end) }.value
-            last = end
+            try await Task { try await self.events.noteRead(events, by: self.reader) }.value
         }
     }
 

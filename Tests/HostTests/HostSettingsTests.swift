@@ -1,7 +1,6 @@
 import Host
 import NodeKit
 import OTA
-import Store
 import Testing
 
 @Suite struct HostSettingsTests {
@@ -45,24 +44,27 @@ import Testing
 
     @Test("of the audit log a year is kept, unless told otherwise")
     func audit() throws {
-        let none = try HostSettings(environment: [:]).auditRetention
-        #expect(none == AuditRetention(ageMax: .seconds(365 * 86400), countMax: 100_000))
-        let settings = try HostSettings(given: ["retention.audit.days=0"], environment: ["RETENTION_AUDIT_COUNT": "1"])
-        #expect(settings.auditRetention == AuditRetention(ageMax: nil, countMax: 1))
+        let none = try HostSettings(environment: [:]).retention
+        #expect(none.auditAge == .seconds(365 * 86400))
+        #expect(none.auditCount == 100_000)
+        let given = ["retention.audit.days=0"]
+        let retention = try HostSettings(given: given, environment: ["RETENTION_AUDIT_COUNT": "1"]).retention
+        #expect(retention == Retention(auditAge: nil, auditCount: 1))
     }
 
     @Test("the data folder is its user's alone and 64 MiB are kept free by default", .bug(id: "D2.2"))
     func dataFolder() throws {
-        var options = SQLiteStore.Options()
-        try HostSettings(environment: [:]).apply(to: &options)
-        #expect(!options.isGroupReadable)
-        #expect(options.reserveBytes == 67_108_864)
-        #expect(options.signingKeyFile == nil)
-        let given = ["data.group.read=true", "data.reserve.bytes=0"]
-        try HostSettings(given: given, environment: ["SIGNING_KEY_FILE": "/run/secrets/key"]).apply(to: &options)
-        #expect(options.isGroupReadable)
-        #expect(options.reserveBytes == 0)
-        #expect(options.signingKeyFile == "/run/secrets/key")
+        let none = try HostSettings(environment: [:])
+        #expect(!none.isGroupReadable)
+        #expect(none.reserveBytes == 67_108_864)
+        #expect(none.signingKeyFile == nil)
+        #expect(none.timestampAheadMax == .seconds(86_400))
+        let given = ["data.group.read=true", "data.reserve.bytes=0", "timeseries.ahead.seconds=0"]
+        let settings = try HostSettings(given: given, environment: ["SIGNING_KEY_FILE": "/run/secrets/key"])
+        #expect(settings.isGroupReadable)
+        #expect(settings.reserveBytes == 0)
+        #expect(settings.signingKeyFile == "/run/secrets/key")
+        #expect(settings.timestampAheadMax == nil)
     }
 
     @Test("the greatest values that are allowed are taken")

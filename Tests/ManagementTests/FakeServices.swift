@@ -390,7 +390,7 @@ final class FakeServices: OtaPackageService, DeviceService, DeviceProfileService
     func settle(_ assignments: [Int64]) async throws {}
     func missedPushes(of device: DeviceId) async throws -> [Assignment] { [] }
     func noteNotified(_ device: DeviceId, _ type: OtaPackageType, of packageId: OtaPackageId) async throws {}
-    func waitForAssignments(after id: Int64) async throws {}
+    func waitForAssignments(since mark: UInt64?) async throws -> UInt64 { 0 }
 
     // MARK: Tenants and users
 

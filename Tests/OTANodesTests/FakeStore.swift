@@ -290,7 +290,7 @@ final class FakeStore: OtaPackageService, AttributesService, TimeseriesService, 
                 if page.count == limit { break }
                 if !state.settled.contains(assignment.id) { page.append(assignment) }
             }
-            state.readCount += page.count
+            state.readCount = max(state.readCount, Int(page.last?.id ?? 0))
             state.unsettledReadMax = max(state.unsettledReadMax, state.readCount - state.settled.count)
             return page
         }
@@ -315,11 +315,11 @@ final class FakeStore: OtaPackageService, AttributesService, TimeseriesService, 
         throw self.unused()
     }
 
-    func waitForAssignments(after id: Int64) async throws {
+    func waitForAssignments(since mark: UInt64?) async throws -> UInt64 {
         await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
                 let isDue = self.look { state in
-                    guard state.assignments.count <= id, !Task.isCancelled else { return true }
+                    guard let mark, state.assignments.count <= mark, !Task.isCancelled else { return true }
                     state.arrivalWaiters.append(continuation)
                     return false
                 }
@@ -332,6 +332,7 @@ final class FakeStore: OtaPackageService, AttributesService, TimeseriesService, 
             }
             for waiter in waiters { waiter.resume() }
         }
+        return self.look { UInt64($0.assignments.count) }
     }
 
     /// Waits until at least so many assignments are settled.

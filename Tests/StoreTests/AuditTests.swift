@@ -56,15 +56,15 @@ struct AuditTests {
         try await StoreFixture.with { fixture in
             let store = fixture.store
             let now = fixture.clock.now.rawValue
-            var retention = AuditRetention()
-            retention.ageMax = .seconds(1000)
+            var retention = Retention()
+            retention.auditAge = .seconds(1000)
             for index in 0..<5 { try await store.record(self.entry(.main, at: now - 1_100_000 + Int64(index))) }
             try await store.record(self.entry(.main, at: now))
             #expect(try await store.removeAuditEntries(beyond: retention, countMax: 3) == 3)
             #expect(try await store.removeAuditEntries(beyond: retention, countMax: 3) == 2)
             #expect(try await store.removeAuditEntries(beyond: retention, countMax: 3) == 0)
             #expect(try await self.times(store, .main) == [now])
-            retention.ageMax = nil
+            retention.auditAge = nil
             try await store.record(self.entry(.main, at: 0))
             #expect(try await store.removeAuditEntries(beyond: retention, countMax: 3) == 0)
         }
@@ -74,9 +74,9 @@ struct AuditTests {
     func count() async throws {
         try await StoreFixture.with { fixture in
             let store = fixture.store
-            var retention = AuditRetention()
-            retention.ageMax = nil
-            retention.countMax = 2
+            var retention = Retention()
+            retention.auditAge = nil
+            retention.auditCount = 2
             let other = TenantId.random()
             for time in 1...7 as ClosedRange<Int64> { try await store.record(self.entry(.main, at: time)) }
             for time in 1...2 as ClosedRange<Int64> { try await store.record(self.entry(other, at: time)) }

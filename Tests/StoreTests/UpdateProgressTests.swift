@@ -214,25 +214,32 @@ import Testing
     func events() async throws {
         try await Self.withUpdate { fixture, device, package in
             let store = fixture.store
-            let start = try await store.eventsRead(by: "chain/node")
-            #expect(try await store.updateEvents(after: start, limit: 10) == [])
-            let waiting = Task { try await store.waitForUpdateEvents(after: start) }
+            await expectRefusal("no reader of update events is named 'chain/node'; add it first", code: .notFound) {
+                _ = try await store.updateEvents(unreadBy: "chain/node", limit: 10)
+            }
+            try await store.addReader("chain/node")
+            let start = await store.waitForUpdateEvents(since: nil)
+            #expect(try await store.updateEvents(unreadBy: "chain/node", limit: 10) == [])
+            let waiting = Task { await store.waitForUpdateEvents(since: start) }
             _ = try await store.record(Self.report("UPDATED"), of: device.id)
-            try await waiting.value
+            #expect(await waiting.value > start)
             _ = try await store.record(Self.report("DOWNLOADING"), of: device.id)
             #expect(try await store.carryOut(.resend, on: UpdateFilter(), by: "me") == 1)
             #expect(try await store.carryOut(.cancel, on: UpdateFilter(), by: "me") == 1)
-            let events = try await store.updateEvents(after: start, limit: 10)
+            let events = try await store.updateEvents(unreadBy: "chain/node", limit: 10)
             #expect(events.map(\.entry.state) == ["UPDATED", "QUEUED", "FAILED"])
             #expect(events.map(\.entry.cause) == [nil, .resent, .cancelled])
             #expect(events.map(\.packageId) == [package.id, package.id, package.id])
             #expect(events.map(\.device.name) == ["device", "device", "device"])
             #expect(events.map(\.entry.error) == [nil, nil, "cancelled by me"])
-            #expect(try await store.updateEvents(after: start, limit: 1).count == 1)
-            try await store.setEventsRead(by: "chain/node", to: events[1].entry.id)
-            #expect(try await store.eventsRead(by: "chain/node") == events[1].entry.id)
+            let first = try await store.updateEvents(unreadBy: "chain/node", limit: 2)
+            #expect(first == Array(events[..<2]))
+            try await store.noteRead(first, by: "chain/node")
+            try await store.addReader("chain/node")
+            #expect(try await store.updateEvents(unreadBy: "chain/node", limit: 10) == [events[2]])
             // Another one begins with what comes next.
-            #expect(try await store.eventsRead(by: "chain/new") == events[2].entry.id)
+            try await store.addReader("chain/new")
+            #expect(try await store.updateEvents(unreadBy: "chain/new", limit: 10) == [])
         }
     }
 }

@@ -446,7 +446,8 @@ import Testing
             // The push of the package's URL was taken.
             #expect(page.map { $0.record.servedTime?.rawValue } == [nil, nil, 100])
             // A reader of events goes on behind a line that is gone.
-            #expect(try await store.eventsRead(by: "new") == 3)
+            try await store.addReader("new")
+            #expect(try await store.read { db in try db.integer("SELECT last_read FROM event_reader") } == 3)
             await store.close()
             let report = try await StoreDoctor(directory: path).examine(repair: false)
             #expect(

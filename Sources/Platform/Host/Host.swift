@@ -8,7 +8,6 @@ import NIOPosix
 public import NodeKit
 import OTA
 import ServiceLifecycle
-import Store
 import Synchronization
 
 /// One process: plugins, chains, store and management API, run together.
@@ -28,11 +27,22 @@ public struct Host: Sendable {
 
     private let options: HostOptions
     private let logger: Logger
+    private let openStore: StoreOpener
+
+    /// Opens the store of a host; see ``HostStore/open(_:_:_:_:)``.
+    typealias StoreOpener =
+        @Sendable (HostOptions, HostSettings, DeviceSessions, Logger) async throws ->
+        any StoreEngine
 
     /// Prepares a host; opens nothing and starts nothing.
     public init(options: HostOptions, logger: Logger) {
+        self.init(options: options, logger: logger, openStore: HostStore.open)
+    }
+
+    init(options: HostOptions, logger: Logger, openStore: @escaping StoreOpener) {
         self.options = options
         self.logger = logger
+        self.openStore = openStore
     }
 
     /// Checks chain files as ``run(onEvent:)`` would.
@@ -61,16 +71,8 @@ public struct Host: Sendable {
 
         let settings = try HostSettings(given: self.options.settings, environment: self.options.environment)
         let external = try settings.externalPackages()
-        var storeOptions = SQLiteStore.Options()
-        storeOptions.packageStorage = self.options.packageStorage
-        settings.apply(to: &storeOptions)
         let sessions = DeviceSessions()
-        let store = try await SQLiteStore.open(
-            directory: self.options.data,
-            sessions: sessions,
-            options: storeOptions,
-            logger: self.logger
-        )
+        let store = try await self.openStore(self.options, settings, sessions, self.logger)
         do {
             try await self.run(
                 types: types,
@@ -78,7 +80,6 @@ public struct Host: Sendable {
                 store: store,
                 sessions: sessions,
                 external: external,
-                auditRetention: settings.auditRetention,
                 onEvent: onEvent
             )
         } catch {
@@ -91,10 +92,9 @@ public struct Host: Sendable {
     private func run(
         types: NodeTypes,
         sources: [ChainSource],
-        store: SQLiteStore,
+        store: any StoreEngine,
         sessions: DeviceSessions,
         external: ExternalPackages,
-        auditRetention: AuditRetention,
         onEvent: @escaping @Sendable (Event) -> Void
     ) async throws {
         var registry = ServiceRegistry()
@@ -102,11 +102,14 @@ public struct Host: Sendable {
         let counted = Metrics()
         registry.register(counted, as: Metrics.self)
         registry.register(DeviceCalls(sessions: sessions), as: DeviceCalls.self)
-        let linkSecret = try await store.secret(named: "download-links", count: 32)
+        guard let storedUsers = registry[(any UserService).self] else {
+            throw NodeError(.internalError, "the store registers no users")
+        }
+        let linkSecret = try await storedUsers.secret(named: "download-links", count: 32)
         registry.register(DownloadLinks(secret: linkSecret), as: DownloadLinks.self)
         let password = self.options.environment["WINDLASS_ADMIN_PASSWORD"]
         let users = try BootstrappedUsers(
-            store,
+            storedUsers,
             name: self.options.environment["WINDLASS_ADMIN_USER"],
             password: password,
             system: GivenLogin(
@@ -175,7 +178,6 @@ public struct Host: Sendable {
         var configuration = ServiceGroupConfiguration(
             services: [
                 .init(service: ClosureService("store") { await store.run() }),
-                .init(service: ClosureService("audit log") { await store.keepAuditLog(within: auditRetention) }),
                 // Beside the others, because hashing a password takes long; nobody is let in before it is done.
                 .init(
                     service: ClosureService("administrator") { if password != nil { _ = try await users.bootstrap() } },

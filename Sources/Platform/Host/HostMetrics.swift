@@ -3,12 +3,11 @@ import FoundationEssentials
 import Glibc
 import NodeKit
 import OTA
-import Store
 
 /// The numbers of a whole host, put together when somebody asks.
 struct HostMetrics: Sendable {
     let runtime: ChainRuntime
-    let store: SQLiteStore
+    let store: any StoreEngine
     let sessions: DeviceSessions
     let registry: Metrics
 
@@ -128,7 +127,7 @@ enum ProcessMetrics {
 /// Whether the host can do its work, part by part.
 struct HostHealth: Sendable {
     let runtime: ChainRuntime
-    let store: SQLiteStore
+    let store: any StoreEngine
 
     func parts(isStarted: Bool) async -> [String: Bool] {
         [

@@ -1,6 +1,5 @@
 public import NodeKit
 public import OTA
-public import Store
 
 /// Settings of a host that have no option of their own: names with dots, each with a value.
 ///
@@ -154,33 +153,30 @@ public struct HostSettings: Sendable {
         )
     }
 
-    /// How long what grows by itself is kept.
+    /// How long what grows by itself is kept, and how much of it.
     public var retention: Retention {
         Retention(
             timeseriesAge: self.number(Self.timeseriesDays).map(Self.days),
             timeseriesCount: self.number(Self.timeseriesCount),
-            historyAge: self.number(Self.historyDays).map(Self.days)
+            historyAge: self.number(Self.historyDays).map(Self.days),
+            auditAge: self.number(Self.auditDays).map(Self.days),
+            auditCount: self.number(Self.auditCount) ?? Retention().auditCount
         )
     }
 
     /// How far the `ts` of a device's report may lie ahead of the host's clock; `nil` for any.
-    private var timestampAheadMax: Duration? { self.number(Self.aheadSeconds).map { .seconds($0) } }
+    public var timestampAheadMax: Duration? { self.number(Self.aheadSeconds).map { .seconds($0) } }
 
-    /// Puts in what is decided about the data folder and what is in it.
-    public func apply(to options: inout SQLiteStore.Options) {
-        options.retention = self.retention
-        options.timestampAheadMax = self.timestampAheadMax
-        options.isGroupReadable = self.text(Self.groupRead) == "true"
-        options.reserveBytes = Int64(self.number(Self.reserveBytes) ?? 0)
-        let keyFile = self.text(Self.signingKeyFile)
-        options.signingKeyFile = keyFile.isEmpty ? nil : keyFile
-    }
+    /// Whether the group of the data folder may read it, but for the signing keys.
+    public var isGroupReadable: Bool { self.text(Self.groupRead) == "true" }
 
-    /// How much of the audit log is kept.
-    public var auditRetention: AuditRetention {
-        var retention = AuditRetention(ageMax: self.number(Self.auditDays).map(Self.days))
-        if let count = self.number(Self.auditCount) { retention.countMax = count }
-        return retention
+    /// How many bytes of the disk uploads leave free.
+    public var reserveBytes: Int64 { Int64(self.number(Self.reserveBytes) ?? 0) }
+
+    /// A file with the key that all signing keys are derived from; `nil` for random ones.
+    public var signingKeyFile: String? {
+        let path = self.text(Self.signingKeyFile)
+        return path.isEmpty ? nil : path
     }
 
     private func text(_ setting: Setting) -> String { self.texts[setting.name] ?? setting.defaultText }

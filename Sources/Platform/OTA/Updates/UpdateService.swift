@@ -36,12 +36,19 @@ public protocol UpdateService: Sendable {
     /// Counts bytes served to a device, for its progress. Cheap; what was counted is stored now and then.
     func served(_ range: Range<Int64>, of package: EffectivePackage, to device: DeviceId)
 
-    /// The oldest assignments that are not settled, at most `limit`, in order of identifier and later than `after`.
+    /// The assignments that are not settled, in order of identifier and later than `after`, at most `limit`.
+    ///
+    /// One with a smaller identifier may become visible later; those of one device become visible in order. Whoever follows assignments
+    /// therefore begins at 0 again each time that ``waitForAssignments(since:)`` returns, and passes over those that they read before.
     func assignments(after id: Int64, limit: Int) async throws -> [Assignment]
     /// The devices of these assignments were told, or someone safe was asked to.
     func settle(_ assignments: [Int64]) async throws
-    /// Waits until an assignment with a greater identifier may be there, or the task is cancelled.
-    func waitForAssignments(after id: Int64) async throws
+    /// Waits until assignments may have become visible, or the task is cancelled.
+    ///
+    /// - Parameter mark: What this returned before the assignments were read last; `nil` to return at once.
+    /// - Returns: What to pass the next time.
+    /// - Throws: ``NodeError`` if the store cannot be read.
+    func waitForAssignments(since mark: UInt64?) async throws -> UInt64
 
     /// The packages of which a device has not been notified because no session took the push.
     func missedPushes(of device: DeviceId) async throws -> [Assignment]

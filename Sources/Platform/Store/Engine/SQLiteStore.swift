@@ -10,16 +10,18 @@ import Waiting
 ///
 /// One process has the folder open at a time. What a method wrote is on the disk when it returns. For tests there is one in memory,
 /// see ``inMemory(sessions:options:logger:clock:now:)``.
-public final class SQLiteStore: Sendable {
+public final class SQLiteStore: StoreEngine {
     let database: any DatabaseWriter
     let writer: GroupCommitWriter
     let storages: PackageStorages
+    let blobs: PackageBlobs
     let room: DiskRoom?
     let keys: SigningKeys
     let caches: StoreCaches
     let hotPages = HotPages()
     let numbers = DeviceNumbers()
-    let statements = DeviceStatements()
+    let massAssignments: MassAssignments
+    let statements: DeviceStatements
     let sessions: DeviceSessions
     let progress: ProgressCounter
     let tableCounts = TableCounts()
@@ -115,6 +117,14 @@ public final class SQLiteStore: Sendable {
             let home = try FolderHome(folder, options: options, system: system, logger: logger)
             return try SQLiteStore(home, sessions: sessions, options: options, logger: logger, clock: clock, now: now)
         }
+        do {
+            try await store.storages.removeUnfinished()
+            await store.removeUnused()
+            try await store.read { db in try store.home.lookThrough(db) }
+        } catch {
+            await store.close()
+            throw NodeError(storing: error)
+        }
         // What fails now, as on a disk that is still full, is tried again in `run()`.
         await store.recover()
         return store
@@ -156,14 +166,11 @@ public final class SQLiteStore: Sendable {
         let start = self.now()
         let known = try self.database.read { db in try db.timeOfDay() }
         self.times = ServerTimes(after: known?.latestGiven)
+        self.massAssignments = MassAssignments(times: self.times)
+        self.statements = DeviceStatements(self.massAssignments)
         self.clockLeap = Mutex(ClockLeap(start, uptime: self.uptime()))
         self.timeOfDay = Mutex(
             TimeOfDay(start, uptime: self.uptime(), believed: known?.believed, doubted: known?.doubted ?? 0)
-        )
-        self.storages = PackageStorages(
-            files: home.files,
-            blobs: PackageBlobs(reader: self.database),
-            choice: options.packageStorage
         )
         self.writer = GroupCommitWriter(
             database: self.database,
@@ -171,10 +178,10 @@ public final class SQLiteStore: Sendable {
                 caches: self.caches,
                 numbers: self.numbers,
                 times: self.times,
-                storages: self.storages,
                 progress: self.progress,
                 assignments: self.assignmentsAdded,
                 updateEvents: self.updateEventsAdded,
+                massAssignments: self.massAssignments,
                 sessions: sessions
             ),
             room: home.room?.deletion,
@@ -188,13 +195,12 @@ public final class SQLiteStore: Sendable {
             },
             now: self.now
         )
+        self.blobs = PackageBlobs(self.database, self.writer)
+        self.storages = PackageStorages(files: home.files, blobs: self.blobs, choice: options.packageStorage)
         do {
             try Self.addDefaultProfile(to: self.database, at: start)
             self.noteBroughtBack(try self.database.write { db in try db.bringBackTimes(to: start) })
-            try self.database.writeWithoutTransaction { db in
-                try self.storages.removeUnfinished(db)
-                try home.lookThrough(db)
-            }
+            try self.database.read { db in self.massAssignments.look(db) }
         } catch {
             throw NodeError(storing: error)
         }
@@ -232,6 +238,7 @@ public final class SQLiteStore: Sendable {
     public func run() async {
         await withDiscardingTaskGroup { group in
             group.addTask { await self.keepHouse() }
+            group.addTask { await self.runMassAssignments() }
             repeat {
                 try? await self.clock.sleep(for: Self.progressInterval)
                 // What was served before comes first: storing what was served since empties the file that has both.
@@ -251,21 +258,20 @@ public final class SQLiteStore: Sendable {
         return true
     }
 
-    /// Removes what nobody uses any more, until the task is cancelled.
+    /// Follows the clock and removes what nobody uses any more, or what is old, until the task is cancelled.
     private func keepHouse() async {
-        var retentionDue = self.uptime()
+        var due = Removal.all.map { _ in self.uptime() }
+        var timeOfDayDue = self.uptime()
         while !Task.isCancelled {
             try? await offEventLoop { self.room?.deletion.take() }
-            await self.housework.attempt(.released) {
-                while try await self.storages.blobs.removeReleased(self.writer), !Task.isCancelled {
-                    try? await self.clock.sleep(for: Self.removalPause)
-                }
-            }
             await self.housework.attempt(.clock) { try await self.followClock() }
-            if self.uptime() >= retentionDue {
-                await self.housework.attempt(.retention) { try await self.removeOld() }
+            for (index, removal) in Removal.all.enumerated() where self.uptime() >= due[index] {
+                await self.housework.attempt(removal.work) { try await removal.carryOut(self) }
+                due[index] = self.uptime() + removal.interval
+            }
+            if self.uptime() >= timeOfDayDue {
                 await self.housework.attempt(.timeOfDay) { try await self.storeTimeOfDay() }
-                retentionDue = self.uptime() + Self.retentionInterval
+                timeOfDayDue = self.uptime() + Self.retentionInterval
             }
             try? await self.clock.sleep(for: Self.progressInterval)
         }
@@ -285,15 +291,7 @@ public final class SQLiteStore: Sendable {
     /// Goes on when the task is cancelled: a request under way at shutdown still gets its answer.
     func read<Value: Sendable>(_ body: @escaping @Sendable (Database) throws -> Value) async throws -> Value {
         if self.home.isInline { return try self.readAtOnce(body) }
-        return try await withCheckedThrowingContinuation { continuation in
-            self.database.asyncRead { database in
-                do {
-                    continuation.resume(returning: try body(database.get()))
-                } catch {
-                    continuation.resume(throwing: NodeError(storing: error))
-                }
-            }
-        }
+        return try await self.database.readToEnd(body)
     }
 
     private func readAtOnce<Value>(_ body: (Database) throws -> Value) throws(NodeError) -> Value {

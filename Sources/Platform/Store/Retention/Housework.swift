@@ -6,12 +6,14 @@ import Synchronization
 final class Housework: Sendable {
     /// A task, in the words of the log.
     enum Work: String {
+        case assignments = "assign the packages of profiles to their devices"
         case progress = "store what was served"
         case recovery = "store what was served before the last stop"
         case released = "remove the bytes of packages that are gone"
         case clock = "bring stored times back to where the clock is"
         case timeOfDay = "store the time of day"
-        case retention = "remove what is older than it may be"
+        case timeseries = "remove old entries of time series"
+        case history = "remove old lines of update histories"
         case audit = "remove old entries of the audit log"
     }
 

@@ -2,25 +2,22 @@ import GRDB
 import NodeKit
 import OTA
 
-/// How long a store keeps what grows by itself; `nil` means for ever.
-public struct Retention: Sendable, Hashable {
-    /// How old an entry of a time series may get.
-    ///
-    /// The newest of each series is kept however old it is: it is the device's present value.
-    public var timeseriesAge: Duration?
-    /// How many entries a series of a device may have, at least 1.
-    public var timeseriesCount: Int?
-    /// How old a line of an update history may get.
-    ///
-    /// How a device came to its present state is kept however old it is.
-    public var historyAge: Duration?
+/// A kind of rows that the store removes by itself.
+struct Removal: Sendable {
+    /// What it is called.
+    let work: Housework.Work
+    /// How often it is looked for.
+    let interval: Duration
+    /// Removes what there is, step by step, and returns how many rows that were.
+    let carryOut: @Sendable (SQLiteStore) async throws -> Int
 
-    /// Keeps everything for ever unless told otherwise.
-    public init(timeseriesAge: Duration? = nil, timeseriesCount: Int? = nil, historyAge: Duration? = nil) {
-        self.timeseriesAge = timeseriesAge
-        self.timeseriesCount = timeseriesCount
-        self.historyAge = historyAge
-    }
+    /// All that is removed, and how often it is looked for; ``Retention`` says how long it is kept.
+    static let all = [
+        Removal(work: .released, interval: SQLiteStore.progressInterval) { try await $0.removeReleased() },
+        Removal(work: .timeseries, interval: SQLiteStore.retentionInterval) { try await $0.removeOldSeries() },
+        Removal(work: .history, interval: SQLiteStore.retentionInterval) { try await $0.removeOldHistory() },
+        Removal(work: .audit, interval: SQLiteStore.retentionInterval) { try await $0.removeOldAuditEntries() },
+    ]
 }
 
 extension SQLiteStore {
@@ -30,22 +27,45 @@ extension SQLiteStore {
     static let lookedAtPerRead = 500
     /// The most rows that one write removes; writers of devices come in between.
     static let removedPerWrite = 500
-    /// The rest after each write, so that removing old rows never takes most of the writer's time.
-    static let removalPause = Duration.milliseconds(20)
+    /// The rest after each write of many rows, so that they never take most of the writer's time.
+    static let stepPause = Duration.milliseconds(20)
 
-    /// Removes what is older than it may be, step by step.
+    /// Removes all that is older, or more, than it may be.
     ///
     /// - Returns: How many rows were removed.
     @discardableResult
     func removeOld() async throws -> Int {
-        let retention = self.options.retention
         var removed = 0
-        if retention.timeseriesAge != nil || retention.timeseriesCount != nil {
-            let before = retention.timeseriesAge.map(self.time(before:)) ?? .min
-            removed += try await self.removeOldSeries(before: before, countMax: retention.timeseriesCount)
-        }
-        if let age = retention.historyAge { removed += try await self.removeOldHistory(before: self.time(before: age)) }
+        for removal in Removal.all { removed += try await removal.carryOut(self) }
         return removed
+    }
+
+    /// Removes rows step by step, with a rest after each.
+    ///
+    /// - Parameters:
+    ///   - start: Where to begin.
+    ///   - step: Removes a bounded number of rows from a place on; returns how many, and where to go on, if there may be more.
+    /// - Returns: How many rows were removed.
+    /// - Throws: What `step` throws, and `CancellationError`.
+    func removeInSteps<Place>(
+        from start: Place,
+        _ step: (Place) async throws -> (removed: Int, next: Place?)
+    ) async throws -> Int {
+        var (removed, place) = (0, Optional(start))
+        while let current = place {
+            let (count, next) = try await step(current)
+            removed += count
+            place = next
+            if count > 0 { try await self.clock.sleep(for: Self.stepPause) }
+        }
+        return removed
+    }
+
+    fileprivate func removeReleased() async throws -> Int {
+        try await self.removeInSteps(from: ()) { _ in
+            try await self.blobs.removeReleased()
+                ? (removed: PackageBlobs.rowsPerStep, next: ()) : (removed: 0, next: nil)
+        }
     }
 
     private func time(before age: Duration) -> Int64 {
@@ -53,31 +73,33 @@ extension SQLiteStore {
         return overflow ? .min : time
     }
 
-    private func removeOldSeries(before time: Int64, countMax: Int?) async throws -> Int {
-        var last = SeriesKey(device: .min, key: "")
-        var removed = 0
-        while true {
-            let (found, next) = try await self.read { [last] db in
-                try db.oldEntries(after: last, before: time, countMax: countMax, limit: Self.lookedAtPerRead)
+    fileprivate func removeOldSeries() async throws -> Int {
+        let retention = self.options.retention
+        guard retention.timeseriesAge != nil || retention.timeseriesCount != nil else { return 0 }
+        let before = retention.timeseriesAge.map(self.time(before:)) ?? .min
+        return try await self.removeInSteps(from: SeriesKey(device: .min, key: "")) { last in
+            let (found, next) = try await self.read { db in
+                try db.oldEntries(
+                    after: last,
+                    before: before,
+                    countMax: retention.timeseriesCount,
+                    limit: Self.lookedAtPerRead
+                )
             }
-            var rest = found[...]
-            while !rest.isEmpty {
-                let step = try await self.remove { [rest] db, _ in try db.remove(rest, limit: Self.removedPerWrite) }
-                rest = rest.dropFirst(step.finished)
-                removed += step.removed
-                try await self.clock.sleep(for: Self.removalPause)
-            }
-            guard let next else { return removed }
-            last = next
+            guard !found.isEmpty else { return (0, next) }
+            let step = try await self.remove { db, _ in try db.remove(found[...], limit: Self.removedPerWrite) }
+            if step.finished == found.count { return (step.removed, next) }
+            // The series that is not finished is looked at again.
+            return (step.removed, step.finished > 0 ? found[step.finished - 1].series : last)
         }
     }
 
-    private func removeOldHistory(before time: Int64) async throws -> Int {
-        var last: Int64 = 0
-        var removed = 0
-        while true {
-            let lines = try await self.read { [last] db in
-                try db.history(after: last, before: time, limit: Self.lookedAtPerRead)
+    fileprivate func removeOldHistory() async throws -> Int {
+        guard let age = self.options.retention.historyAge else { return 0 }
+        let before = self.time(before: age)
+        return try await self.removeInSteps(from: Int64(0)) { last in
+            let lines = try await self.read { db in
+                try db.history(after: last, before: before, limit: Self.lookedAtPerRead)
             }
             let old = lines.filter(\.isRemovable).map(\.id)
             if !old.isEmpty {
@@ -85,14 +107,20 @@ extension SQLiteStore {
                 try await self.remove { db, _ in
                     try db.run("DELETE FROM update_history WHERE id IN (SELECT value FROM json_each(?))", [ids])
                 }
-                removed += old.count
-                try await self.clock.sleep(for: Self.removalPause)
             }
             // Lines are appended as time goes by, so behind a whole stretch of young ones there are no old ones.
-            guard lines.count == Self.lookedAtPerRead, lines.contains(where: \.isOld), let end = lines.last else {
-                return removed
-            }
-            last = end.id
+            let mayBeMore = lines.count == Self.lookedAtPerRead && lines.contains(where: \.isOld)
+            return (old.count, mayBeMore ? lines.last?.id : nil)
+        }
+    }
+
+    fileprivate func removeOldAuditEntries() async throws -> Int {
+        try await self.removeInSteps(from: ()) { _ in
+            let count = try await self.removeAuditEntries(
+                beyond: self.options.retention,
+                countMax: Self.removedPerWrite
+            )
+            return (count, count > 0 ? () : nil)
         }
     }
 }

@@ -1,6 +1,7 @@
 import GRDB
 import NodeKit
 public import OTA
+import Waiting
 
 extension SQLiteStore {
     /// The oldest assignments that are not settled, in order of identifier and later than `id`.
@@ -34,17 +35,9 @@ extension SQLiteStore {
         }
     }
 
-    /// Returns when an assignment with a greater identifier may be there, or the task is cancelled.
-    public func waitForAssignments(after id: Int64) async throws {
-        while !Task.isCancelled {
-            // Read first: an assignment that comes after the query raises the signal again.
-            let count = self.assignmentsAdded.count
-            let isThere = try await self.read { db in
-                try db.exists("SELECT 1 FROM assignment WHERE id > ? LIMIT 1", [id])
-            }
-            if isThere { return }
-            await self.assignmentsAdded.wait(since: count)
-        }
+    /// Returns when assignments may have been added, or the task is cancelled.
+    public func waitForAssignments(since mark: UInt64?) async -> UInt64 {
+        await self.assignmentsAdded.next(after: mark)
     }
 
     /// The packages that a device should have been told of and was not.
@@ -77,5 +70,13 @@ extension SQLiteStore {
         let push = TakenPush(device: device, type: type, package: packageId)
         let now = self.now()
         try await self.write(repeatable: true) { db, _ in try push.store(db, at: now) }
+    }
+}
+
+extension Signal {
+    /// Returns when it was raised since it returned `mark`, at once for `nil`; or when the task is cancelled.
+    func next(after mark: UInt64?) async -> UInt64 {
+        if let mark { await self.wait(since: mark) }
+        return self.count
     }
 }

@@ -74,10 +74,10 @@ extension SQLiteStore: AuditService {
     ///   - countMax: The most entries that go at once, so that others' writes do not wait for long.
     /// - Returns: How many went; call it again until none did.
     /// - Throws: ``NodeError`` if the store cannot be written.
-    func removeAuditEntries(beyond retention: AuditRetention, countMax: Int) async throws -> Int {
+    func removeAuditEntries(beyond retention: Retention, countMax: Int) async throws -> Int {
         let now = self.believedTime()
         return try await self.remove { db, _ in
-            if let age = retention.ageMax {
+            if let age = retention.auditAge {
                 let oldest = now.rawValue - Int64(age.components.seconds) * 1000
                 try db.run(
                     """
@@ -95,7 +95,7 @@ extension SQLiteStore: AuditService {
                     SELECT created_time, no FROM audit_log WHERE tenant_id = ?
                     ORDER BY created_time DESC, no DESC LIMIT 1 OFFSET ?
                     """,
-                    [tenant, retention.countMax]
+                    [tenant, retention.auditCount]
                 )
                 guard let last else { continue }
                 try db.run(

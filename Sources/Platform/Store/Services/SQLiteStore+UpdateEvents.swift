@@ -1,12 +1,32 @@
 import GRDB
 import NodeKit
 public import OTA
+import Waiting
 
 extension SQLiteStore: UpdateEventService {
-    /// What became of updates after an entry of the history.
-    public func updateEvents(after id: Int64, limit: Int) async throws -> [UpdateEvent] {
+    /// Makes a reader known; one that is new reads what happens from now on.
+    public func addReader(_ reader: String) async throws {
+        try await self.write { db, _ in
+            try db.run(
+                """
+                INSERT INTO event_reader (name, last_read)
+                VALUES (?, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'update_history'), 0))
+                ON CONFLICT (name) DO NOTHING
+                """,
+                [reader]
+            )
+        }
+    }
+
+    /// What became of updates and a reader has not read.
+    ///
+    /// One writer gives the identifiers, so here they become visible in order, and the last that was read says it all.
+    public func updateEvents(unreadBy reader: String, limit: Int) async throws -> [UpdateEvent] {
         try await self.read { db in
-            try db.rows(
+            guard let last = try db.integer("SELECT last_read FROM event_reader WHERE name = ?", [reader]) else {
+                throw NodeError(.notFound, "no reader of update events is named '\(reader)'; add it first")
+            }
+            return try db.rows(
                 """
                 SELECT h.id AS number, h.type AS package_type, h.title, h.version, h.state, h.timestamp, h.error, h.cause,
                     d.id, d.name, p.name AS type, k.id AS package_id
@@ -14,7 +34,7 @@ extension SQLiteStore: UpdateEventService {
                     LEFT JOIN ota_package k ON k.tenant_id = d.tenant_id AND k.title = h.title AND k.version = h.version
                 WHERE h.id > ? AND h.accepted = 1 ORDER BY h.id LIMIT ?
                 """,
-                [id, max(0, limit)]
+                [last, max(0, limit)]
             ).map { row in
                 UpdateEvent(
                     device: Originator(row: row),
@@ -36,38 +56,16 @@ extension SQLiteStore: UpdateEventService {
         }
     }
 
-    /// Up to which entry a reader has come; one that is new has come to the newest.
-    public func eventsRead(by reader: String) async throws -> Int64 {
+    /// Notes that a reader is done with what it was given last.
+    public func noteRead(_ events: [UpdateEvent], by reader: String) async throws {
+        guard let last = events.map(\.entry.id).max() else { return }
         try await self.write { db, _ in
-            try db.run(
-                """
-                INSERT INTO event_reader (name, last_read)
-                VALUES (?, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'update_history'), 0))
-                ON CONFLICT (name) DO NOTHING
-                """,
-                [reader]
-            )
-            return try db.integer("SELECT last_read FROM event_reader WHERE name = ?", [reader]) ?? 0
+            try db.run("UPDATE event_reader SET last_read = max(last_read, ?) WHERE name = ?", [last, reader])
         }
     }
 
-    /// Notes up to which entry a reader has come.
-    public func setEventsRead(by reader: String, to id: Int64) async throws {
-        try await self.write { db, _ in
-            try db.run("UPDATE event_reader SET last_read = ? WHERE name = ?", [id, reader])
-        }
-    }
-
-    /// Returns when there may be an entry after this one, or the task is cancelled.
-    public func waitForUpdateEvents(after id: Int64) async throws {
-        while !Task.isCancelled {
-            // Read first: what comes after the query raises the signal again.
-            let count = self.updateEventsAdded.count
-            let isThere = try await self.read { db in
-                try db.exists("SELECT 1 FROM update_history WHERE id > ? AND accepted = 1 LIMIT 1", [id])
-            }
-            if isThere { return }
-            await self.updateEventsAdded.wait(since: count)
-        }
+    /// Returns when entries may have been appended, or the task is cancelled.
+    public func waitForUpdateEvents(since mark: UInt64?) async -> UInt64 {
+        await self.updateEventsAdded.next(after: mark)
     }
 }
