@@ -62,6 +62,7 @@ let package = Package(
         + plugin("MQTTIngress", testData: ["Vectors"])
         + plugin("CoAPIngress", testData: ["Vectors"])
         + ["Waiting", "NodeKit", "IngressKit", "HTTPKit", "OTA", "Store", "Management", "Host"].map { tests($0) }
-        + [tests("Chains", testData: ["Golden"])],
+        + [tests("Chains", testData: ["Golden"])]
+        + [.testTarget(name: "StoreConformance", dependencies: [platform], swiftSettings: settings)],
     swiftLanguageModes: [.v6]
 )

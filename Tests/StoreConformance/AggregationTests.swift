@@ -2,10 +2,8 @@ import NodeKit
 import OTA
 import Testing
 
-@testable import Store
-
 @Suite struct AggregationTests {
-    private func fill(_ fixture: StoreFixture, _ points: [(Int64, JSON)]) async throws -> DeviceId {
+    private func fill(_ fixture: EngineFixture, _ points: [(Int64, JSON)]) async throws -> DeviceId {
         let device = try await fixture.device(in: try await fixture.profile().id)
         let values = points.map { TelemetryPoint(timestamp: Timestamp(milliseconds: $0.0), values: ["k": $0.1]) }
         try await fixture.store.saveTimeseries(of: device.id, values, at: fixture.clock.now)
@@ -13,7 +11,7 @@ import Testing
     }
 
     private func aggregated(
-        _ fixture: StoreFixture,
+        _ fixture: EngineFixture,
         _ device: DeviceId,
         _ aggregation: TimeseriesAggregation,
         from start: Int64 = 0,
@@ -37,14 +35,16 @@ import Testing
 
     @Test(
         "Each interval with something to aggregate has one value, at its middle",
-        arguments: [
+        arguments: EngineUnderTest.all,
+        [
             (.minimum, [(5, 1), (15, 2.0), (35, "a")]), (.maximum, [(5, 3), (15, 2.5), (35, "b")]),
             (.average, [(5, 2.0), (15, 2.25)]), (.sum, [(5, 4), (15, 4.5)]),
             (.count, [(5, 2), (15, 2), (25, 1), (35, 2)]),
         ] as [(TimeseriesAggregation, [(Int64, JSON)])]
     )
-    func aggregates(aggregation: TimeseriesAggregation, expected: [(Int64, JSON)]) async throws {
-        try await StoreFixture.with { fixture in
+    func aggregates(engine: EngineUnderTest, values: (TimeseriesAggregation, [(Int64, JSON)])) async throws {
+        let (aggregation, expected) = values
+        try await EngineFixture.with(engine) { fixture in
             let device = try await self.fill(
                 fixture,
                 [(0, 1), (9, 3), (10, 2), (19, 2.5), (20, true), (30, "b"), (39, "a"), (40, 100), (-1, 100)]
@@ -57,8 +57,8 @@ import Testing
         }
     }
 
-    @Test func theLastIntervalEndsWithTheTime() async throws {
-        try await StoreFixture.with { fixture in
+    @Test(arguments: EngineUnderTest.all) func theLastIntervalEndsWithTheTime(engine: EngineUnderTest) async throws {
+        try await EngineFixture.with(engine) { fixture in
             let device = try await self.fill(fixture, [(10, 1), (12, 2)])
             let last = try await self.aggregated(fixture, device, .count, to: 14)
             #expect(last.map(\.0) == [12])
@@ -68,8 +68,8 @@ import Testing
         }
     }
 
-    @Test func sumsNeverFail() async throws {
-        try await StoreFixture.with { fixture in
+    @Test(arguments: EngineUnderTest.all) func sumsNeverFail(engine: EngineUnderTest) async throws {
+        try await EngineFixture.with(engine) { fixture in
             let device = try await self.fill(
                 fixture,
                 [(0, .integer(.max)), (1, .integer(.max)), (10, 1e308), (11, 1e308)]

@@ -3,12 +3,13 @@ import NodeKit
 import OTA
 import Testing
 
-@testable import Store
-
 @Suite struct ValueTests {
-    @Test("the devices with an attribute are found in pages, by scope, name, type and value")
-    func devicesByAttribute() async throws {
-        try await StoreFixture.with { fixture in
+    @Test(
+        "the devices with an attribute are found in pages, by scope, name, type and value",
+        arguments: EngineUnderTest.all
+    )
+    func devicesByAttribute(engine: EngineUnderTest) async throws {
+        try await EngineFixture.with(engine) { fixture in
             let store = fixture.store
             let profile = try await fixture.profile("pumps")
             var expected: [Originator] = []
@@ -50,9 +51,12 @@ import Testing
         "number text": "1.10", "string": "x", "whole double": .double(2),
     ]
 
-    @Test("attributes keep their types; null is left out and numbers in strings stay strings")
-    func attributes() async throws {
-        try await StoreFixture.with { fixture in
+    @Test(
+        "attributes keep their types; null is left out and numbers in strings stay strings",
+        arguments: EngineUnderTest.all
+    )
+    func attributes(engine: EngineUnderTest) async throws {
+        try await EngineFixture.with(engine) { fixture in
             let profile = try await fixture.store.defaultDeviceProfile(of: .main)
             let device = try await fixture.device(in: profile.id)
             let time = Timestamp(milliseconds: 5)
@@ -74,9 +78,12 @@ import Testing
         }
     }
 
-    @Test("a save and a delete of shared attributes is one notification each, of what changed")
-    func notifications() async throws {
-        try await StoreFixture.with { fixture in
+    @Test(
+        "a save and a delete of shared attributes is one notification each, of what changed",
+        arguments: EngineUnderTest.all
+    )
+    func notifications(engine: EngineUnderTest) async throws {
+        try await EngineFixture.with(engine) { fixture in
             let store = fixture.store
             let profile = try await store.defaultDeviceProfile(of: .main)
             let device = try await fixture.device(in: profile.id)
@@ -94,9 +101,9 @@ import Testing
         }
     }
 
-    @Test("keys are present and bounded, and the device exists")
-    func limits() async throws {
-        try await StoreFixture.with { fixture in
+    @Test("keys are present and bounded, and the device exists", arguments: EngineUnderTest.all)
+    func limits(engine: EngineUnderTest) async throws {
+        try await EngineFixture.with(engine) { fixture in
             let profile = try await fixture.store.defaultDeviceProfile(of: .main)
             let device = try await fixture.device(in: profile.id)
             func save(_ key: String, of device: DeviceId) async throws {
@@ -120,9 +127,9 @@ import Testing
         }
     }
 
-    @Test("time series keep types and times, and give the newest and any span")
-    func timeseries() async throws {
-        try await StoreFixture.with { fixture in
+    @Test("time series keep types and times, and give the newest and any span", arguments: EngineUnderTest.all)
+    func timeseries(engine: EngineUnderTest) async throws {
+        try await EngineFixture.with(engine) { fixture in
             let store = fixture.store
             let profile = try await store.defaultDeviceProfile(of: .main)
             let device = try await fixture.device(in: profile.id)
@@ -167,9 +174,12 @@ import Testing
         }
     }
 
-    @Test("time series are removed whole or within a span, and what remains is the latest")
-    func deleteTimeseries() async throws {
-        try await StoreFixture.with { fixture in
+    @Test(
+        "time series are removed whole or within a span, and what remains is the latest",
+        arguments: EngineUnderTest.all
+    )
+    func deleteTimeseries(engine: EngineUnderTest) async throws {
+        try await EngineFixture.with(engine) { fixture in
             let store = fixture.store
             let profile = try await store.defaultDeviceProfile(of: .main)
             let device = try await fixture.device(in: profile.id)
@@ -199,9 +209,9 @@ import Testing
         }
     }
 
-    @Test("users are found without regard to case, and a secret stays the same")
-    func users() async throws {
-        try await StoreFixture.with { fixture in
+    @Test("users are found without regard to case, and a secret stays the same", arguments: EngineUnderTest.all)
+    func users(engine: EngineUnderTest) async throws {
+        try await EngineFixture.with(engine) { fixture in
             let store = fixture.store
             #expect(try await store.countUsers() == 0)
             var user = User(name: "Tenant@Example.org", passwordHash: "h")
@@ -223,9 +233,9 @@ import Testing
         }
     }
 
-    @Test("a queue keeps messages whole and in order until they are removed")
-    func queues() async throws {
-        try await StoreFixture.withFolder { folder in
+    @Test("a queue keeps messages whole and in order until they are removed", arguments: EngineUnderTest.durable)
+    func queues(engine: EngineUnderTest) async throws {
+        try await EngineFixture.with(engine) { fixture in
             let originator = Originator(id: DeviceId.random().uuid, name: "d", type: "p")
             let messages = [MessageData.none, .json(["a": [1, 2.5, "x"]]), .bytes(ByteBuffer(bytes: [0, 255, 10]))].map
             {
@@ -237,11 +247,11 @@ import Testing
                     timestamp: Timestamp(milliseconds: 77)
                 )
             }
-            let first = try await SQLiteStore.open(directory: folder, sessions: DeviceSessions())
+            let first = fixture.store
             for message in messages { try await first.queue(named: "ota/pace").append(message) }
             try await first.queue(named: "ota/other").append(messages[0])
-            await first.close()
-            let store = try await SQLiteStore.open(directory: folder, sessions: DeviceSessions())
+            try await fixture.reopen()
+            let store = fixture.store
             let queue = store.queue(named: "ota/pace")
             let queued = try await queue.first(10)
             #expect(queued.map(\.id) == queued.map(\.id).sorted())
@@ -260,7 +270,6 @@ import Testing
             let other = store.queue(named: "ota/other")
             try await queue.remove(try await other.first(1).map(\.id))
             #expect(try await other.count() == 1)
-            await store.close()
         }
     }
 }

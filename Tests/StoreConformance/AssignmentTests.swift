@@ -2,12 +2,13 @@ import NodeKit
 import OTA
 import Testing
 
-@testable import Store
-
 @Suite struct AssignmentTests {
-    @Test("a package for a profile queues the update of every device without its own, in one step")
-    func profileAssignment() async throws {
-        try await StoreFixture.with { fixture in
+    @Test(
+        "a package for a profile queues the update of every device without its own, in one step",
+        arguments: EngineUnderTest.all
+    )
+    func profileAssignment(engine: EngineUnderTest) async throws {
+        try await EngineFixture.with(engine) { fixture in
             let store = fixture.store
             let profile = try await fixture.profile()
             let package = try await fixture.package("fw", "2", tag: "fw 2", in: profile.id)
@@ -59,9 +60,9 @@ import Testing
         }
     }
 
-    @Test("the same effective package again is nothing new, however it comes about")
-    func sameAgain() async throws {
-        try await StoreFixture.with { fixture in
+    @Test("the same effective package again is nothing new, however it comes about", arguments: EngineUnderTest.all)
+    func sameAgain(engine: EngineUnderTest) async throws {
+        try await EngineFixture.with(engine) { fixture in
             let store = fixture.store
             let profile = try await fixture.profile()
             let package = try await fixture.package(in: profile.id)
@@ -80,10 +81,11 @@ import Testing
     }
 
     @Test(
-        "no package any more is an assignment of none; an update under way has no record then, one that ended keeps it"
+        "no package any more is an assignment of none; an update under way has no record then, one that ended keeps it",
+        arguments: EngineUnderTest.all
     )
-    func unassign() async throws {
-        try await StoreFixture.with { fixture in
+    func unassign(engine: EngineUnderTest) async throws {
+        try await EngineFixture.with(engine) { fixture in
             let store = fixture.store
             let profile = try await fixture.profile()
             let package = try await fixture.package(in: profile.id)
@@ -113,9 +115,9 @@ import Testing
         }
     }
 
-    @Test("a device that is new in a profile with a package, or moves to one, gets it")
-    func newAndMoved() async throws {
-        try await StoreFixture.with { fixture in
+    @Test("a device that is new in a profile with a package, or moves to one, gets it", arguments: EngineUnderTest.all)
+    func newAndMoved(engine: EngineUnderTest) async throws {
+        try await EngineFixture.with(engine) { fixture in
             let store = fixture.store
             let first = try await fixture.profile("first")
             let second = try await fixture.profile("second")
@@ -135,9 +137,12 @@ import Testing
         }
     }
 
-    @Test("a newer assignment takes the place of one that is not settled, for its type alone")
-    func replaced() async throws {
-        try await StoreFixture.with { fixture in
+    @Test(
+        "a newer assignment takes the place of one that is not settled, for its type alone",
+        arguments: EngineUnderTest.all
+    )
+    func replaced(engine: EngineUnderTest) async throws {
+        try await EngineFixture.with(engine) { fixture in
             let store = fixture.store
             let profile = try await fixture.profile()
             let first = try await fixture.package("fw", "1", in: profile.id)
@@ -160,9 +165,9 @@ import Testing
         }
     }
 
-    @Test("a new assignment begins a fresh record")
-    func freshRecord() async throws {
-        try await StoreFixture.with { fixture in
+    @Test("a new assignment begins a fresh record", arguments: EngineUnderTest.all)
+    func freshRecord(engine: EngineUnderTest) async throws {
+        try await EngineFixture.with(engine) { fixture in
             let store = fixture.store
             let profile = try await fixture.profile()
             let first = try await fixture.package("fw", "1", in: profile.id)
@@ -188,9 +193,13 @@ import Testing
         }
     }
 
-    @Test("what does not fit is not assigned, to a device or a profile", arguments: OtaPackageType.allCases)
-    func rules(type: OtaPackageType) async throws {
-        try await StoreFixture.with { fixture in
+    @Test(
+        "what does not fit is not assigned, to a device or a profile",
+        arguments: EngineUnderTest.all,
+        OtaPackageType.allCases
+    )
+    func rules(engine: EngineUnderTest, type: OtaPackageType) async throws {
+        try await EngineFixture.with(engine) { fixture in
             let store = fixture.store
             let profile = try await fixture.profile()
             let other = try await fixture.profile("other")
@@ -232,26 +241,32 @@ import Testing
         }
     }
 
-    @Test("who waits for assignments goes on when there is one, and when the task is cancelled")
-    func waiting() async throws {
-        try await StoreFixture.with { fixture in
+    @Test(
+        "who waits for assignments goes on when there is one, and when the task is cancelled",
+        arguments: EngineUnderTest.all
+    )
+    func waiting(engine: EngineUnderTest) async throws {
+        try await EngineFixture.with(engine) { fixture in
             let store = fixture.store
             let profile = try await fixture.profile()
             let package = try await fixture.package(in: profile.id)
             let device = try await fixture.device(in: profile.id)
-            async let woken: Void = store.waitForAssignments(after: 0)
+            let start = try await store.waitForAssignments(since: nil)
+            async let woken = store.waitForAssignments(since: start)
             try await fixture.assign(package.id, to: device.id)
-            try await woken
-            try await store.waitForAssignments(after: 0)
+            let mark = try await woken
+            #expect(mark > start)
+            // Whoever has not looked since goes on at once.
+            #expect(try await store.waitForAssignments(since: start) == mark)
             let last = try #require(try await store.assignments(after: 0, limit: 1).first).id
-            let waiter = Task { try await store.waitForAssignments(after: last) }
+            let waiter = Task { try await store.waitForAssignments(since: mark) }
             waiter.cancel()
-            try await waiter.value
-            // Settled ones do not wake anyone, also not who asks from the start.
+            #expect(try await waiter.value == mark)
+            // Settling wakes nobody.
             try await store.settle([last])
-            let second = Task { try await store.waitForAssignments(after: 0) }
+            let second = Task { try await store.waitForAssignments(since: mark) }
             try await fixture.assign(nil as OtaPackageId?, to: device.id)
-            try await second.value
+            #expect(try await second.value > mark)
             #expect(try await store.assignments(after: 0, limit: 9).map(\.packageId) == [nil])
         }
     }

@@ -2,14 +2,12 @@ import NodeKit
 import OTA
 import Testing
 
-@testable import Store
-
 @Suite struct EntityQueryTests {
     static let state = EntityKey(.timeSeries, "fw_state")
     static let name = EntityKey(.entityField, "name")
 
     /// The names of the devices that a query finds, in order.
-    private func names(_ query: EntityQuery, _ store: SQLiteStore) async throws -> [String] {
+    private func names(_ query: EntityQuery, _ store: any EngineServices) async throws -> [String] {
         var query = query
         query.answered = [Self.name]
         let page = try await store.findEntities(query)
@@ -22,14 +20,14 @@ import Testing
     private func filtered(
         _ key: EntityKey,
         _ predicate: EntityPredicate,
-        _ store: SQLiteStore
+        _ store: any EngineServices
     ) async throws -> String {
         try await self.names(EntityQuery(filter: .all, keyFilters: [EntityKeyFilter(key, predicate)]), store)
             .joined(separator: " ")
     }
 
     /// Four devices, `a` and `B` of the profile `pump`, `c` and `d` of `valve`, with values of all types.
-    private func fill(_ fixture: StoreFixture) async throws {
+    private func fill(_ fixture: EngineFixture) async throws {
         let store = fixture.store
         let pump = try await fixture.profile("pump")
         let valve = try await fixture.profile("valve")
@@ -54,8 +52,8 @@ import Testing
         }
     }
 
-    @Test func everyPredicateFindsWhatItSays() async throws {
-        try await StoreFixture.with { fixture in
+    @Test(arguments: EngineUnderTest.all) func everyPredicateFindsWhatItSays(engine: EngineUnderTest) async throws {
+        try await EngineFixture.with(engine) { fixture in
             try await self.fill(fixture)
             let store = fixture.store
             let text = EntityKey(.timeSeries, "text")
@@ -109,8 +107,8 @@ import Testing
         }
     }
 
-    @Test func conditionsAreJoinedAsTheQuerySays() async throws {
-        try await StoreFixture.with { fixture in
+    @Test(arguments: EngineUnderTest.all) func conditionsAreJoinedAsTheQuerySays(engine: EngineUnderTest) async throws {
+        try await EngineFixture.with(engine) { fixture in
             try await self.fill(fixture)
             let store = fixture.store
             func state(_ text: String) -> EntityPredicate { .text(.equal, [text], ignoresCase: false) }
@@ -141,8 +139,8 @@ import Testing
         }
     }
 
-    @Test func filtersFindTheirDevices() async throws {
-        try await StoreFixture.with { fixture in
+    @Test(arguments: EngineUnderTest.all) func filtersFindTheirDevices(engine: EngineUnderTest) async throws {
+        try await EngineFixture.with(engine) { fixture in
             try await self.fill(fixture)
             let store = fixture.store
             let ids = try await store.findDevices(
@@ -174,8 +172,8 @@ import Testing
         }
     }
 
-    @Test func identifiersAreReadPieceByPiece() async throws {
-        try await StoreFixture.with { fixture in
+    @Test(arguments: EngineUnderTest.all) func identifiersAreReadPieceByPiece(engine: EngineUnderTest) async throws {
+        try await EngineFixture.with(engine) { fixture in
             try await self.fill(fixture)
             let isUpdated = EntityPredicate.text(.notEqual, ["QUEUED"], ignoresCase: false)
             let query = EntityQuery(filter: .all, keyFilters: [EntityKeyFilter(Self.state, isUpdated)])
@@ -191,8 +189,8 @@ import Testing
         }
     }
 
-    @Test func pagesAreSortedByAnyKey() async throws {
-        try await StoreFixture.with { fixture in
+    @Test(arguments: EngineUnderTest.all) func pagesAreSortedByAnyKey(engine: EngineUnderTest) async throws {
+        try await EngineFixture.with(engine) { fixture in
             try await self.fill(fixture)
             let store = fixture.store
             let orders: [(EntityKey?, Bool, [String])] = [
@@ -217,8 +215,8 @@ import Testing
         }
     }
 
-    @Test func aTextIsSearchedInWhatIsAnswered() async throws {
-        try await StoreFixture.with { fixture in
+    @Test(arguments: EngineUnderTest.all) func aTextIsSearchedInWhatIsAnswered(engine: EngineUnderTest) async throws {
+        try await EngineFixture.with(engine) { fixture in
             try await self.fill(fixture)
             for (text, answered, found) in [
                 ("b", [], 1), ("updated", [Self.name, Self.state], 2), ("UPDATED", [Self.name], 0), ("%", [], 0),
@@ -230,8 +228,8 @@ import Testing
         }
     }
 
-    @Test func valuesAreAnsweredWithTheirTimes() async throws {
-        try await StoreFixture.with { fixture in
+    @Test(arguments: EngineUnderTest.all) func valuesAreAnsweredWithTheirTimes(engine: EngineUnderTest) async throws {
+        try await EngineFixture.with(engine) { fixture in
             try await self.fill(fixture)
             let keys = [
                 Self.name, Self.state, EntityKey(.timeSeries, "level"), EntityKey(.timeSeries, "on"),
@@ -253,8 +251,10 @@ import Testing
         }
     }
 
-    @Test func theNewestValueOfAStateFollowsItsSeries() async throws {
-        try await StoreFixture.with { fixture in
+    @Test(arguments: EngineUnderTest.all) func theNewestValueOfAStateFollowsItsSeries(engine: EngineUnderTest)
+        async throws
+    {
+        try await EngineFixture.with(engine) { fixture in
             let profile = try await fixture.profile()
             let device = try await fixture.device(in: profile.id)
             let store = fixture.store
@@ -273,7 +273,7 @@ import Testing
             let newest = Timestamp(milliseconds: 30)...Timestamp(milliseconds: 40)
             try await store.deleteTimeseries(of: device.id, keys: ["fw_state"], in: newest)
             #expect(try await state() == 20)
-            #expect(try await store.check() == [])
+            #expect(try await engine.check(store) == [])
             try await store.deleteTimeseries(of: device.id, keys: ["fw_state"], in: nil)
             #expect(try await state() == nil)
             let package = try await fixture.package(in: profile.id)
@@ -295,8 +295,10 @@ import Testing
         }
     }
 
-    @Test func limitsAreTakenAtTheLimitAndRefusedBeyond() async throws {
-        try await StoreFixture.with { fixture in
+    @Test(arguments: EngineUnderTest.all) func limitsAreTakenAtTheLimitAndRefusedBeyond(engine: EngineUnderTest)
+        async throws
+    {
+        try await EngineFixture.with(engine) { fixture in
             let store = fixture.store
             let isOne = EntityPredicate.number(.equal, 1)
             func nested(_ depth: Int) -> EntityPredicate { depth == 1 ? isOne : .all([nested(depth - 1)]) }

@@ -3,13 +3,14 @@ import NodeKit
 import OTA
 import Testing
 
-@testable import Store
-
 @Suite struct DeviceTests {
-    @Test("a device comes back as it was saved, also after the store is opened again")
-    func roundTrip() async throws {
-        try await StoreFixture.withFolder { folder in
-            let first = try await SQLiteStore.open(directory: folder, sessions: DeviceSessions())
+    @Test(
+        "a device comes back as it was saved, also after the store is opened again",
+        arguments: EngineUnderTest.durable
+    )
+    func roundTrip(engine: EngineUnderTest) async throws {
+        try await EngineFixture.with(engine) { fixture in
+            let first = fixture.store
             let profile = try await first.defaultDeviceProfile(of: .main)
             #expect(profile.name == "default")
             #expect(profile.isDefault)
@@ -23,20 +24,19 @@ import Testing
             let saved = try await first.saveDevice(device, accessToken: "T")
             device.isSaved = true
             #expect(saved == device)
-            await first.close()
-            let second = try await SQLiteStore.open(directory: folder, sessions: DeviceSessions())
+            try await fixture.reopen()
+            let second = fixture.store
             #expect(try await second.findDeviceById(device.id) == device)
             #expect(try await second.findDeviceByName("pump 7", of: .main) == device)
             #expect(try await second.findDeviceByName("pump 8", of: .main) == nil)
             #expect(try await second.device(accessToken: "T")?.id == device.id.uuid)
             #expect(try await second.defaultDeviceProfile(of: .main) == profile)
-            await second.close()
         }
     }
 
-    @Test("names are unique, present and bounded, and the profile exists")
-    func rules() async throws {
-        try await StoreFixture.with { fixture in
+    @Test("names are unique, present and bounded, and the profile exists", arguments: EngineUnderTest.all)
+    func rules(engine: EngineUnderTest) async throws {
+        try await EngineFixture.with(engine) { fixture in
             let store = fixture.store
             let profile = try await fixture.profile()
             _ = try await fixture.device("a", in: profile.id)
@@ -68,9 +68,9 @@ import Testing
         }
     }
 
-    @Test("a device without a given token gets one of twenty letters and digits")
-    func randomToken() async throws {
-        try await StoreFixture.with { fixture in
+    @Test("a device without a given token gets one of twenty letters and digits", arguments: EngineUnderTest.all)
+    func randomToken(engine: EngineUnderTest) async throws {
+        try await EngineFixture.with(engine) { fixture in
             let profile = try await fixture.store.defaultDeviceProfile(of: .main)
             let device = try await fixture.store.saveDevice(
                 Device(name: "a", deviceProfileId: profile.id),
@@ -86,9 +86,12 @@ import Testing
         }
     }
 
-    @Test("what is known of a device by its token follows its name, profile, credentials and end")
-    func authentication() async throws {
-        try await StoreFixture.with { fixture in
+    @Test(
+        "what is known of a device by its token follows its name, profile, credentials and end",
+        arguments: EngineUnderTest.all
+    )
+    func authentication(engine: EngineUnderTest) async throws {
+        try await EngineFixture.with(engine) { fixture in
             let store = fixture.store
             var profile = try await fixture.profile("one")
             let other = try await fixture.profile("two")
@@ -131,7 +134,8 @@ import Testing
 
     @Test(
         "MQTT credentials are accepted when all that is set is presented",
-        arguments: [
+        arguments: EngineUnderTest.all,
+        [
             (#"{"clientId":"c","userName":"u","password":"p"}"#, "c", "u", "p", true),
             (#"{"clientId":"c","userName":"u","password":"p"}"#, "c", "u", "q", false),
             (#"{"clientId":"c","userName":"u","password":"p"}"#, "c", "u", nil, false),
@@ -144,8 +148,9 @@ import Testing
             (#"{"userName":"u","password":"p"}"#, "anything", "u", "", false),
         ] as [(String, String, String?, String?, Bool)]
     )
-    func mqttBasic(value: String, clientId: String, userName: String?, password: String?, accepted: Bool) async throws {
-        try await StoreFixture.with { fixture in
+    func mqttBasic(engine: EngineUnderTest, values: (String, String, String?, String?, Bool)) async throws {
+        let (value, clientId, userName, password, accepted) = values
+        try await EngineFixture.with(engine) { fixture in
             let profile = try await fixture.store.defaultDeviceProfile(of: .main)
             let device = try await fixture.device(in: profile.id)
             _ = try await fixture.store.saveCredentials(
@@ -159,9 +164,12 @@ import Testing
         }
     }
 
-    @Test("an access token is taken in place of the MQTT user name, but not after a wrong password")
-    func tokenAsUserName() async throws {
-        try await StoreFixture.with { fixture in
+    @Test(
+        "an access token is taken in place of the MQTT user name, but not after a wrong password",
+        arguments: EngineUnderTest.all
+    )
+    func tokenAsUserName(engine: EngineUnderTest) async throws {
+        try await EngineFixture.with(engine) { fixture in
             let profile = try await fixture.store.defaultDeviceProfile(of: .main)
             let plain = try await fixture.device("plain", in: profile.id)
             let basic = try await fixture.device("basic", in: profile.id)
@@ -183,9 +191,9 @@ import Testing
         }
     }
 
-    @Test("credentials that say too little are refused")
-    func badCredentials() async throws {
-        try await StoreFixture.with { fixture in
+    @Test("credentials that say too little are refused", arguments: EngineUnderTest.all)
+    func badCredentials(engine: EngineUnderTest) async throws {
+        try await EngineFixture.with(engine) { fixture in
             let profile = try await fixture.store.defaultDeviceProfile(of: .main)
             let device = try await fixture.device(in: profile.id)
             func save(_ kind: DeviceCredentials.Kind, _ id: String, _ value: String?) async throws {
@@ -217,9 +225,12 @@ import Testing
         }
     }
 
-    @Test("a device is found by its certificate, however its PEM text is written, and by no other")
-    func certificates() async throws {
-        try await StoreFixture.with { fixture in
+    @Test(
+        "a device is found by its certificate, however its PEM text is written, and by no other",
+        arguments: EngineUnderTest.all
+    )
+    func certificates(engine: EngineUnderTest) async throws {
+        try await EngineFixture.with(engine) { fixture in
             let device = try await fixture.device("d1", in: fixture.profile().id)
             let der: [UInt8] = [48, 3, 2, 1, 7]
             let base64 = "MAMCAQc="
@@ -244,9 +255,9 @@ import Testing
         }
     }
 
-    @Test("lists are paged, sorted and searched")
-    func pages() async throws {
-        try await StoreFixture.with { fixture in
+    @Test("lists are paged, sorted and searched", arguments: EngineUnderTest.all)
+    func pages(engine: EngineUnderTest) async throws {
+        try await EngineFixture.with(engine) { fixture in
             let store = fixture.store
             let profile = try await fixture.profile()
             let other = try await fixture.profile("other")
@@ -299,9 +310,9 @@ import Testing
         }
     }
 
-    @Test("one profile is the default one, and only that can become another's")
-    func defaultProfile() async throws {
-        try await StoreFixture.with { fixture in
+    @Test("one profile is the default one, and only that can become another's", arguments: EngineUnderTest.all)
+    func defaultProfile(engine: EngineUnderTest) async throws {
+        try await EngineFixture.with(engine) { fixture in
             let store = fixture.store
             let first = try await store.defaultDeviceProfile(of: .main)
             var second = try await store.saveDeviceProfile(DeviceProfile(name: "second", isDefault: true))
