@@ -38,7 +38,8 @@ struct CoAPResponder: Sendable {
         _ asked: CoAPHandler.Asked,
         handler: CoAPHandler
     ) -> Rest? {
-        guard let (device, transport) = self.authenticator.known(accessToken: resource.accessToken) else {
+        guard case .hit((let device, let transport)) = self.authenticator.known(accessToken: resource.accessToken)
+        else {
             let handler = NIOLoopBound(handler, eventLoop: handler.eventLoop)
             return { await self.respond(to: request, resource, asked, handler: handler) }
         }

@@ -214,12 +214,10 @@ final class CallSlots: Sendable {
                 "\(self.waitingMax) calls wait already; raise 'waiting-max' or 'in-flight-max', or let messages pass a throttle"
             )
         }
-        let isTaken = await withTaskCancellationHandler {
-            await turn.value()
-        } onCancel: {
-            if turn.finish(false) { self.state.withLock { $0.waiting.removeAll { $0 === turn } } }
+        guard await turn.value(cancelled: false) else {
+            self.state.withLock { $0.waiting.removeAll { $0 === turn } }
+            throw NodeError(.unavailable, "the host is shutting down, or its chain changes")
         }
-        guard isTaken else { throw NodeError(.unavailable, "the host is shutting down, or its chain changes") }
     }
 
     /// Makes room for the next.

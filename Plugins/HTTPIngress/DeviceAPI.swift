@@ -80,7 +80,7 @@ final class DeviceAPI: Sendable {
     func begin(_ request: DeviceRequest) -> HTTPAnswer {
         guard let token = request.route.token, request.certificate == nil,
             case .download(let download) = request.route.call,
-            let device = self.authenticator.known(accessToken: token)?.device
+            case .hit((let device, _)) = self.authenticator.known(accessToken: token)
         else { return .suspended(Suspension { await self.answer(request) }) }
         guard self.requests.admit(device.id, at: .now()) else { return .now(self.tooManyRequests) }
         let conditions = request.conditions
@@ -148,7 +148,7 @@ final class DeviceAPI: Sendable {
 
     private func device(_ token: String, _ certificate: [UInt8]?) async throws -> Originator? {
         if let certificate { return try await self.authenticator.device(certificate: certificate) }
-        if let known = self.authenticator.known(accessToken: token) { return known.device }
+        if case .hit((let device, _)) = self.authenticator.known(accessToken: token) { return device }
         return try await self.authenticator.device(accessToken: token)
     }
 
@@ -165,11 +165,7 @@ final class DeviceAPI: Sendable {
             }
             return news.finish(notification)
         }
-        let notification = await withTaskCancellationHandler {
-            await news.value()
-        } onCancel: {
-            news.finish(nil)
-        }
+        let notification = await news.value(cancelled: nil)
         self.sessions.unsubscribe(subscription)
         self.polls.leave(device.id)
         return switch notification {

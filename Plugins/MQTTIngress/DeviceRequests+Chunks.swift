@@ -17,10 +17,11 @@ extension DeviceRequests {
         )
         let download = self.downloads.use(Downloads.Key(type: type, id: request.id))
         guard download.packageId == nil else { return try self.ask(for: request, download) }
-        guard let found = self.services.packages.known(effectiveFor: DeviceId(self.device.id), type: type) else {
-            return .waiting(.package(request))
+        switch self.services.packages.known(effectiveFor: DeviceId(self.device.id), type: type) {
+        case .hit(let package): return try self.ask(for: request, of: package)
+        case .absent: return try self.ask(for: request, of: nil)
+        case .unknown: return .waiting(.package(request))
         }
-        return try self.ask(for: request, of: found)
     }
 
     /// The package that the device should have.

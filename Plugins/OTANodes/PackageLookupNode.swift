@@ -60,15 +60,17 @@ public struct PackageLookupNode: PromptNode {
     /// Attaches the package if it is in memory.
     public func decideAtOnce(_ message: consuming Message) throws -> Step<Emission, Message> {
         let type = try self.packageType ?? message.packageType()
-        let known: EffectivePackage?? =
+        let known =
             if let pinned = try message.packageId() {
-                // One that is not in memory may exist all the same.
-                self.packages.known(pinned).map(Optional.some)
+                self.packages.known(pinned)
             } else {
                 self.packages.known(effectiveFor: message.device, type: type)
             }
-        guard let known else { return .suspended(message) }
-        return .now(Self.emission(of: message, with: known, type: type))
+        switch known {
+        case .hit(let package): return .now(Self.emission(of: message, with: package, type: type))
+        case .absent: return .now(Self.emission(of: message, with: nil, type: type))
+        case .unknown: return .suspended(message)
+        }
     }
 
     /// Attaches the package.

@@ -58,9 +58,9 @@ struct TestAuthenticator: DeviceAuthenticator {
         ProfileTransport(kind: ProfileTransport.Kind(rawValue: device.type) ?? .default)
     }
 
-    func known(accessToken: String) -> (device: Originator, transport: ProfileTransport)? {
-        guard self.isPrompt else { return nil }
-        return Self.device(accessToken).map { ($0, Self.transport($0)) }
+    func known(accessToken: String) -> Cached<(device: Originator, transport: ProfileTransport)> {
+        guard self.isPrompt else { return .unknown }
+        return Cached(Self.device(accessToken).map { ($0, Self.transport($0)) })
     }
 
     func device(clientId: String, userName: String?, password: String?) async throws -> Originator? { nil }

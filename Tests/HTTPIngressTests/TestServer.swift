@@ -24,8 +24,8 @@ struct TestAuthenticator: DeviceAuthenticator {
     }
 
     /// The one whose token is plain is in memory from the start, the others never.
-    func known(accessToken: String) -> (device: Originator, transport: ProfileTransport)? {
-        accessToken == "A1" ? (Self.device, .any) : nil
+    func known(accessToken: String) -> Cached<(device: Originator, transport: ProfileTransport)> {
+        accessToken == "A1" ? .hit((Self.device, .any)) : .unknown
     }
 
     func device(_ id: DeviceId) async throws -> Originator? { id.uuid == Self.device.id ? Self.device : nil }

@@ -179,8 +179,8 @@ final class TestPackages: OtaPackageService {
     /// - Parameter isInMemory: Whether the package is known without waiting.
     init(isInMemory: Bool = false) { self.isInMemory = isInMemory }
 
-    func known(effectiveFor device: DeviceId, type: OtaPackageType) -> EffectivePackage?? {
-        self.isInMemory ? .some(self.effective.withLock { $0 }) : nil
+    func known(effectiveFor device: DeviceId, type: OtaPackageType) -> Cached<EffectivePackage> {
+        self.isInMemory ? self.effective.withLock { $0.map(Cached.hit) ?? .absent } : .unknown
     }
 
     /// How often the effective package was waited for.

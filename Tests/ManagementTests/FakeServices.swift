@@ -482,7 +482,7 @@ final class FakeServices: OtaPackageService, DeviceService, DeviceProfileService
 
     func deleteApiKey(_ id: ApiKeyId) async throws { self.state.withLock { $0.keys.removeAll { $0.key.id == id } } }
 
-    func knownHolder(digest: [UInt8]) -> ApiKeyHolder? { nil }
+    func knownHolder(digest: [UInt8]) -> Cached<ApiKeyHolder> { .unknown }
 
     func holder(digest: [UInt8]) async throws -> ApiKeyHolder? {
         self.state.withLock { state in

@@ -97,11 +97,14 @@ final class FakeStore: OtaPackageService, AttributesService, TimeseriesService, 
         return self.look { state in state.effective[type].flatMap { state.packages[$0] } }
     }
 
-    func known(_ id: OtaPackageId) -> EffectivePackage? { self.look { $0.isInMemory ? $0.packages[id] : nil } }
+    func known(_ id: OtaPackageId) -> Cached<EffectivePackage> {
+        self.look { Cached($0.isInMemory ? $0.packages[id] : nil) }
+    }
 
-    func known(effectiveFor device: DeviceId, type: OtaPackageType) -> EffectivePackage?? {
+    func known(effectiveFor device: DeviceId, type: OtaPackageType) -> Cached<EffectivePackage> {
         self.look { state in
-            state.isInMemory ? .some(state.effective[type].flatMap { state.packages[$0] }) : nil
+            guard state.isInMemory else { return .unknown }
+            return state.effective[type].flatMap { state.packages[$0] }.map(Cached.hit) ?? .absent
         }
     }
 

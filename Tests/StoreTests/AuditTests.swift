@@ -104,14 +104,14 @@ struct AuditTests {
             )
             let key = try await store.createApiKey(described, digest: digest)
             #expect(key == described)
-            #expect(store.knownHolder(digest: digest) == nil)
+            #expect(store.knownHolder(digest: digest) == .unknown)
             #expect(try await store.holder(digest: digest) == ApiKeyHolder(key: key, user: user))
-            #expect(store.knownHolder(digest: digest)?.key == key)
+            #expect(store.knownHolder(digest: digest).found?.key == key)
             let changed = try await store.changeApiKey(key.id) { $0.isEnabled = false }
-            #expect(store.knownHolder(digest: digest) == nil)
+            #expect(store.knownHolder(digest: digest) == .unknown)
             #expect(try await store.holder(digest: digest)?.key == changed)
             let renamed = try await store.changeUser(user.id) { $0.firstName = "Mia" }
-            #expect(store.knownHolder(digest: digest) == nil)
+            #expect(store.knownHolder(digest: digest) == .unknown)
             #expect(try await store.holder(digest: digest)?.user == renamed)
             #expect(try await store.findApiKeyById(key.id) == changed)
             try await store.deleteApiKey(key.id)

@@ -32,11 +32,11 @@ import Testing
         effects.devices = [key.device]
         caches.forget(effects)
         caches.keep(.random(), for: key, readAt: version)
-        #expect(caches.effectivePackage(key) == nil)
+        #expect(caches.effectivePackage(key) == .unknown)
         caches.keep(nil, for: key, readAt: caches.version)
-        #expect(caches.effectivePackage(key) == .some(nil))
+        #expect(caches.effectivePackage(key) == .absent)
         caches.forget(effects)
-        #expect(caches.effectivePackage(key) == nil)
+        #expect(caches.effectivePackage(key) == .unknown)
     }
 
     @Test("readers never see an old package once a save has returned")
@@ -115,23 +115,27 @@ import Testing
             let first = try await fixture.package("fw", "1.0", in: profile.id)
             let second = try await fixture.package("fw", "2.0", in: profile.id)
             let device = try await fixture.device("a", in: profile.id)
-            func known() -> OtaPackageId?? {
-                store.known(effectiveFor: device.id, type: .firmware).map { $0?.package.id }
+            func known() -> Cached<OtaPackageId> {
+                switch store.known(effectiveFor: device.id, type: .firmware) {
+                case .hit(let package): .hit(package.package.id)
+                case .absent: .absent
+                case .unknown: .unknown
+                }
             }
-            #expect(known() == nil)
+            #expect(known() == .unknown)
             #expect(try await store.effectivePackage(for: device.id, type: .firmware) == nil)
-            #expect(known() == .some(nil))
+            #expect(known() == .absent)
             for package in [first, second] {
                 try await fixture.assign(package.id, to: device.id)
-                #expect(known() == nil)
+                #expect(known() == .unknown)
                 _ = try await store.effectivePackage(for: device.id, type: .firmware)
-                #expect(known() == package.id)
-                #expect(store.known(package.id)?.package.id == package.id)
+                #expect(known() == .hit(package.id))
+                #expect(store.known(package.id).found?.package.id == package.id)
             }
             try await fixture.assign(nil, to: device.id)
             try await store.deleteOtaPackage(second.id)
-            #expect(known() == nil)
-            #expect(store.known(second.id) == nil)
+            #expect(known() == .unknown)
+            #expect(store.known(second.id).found == nil)
         }
     }
 
@@ -145,25 +149,25 @@ import Testing
             func ask() async throws {
                 let originator = try #require(try await store.device(accessToken: token))
                 _ = try await store.transport(of: originator)
-                let known = try #require(store.known(accessToken: token))
+                let known = try #require(store.known(accessToken: token).found)
                 #expect(known.device == originator)
             }
-            #expect(store.known(accessToken: "") == nil)
+            #expect(store.known(accessToken: "").found == nil)
             try await ask()
-            #expect(store.known(accessToken: token)?.transport == .any)
+            #expect(store.known(accessToken: token).found?.transport == .any)
             device.name = "b"
             device = try await store.saveDevice(device, accessToken: nil)
-            #expect(store.known(accessToken: token)?.device.name != "a")
+            #expect(store.known(accessToken: token).found?.device.name != "a")
             try await ask()
             profile.settings = ["transportType": "LWM2M"]
             profile = try await store.saveDeviceProfile(profile)
-            #expect(store.known(accessToken: token)?.transport != .any)
+            #expect(store.known(accessToken: token).found?.transport != .any)
             try await ask()
-            #expect(store.known(accessToken: token)?.transport == ProfileTransport(kind: .lwm2m))
+            #expect(store.known(accessToken: token).found?.transport == ProfileTransport(kind: .lwm2m))
             var credentials = try #require(try await store.findCredentials(of: device.id))
             credentials.credentialsId = "another"
             _ = try await store.saveCredentials(credentials)
-            #expect(store.known(accessToken: token) == nil)
+            #expect(store.known(accessToken: token).found == nil)
         }
     }
 }

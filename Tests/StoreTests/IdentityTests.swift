@@ -181,8 +181,8 @@ import Testing
                 #expect(try await store.device(accessToken: a)?.id == ids[0])
                 #expect(try await store.device(accessToken: b)?.id == ids[1])
             }
-            #expect(store.known(accessToken: a)?.device.id == ids[0])
-            #expect(store.known(accessToken: b)?.device.id == ids[1])
+            #expect(store.known(accessToken: a).found?.device.id == ids[0])
+            #expect(store.known(accessToken: b).found?.device.id == ids[1])
             #expect(try await store.device(clientId: "", userName: b, password: nil)?.id == ids[1])
             // One that is revoked is forgotten, and the other is not.
             try await store.deleteDevice(DeviceId(ids[0]))

@@ -9,8 +9,8 @@ struct Authenticator: DeviceAuthenticator {
         return Bench.devices[accessToken]
     }
 
-    func known(accessToken: String) -> (device: Originator, transport: ProfileTransport)? {
-        accessToken == "A" ? Bench.devices[accessToken].map { ($0, .any) } : nil
+    func known(accessToken: String) -> Cached<(device: Originator, transport: ProfileTransport)> {
+        Cached(accessToken == "A" ? Bench.devices[accessToken].map { ($0, .any) } : nil)
     }
 
     func device(clientId: String, userName: String?, password: String?) async throws -> Originator? {
@@ -44,9 +44,9 @@ struct Packages: OtaPackageService {
         type == .firmware ? EffectivePackage(package: PackageContent.package, content: PackageContent()) : nil
     }
 
-    func known(effectiveFor device: DeviceId, type: OtaPackageType) -> EffectivePackage?? {
-        guard device.uuid == Bench.devices["A"]?.id, type == .firmware else { return nil }
-        return EffectivePackage(package: PackageContent.package, content: PackageContent())
+    func known(effectiveFor device: DeviceId, type: OtaPackageType) -> Cached<EffectivePackage> {
+        guard device.uuid == Bench.devices["A"]?.id, type == .firmware else { return .unknown }
+        return .hit(EffectivePackage(package: PackageContent.package, content: PackageContent()))
     }
 
     func findOtaPackageById(_ id: OtaPackageId) async throws -> OtaPackage? { throw Self.notUsed }

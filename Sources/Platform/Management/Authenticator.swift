@@ -47,7 +47,7 @@ final class Authenticator: Sendable {
     private func session(key value: Substring, from address: String) async throws -> Session {
         let digest = ApiKeyValue.digest(value)
         let holder: ApiKeyHolder
-        if let known = self.keys.knownHolder(digest: digest) {
+        if case .hit(let known) = self.keys.knownHolder(digest: digest) {
             // Never slowed down by others that come from the same address.
             holder = known
         } else {

@@ -3,7 +3,7 @@ import Synchronization
 /// A value that comes once, from any thread, and that any number of tasks wait for.
 ///
 /// Tasks go on in the order in which they began to wait. Cancellation does not end a wait, so a task that waits in order to
-/// stop something waits until it has stopped; whoever makes one sees to it that a value comes, or limits the wait with
+/// stop something waits until it has stopped; whoever makes one sees to it that a value comes, or waits with ``value(cancelled:)`` or
 /// ``value(within:on:late:cancelled:)``.
 public final class OneShot<Value: Sendable>: Sendable {
     private enum State {
@@ -63,6 +63,18 @@ public final class OneShot<Value: Sendable>: Sendable {
         }
     }
 
+    /// Waits for the value, but not when the task is cancelled: that sets the value, for all who wait.
+    ///
+    /// - Parameter cancelled: The value if the task is cancelled.
+    /// - Returns: The first value that came.
+    public func value(cancelled: Value) async -> Value {
+        await withTaskCancellationHandler {
+            await self.value()
+        } onCancel: {
+            self.finish(cancelled)
+        }
+    }
+
     /// Waits for the value, but neither forever nor when the task is cancelled: the end of the wait then sets the value, for
     /// all who wait.
     ///
@@ -78,18 +90,14 @@ public final class OneShot<Value: Sendable>: Sendable {
         late: Value,
         cancelled: Value
     ) async -> Value {
-        await withTaskCancellationHandler {
-            await withTaskGroup(of: Void.self) { group in
-                group.addTask {
-                    // A sleep that was cut off has not run out.
-                    if (try? await clock.sleep(for: duration)) != nil { self.finish(late) }
-                }
-                let value = await self.value()
-                group.cancelAll()
-                return value
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask {
+                // A sleep that was cut off has not run out.
+                if (try? await clock.sleep(for: duration)) != nil { self.finish(late) }
             }
-        } onCancel: {
-            self.finish(cancelled)
+            let value = await self.value(cancelled: cancelled)
+            group.cancelAll()
+            return value
         }
     }
 }

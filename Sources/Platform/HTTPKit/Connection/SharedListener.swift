@@ -146,13 +146,9 @@ final class SharedListener: Sendable {
 
     /// Waits until a port is closed, which closes the others, or the task is cancelled.
     func untilClosed() async {
-        let ended = Latch()
-        self.whenClosed { ended.open() }
-        await withTaskCancellationHandler {
-            await ended.opened()
-        } onCancel: {
-            ended.open()
-        }
+        let ended = OneShot<Void>()
+        self.whenClosed { ended.finish(()) }
+        await ended.value(cancelled: ())
     }
 
     /// Calls something for each port that closes, in the order in which it was asked for.

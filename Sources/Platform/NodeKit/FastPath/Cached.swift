@@ -1,4 +1,4 @@
-/// What a cache says, without waiting.
+/// What a cache says of something, without waiting.
 @frozen public enum Cached<Value> {
     /// Here it is.
     case hit(Value)
@@ -7,8 +7,15 @@
     /// Not known here: ask the function that waits.
     case unknown
 
-    /// A value that was found in memory, or `unknown`.
-    @inlinable public init(_ found: Value?) { self = found.map(Self.hit) ?? .unknown }
+    /// What a cache that remembers no absence says.
+    @inlinable public init(_ found: Value?) {
+        if let found { self = .hit(found) } else { self = .unknown }
+    }
+
+    /// The value, if it is here.
+    @inlinable public var found: Value? {
+        if case .hit(let value) = self { value } else { nil }
+    }
 }
 
 extension Cached: Sendable where Value: Sendable {}

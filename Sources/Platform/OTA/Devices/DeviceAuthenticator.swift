@@ -17,11 +17,9 @@ public protocol DeviceAuthenticator: Sendable {
     func device(certificate: [UInt8]) async throws -> Originator?
     /// How the profile of a device lets it connect; ``ProfileTransport/any`` if there is no such device.
     func transport(of device: Originator) async throws -> ProfileTransport
-    /// The device with this access token and how it may connect, if both are in memory.
-    ///
-    /// For who asks for each of many small requests: what the other functions say, without waiting. If there is nothing in
-    /// memory, ask them.
-    func known(accessToken: String) -> (device: Originator, transport: ProfileTransport)?
+    /// What ``device(accessToken:)`` and ``transport(of:)`` say, if both are in memory; for who asks for each of many small
+    /// requests.
+    func known(accessToken: String) -> Cached<(device: Originator, transport: ProfileTransport)>
 }
 
 extension DeviceAuthenticator {
@@ -35,5 +33,5 @@ extension DeviceAuthenticator {
     public func transport(of device: Originator) async throws -> ProfileTransport { .any }
 
     /// Has nothing in memory.
-    public func known(accessToken: String) -> (device: Originator, transport: ProfileTransport)? { nil }
+    public func known(accessToken: String) -> Cached<(device: Originator, transport: ProfileTransport)> { .unknown }
 }

@@ -54,16 +54,16 @@ public protocol OtaPackageService: Sendable {
     /// chunk.
     func effectivePackage(for device: DeviceId, type: OtaPackageType) async throws -> EffectivePackage?
 
-    /// The package with this identifier and its bytes, if that is in memory.
-    func known(_ id: OtaPackageId) -> EffectivePackage?
+    /// What ``package(_:)`` says, if that is in memory.
+    func known(_ id: OtaPackageId) -> Cached<EffectivePackage>
 
-    /// The package that a device should have, if that is in memory; `.some(nil)` if it is known that there is none.
-    func known(effectiveFor device: DeviceId, type: OtaPackageType) -> EffectivePackage??
+    /// What ``effectivePackage(for:type:)`` says, if that is in memory.
+    func known(effectiveFor device: DeviceId, type: OtaPackageType) -> Cached<EffectivePackage>
 }
 
 extension OtaPackageService {
     /// Nothing is in memory.
-    public func known(_ id: OtaPackageId) -> EffectivePackage? { nil }
+    public func known(_ id: OtaPackageId) -> Cached<EffectivePackage> { .unknown }
     /// Nothing is in memory.
-    public func known(effectiveFor device: DeviceId, type: OtaPackageType) -> EffectivePackage?? { nil }
+    public func known(effectiveFor device: DeviceId, type: OtaPackageType) -> Cached<EffectivePackage> { .unknown }
 }

@@ -1,3 +1,5 @@
+public import NodeKit
+
 /// Keys of users.
 public protocol ApiKeyService: Sendable {
     /// The key with this identifier, if it exists.
@@ -14,8 +16,8 @@ public protocol ApiKeyService: Sendable {
     /// Removes a key, which opens nothing from then on; one that does not exist is ``NodeError/Code/notFound``.
     func deleteApiKey(_ id: ApiKeyId) async throws
 
-    /// The key whose value has this digest, if it is in memory: it was found before, and nothing changed since.
-    func knownHolder(digest: [UInt8]) -> ApiKeyHolder?
+    /// What ``holder(digest:)`` says, if that is in memory: it was found before, and nothing changed since.
+    func knownHolder(digest: [UInt8]) -> Cached<ApiKeyHolder>
     /// The key whose value has this digest, with its user; `nil` if there is none.
     func holder(digest: [UInt8]) async throws -> ApiKeyHolder?
 }

@@ -72,7 +72,7 @@ final class StoreCaches: Sendable {
     private struct State {
         var version: UInt64 = 0
         var credentials = BoundedCache<ExactText, KnownCredentials>(limit: StoreCaches.credentialsMax)
-        var effective = BoundedCache<DevicePackage, OtaPackageId?>(limit: StoreCaches.effectivePackagesMax)
+        var effective = BoundedCache<DevicePackage, Cached<OtaPackageId>>(limit: StoreCaches.effectivePackagesMax)
         var transports = BoundedCache<UUID, ProfileTransport>(limit: StoreCaches.credentialsMax)
         var packages = BoundedCache<OtaPackageId, EffectivePackage>(limit: StoreCaches.openPackagesMax)
         var holders = BoundedCache<[UInt8], ApiKeyHolder>(limit: StoreCaches.holdersMax)
@@ -114,14 +114,14 @@ final class StoreCaches: Sendable {
         }
     }
 
-    /// The identifier of the effective package; `nil` if it is not known here, `.some(nil)` if there is none.
-    func effectivePackage(_ key: DevicePackage) -> OtaPackageId?? {
-        self.state.withLock { $0.effective.value(forKey: key) }
+    /// The identifier of the effective package.
+    func effectivePackage(_ key: DevicePackage) -> Cached<OtaPackageId> {
+        self.state.withLock { $0.effective.value(forKey: key) ?? .unknown }
     }
 
     func keep(_ package: OtaPackageId?, for key: DevicePackage, readAt version: UInt64) {
         self.state.withLock { state in
-            if state.version == version { state.effective.insert(package, forKey: key) }
+            if state.version == version { state.effective.insert(package.map(Cached.hit) ?? .absent, forKey: key) }
         }
     }
 
@@ -129,13 +129,13 @@ final class StoreCaches: Sendable {
         self.state.withLock { $0.packages.value(forKey: id) }
     }
 
-    /// The effective package; `nil` if it is not known here, `.some(nil)` if there is none.
-    func package(effectiveFor key: DevicePackage) -> EffectivePackage?? {
+    /// The effective package.
+    func package(effectiveFor key: DevicePackage) -> Cached<EffectivePackage> {
         self.state.withLock { state in
             switch state.effective.value(forKey: key) {
-            case nil: nil
-            case .some(nil): .some(nil)
-            case .some(let id?): state.packages.value(forKey: id)
+            case .hit(let id): Cached(state.packages.value(forKey: id))
+            case .absent: .absent
+            case .unknown, nil: .unknown
             }
         }
     }

@@ -1,6 +1,6 @@
 import FoundationEssentials
 import GRDB
-import NodeKit
+public import NodeKit
 public import OTA
 
 extension SQLiteStore: ApiKeyService {
@@ -74,7 +74,7 @@ extension SQLiteStore: ApiKeyService {
     }
 
     /// The key whose value has this digest, if it is in memory.
-    public func knownHolder(digest: [UInt8]) -> ApiKeyHolder? { self.caches.holder(digest) }
+    public func knownHolder(digest: [UInt8]) -> Cached<ApiKeyHolder> { Cached(self.caches.holder(digest)) }
 
     /// The key whose value has this digest, with its user.
     public func holder(digest: [UInt8]) async throws -> ApiKeyHolder? {

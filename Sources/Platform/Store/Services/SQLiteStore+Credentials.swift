@@ -74,8 +74,8 @@ extension SQLiteStore: DeviceAuthenticator {
     }
 
     /// The device with this access token and how it may connect, if both are in memory.
-    public func known(accessToken: String) -> (device: Originator, transport: ProfileTransport)? {
-        self.caches.device(accessToken: accessToken)
+    public func known(accessToken: String) -> Cached<(device: Originator, transport: ProfileTransport)> {
+        Cached(self.caches.device(accessToken: accessToken))
     }
 
     /// How the profile of a device lets it connect.

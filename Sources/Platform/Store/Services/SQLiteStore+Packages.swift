@@ -133,9 +133,10 @@ extension SQLiteStore: OtaPackageService {
     /// The package that a device should have: its own, or its profile's.
     public func effectivePackage(for device: DeviceId, type: OtaPackageType) async throws -> EffectivePackage? {
         let key = StoreCaches.DevicePackage(device: device, type: type)
-        if let known = self.caches.effectivePackage(key) {
-            guard let id = known else { return nil }
-            return try await self.package(id)
+        switch self.caches.effectivePackage(key) {
+        case .hit(let id): return try await self.package(id)
+        case .absent: return nil
+        case .unknown: break
         }
         let version = self.caches.version
         let id = try await self.read { db -> OtaPackageId?? in
@@ -156,10 +157,10 @@ extension SQLiteStore: OtaPackageService {
     }
 
     /// The package with this identifier and its bytes, if that is in memory.
-    public func known(_ id: OtaPackageId) -> EffectivePackage? { self.caches.package(id) }
+    public func known(_ id: OtaPackageId) -> Cached<EffectivePackage> { Cached(self.caches.package(id)) }
 
     /// The package that a device should have, if that is in memory.
-    public func known(effectiveFor device: DeviceId, type: OtaPackageType) -> EffectivePackage?? {
+    public func known(effectiveFor device: DeviceId, type: OtaPackageType) -> Cached<EffectivePackage> {
         self.caches.package(effectiveFor: StoreCaches.DevicePackage(device: device, type: type))
     }
 
