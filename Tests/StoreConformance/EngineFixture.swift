@@ -24,18 +24,25 @@ final class EngineFixture: Sendable {
 
     /// Runs a test with a fresh engine, whose data must be in order when the test is done with it.
     static func with(_ engine: EngineUnderTest, _ body: (EngineFixture) async throws -> Void) async throws {
+        try await Self.withFolder { folder in
+            let fixture = try await EngineFixture(engine, folder)
+            do {
+                try await body(fixture)
+                #expect(try await engine.check(fixture.store) == [])
+            } catch {
+                await fixture.store.close()
+                throw error
+            }
+            await fixture.store.close()
+        }
+    }
+
+    /// Runs a test with an empty folder.
+    static func withFolder(_ body: (String) async throws -> Void) async throws {
         let folder = FileManager.default.temporaryDirectory.path + "/windlass-engine-\(UUID.random().uuidString)"
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(atPath: folder) }
-        let fixture = try await EngineFixture(engine, folder)
-        do {
-            try await body(fixture)
-            #expect(try await engine.check(fixture.store) == [])
-        } catch {
-            await fixture.store.close()
-            throw error
-        }
-        await fixture.store.close()
+        try await body(folder)
     }
 
     /// Closes the engine and opens it again.
@@ -118,9 +125,9 @@ final class EngineFixture: Sendable {
         return log
     }
 
-    /// The states in the history of a device's firmware, those that were not accepted in brackets.
-    func history(of device: DeviceId) async throws -> [String] {
-        try await self.store.updateHistory(of: device, type: .firmware).map { $0.accepted ? $0.state : "(\($0.state))" }
+    /// The states in the history of a device's updates, those that were not accepted in brackets.
+    func history(of device: DeviceId, type: OtaPackageType = .firmware) async throws -> [String] {
+        try await self.store.updateHistory(of: device, type: type).map { $0.accepted ? $0.state : "(\($0.state))" }
     }
 
     /// The newest values of all time series.
@@ -173,5 +180,19 @@ extension Device {
     subscript(type: OtaPackageType) -> OtaPackageId? {
         get { self.packageId(of: type) }
         set { if type == .firmware { self.firmwareId = newValue } else { self.softwareId = newValue } }
+    }
+}
+
+extension UpdateService {
+    /// Tells a device of its package by two attributes.
+    func initiate(_ package: OtaPackageId, of device: DeviceId, type: OtaPackageType) async throws -> Bool {
+        try await self.initiate(
+            package,
+            of: device,
+            type: type,
+            attributes: ["fw_title": "fw", "fw_version": "1"],
+            obsolete: [],
+            at: Timestamp(milliseconds: 1)
+        )
     }
 }

@@ -27,6 +27,8 @@ public struct Host: Sendable {
 
     private let options: HostOptions
     private let logger: Logger
+    /// Plugins beside those in the options' folders.
+    private let plugins: [Plugin]
     private let openStore: StoreOpener
 
     /// Opens the store of a host; see ``HostStore/open(_:_:_:_:)``.
@@ -36,12 +38,13 @@ public struct Host: Sendable {
 
     /// Prepares a host; opens nothing and starts nothing.
     public init(options: HostOptions, logger: Logger) {
-        self.init(options: options, logger: logger, openStore: HostStore.open)
+        self.init(options: options, logger: logger, plugins: [], openStore: HostStore.open)
     }
 
-    init(options: HostOptions, logger: Logger, openStore: @escaping StoreOpener) {
+    init(options: HostOptions, logger: Logger, plugins: [Plugin], openStore: @escaping StoreOpener) {
         self.options = options
         self.logger = logger
+        self.plugins = plugins
         self.openStore = openStore
     }
 
@@ -65,7 +68,8 @@ public struct Host: Sendable {
     /// - Throws: ``Chains/ChainFaults`` or ``NodeKit/NodeError`` if the host cannot start; it then leaves nothing running.
     public func run(onEvent: @escaping @Sendable (Event) -> Void) async throws {
         Self.prepareProcess()
-        let types = try PluginLoader().load(folders: self.options.plugins)
+        var types = try PluginLoader().load(folders: self.options.plugins)
+        for plugin in self.plugins { try types.add(plugin) }
         let sources = try ChainSource.read(folder: self.options.chains)
         _ = try ChainChecker(types: types, environment: self.options.environment).check(sources)
 

@@ -1,7 +1,6 @@
 /// How long a store keeps what grows by itself, and how much of it; `nil` means forever, or any number.
 ///
-/// Everything else that grows has a limit of its own that is kept as it is written: the calls of a device, ended logins, the messages
-/// of a queue.
+/// Calls of devices and ended logins have limits of their own, which are kept as they are written.
 public struct Retention: Sendable, Hashable {
     /// How old an entry of a time series may get.
     ///

@@ -12,7 +12,7 @@ public import NodeKit
 ///   device appear in order. Readers therefore never take the greatest identifier that they saw for all that there is before it; see
 ///   ``UpdateService/assignments(after:limit:)`` and ``UpdateEventService``.
 /// - Whatever concerns many devices is written in transactions of at most 1,000 devices each, so that no other write waits for a whole
-///   fleet; what is not done when the host stops goes on when it starts.
+///   fleet. Assignments that are not done when the host stops go on when it starts; a command or deletion that was cut off is given again.
 public protocol StoreEngine: Sendable {
     /// Makes every service known to nodes and to the management API, with the ``DeviceSessions`` that it notifies.
     func register(in registry: inout ServiceRegistry)

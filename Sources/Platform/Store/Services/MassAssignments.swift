@@ -21,7 +21,8 @@ final class MassAssignments: Sendable {
     /// Raised when one has begun.
     let begun = Signal()
     private let times: ServerTimes
-    private let logged = Mutex<Set<Int64>>([])
+    /// The one that takes several steps and that the log told of.
+    private let logged = Mutex<Int64?>(nil)
 
     init(times: ServerTimes) { self.times = times }
 
@@ -72,11 +73,22 @@ final class MassAssignments: Sendable {
         effects.assignments = true
     }
 
-    /// Whether this is the first time that the log is to say that an assignment takes several steps.
-    fileprivate func isNew(_ id: Int64) -> Bool { self.logged.withLock { $0.insert(id).inserted } }
+    /// Whether the log is to tell that an assignment takes several steps.
+    fileprivate func isNew(_ id: Int64) -> Bool {
+        self.logged.withLock { logged in
+            defer { logged = id }
+            return logged != id
+        }
+    }
 
-    /// Whether the log said that an assignment began; it is over now.
-    fileprivate func ended(_ id: Int64) -> Bool { self.logged.withLock { $0.remove(id) != nil } }
+    /// Whether the log is to tell that an assignment is over.
+    fileprivate func ended(_ id: Int64) -> Bool {
+        self.logged.withLock { logged in
+            guard logged == id else { return false }
+            logged = nil
+            return true
+        }
+    }
 }
 
 /// A row of `mass_assignment`.

@@ -1,17 +1,15 @@
-import GRDB
 import NodeKit
 import OTA
 import Testing
 
-@testable import Store
-
 @Suite struct UpdateControlTests {
     /// Devices of one profile with an update that is queued.
     private static func withUpdates(
+        _ engine: EngineUnderTest,
         _ count: Int = 1,
-        _ body: (StoreFixture, [Device], OtaPackage) async throws -> Void
+        _ body: (EngineFixture, [Device], OtaPackage) async throws -> Void
     ) async throws {
-        try await StoreFixture.with { fixture in
+        try await EngineFixture.with(engine) { fixture in
             let profile = try await fixture.profile()
             var devices: [Device] = []
             for number in 0..<count { devices.append(try await fixture.device("device-\(number)", in: profile.id)) }
@@ -21,7 +19,7 @@ import Testing
         }
     }
 
-    private static func report(_ fixture: StoreFixture, _ state: String, error: String? = nil, _ device: Device)
+    private static func report(_ fixture: EngineFixture, _ state: String, error: String? = nil, _ device: Device)
         async throws -> StateReportResult
     {
         try await fixture.store.record(
@@ -36,24 +34,27 @@ import Testing
         )
     }
 
-    private static func record(_ fixture: StoreFixture, _ device: Device) async throws -> UpdateRecord {
+    private static func record(_ fixture: EngineFixture, _ device: Device) async throws -> UpdateRecord {
         try #require(try await fixture.store.updateRecord(of: device.id, type: .firmware))
     }
 
-    private static func carryOut(_ command: UpdateCommand, _ fixture: StoreFixture, _ filter: UpdateFilter = .init())
+    private static func carryOut(_ command: UpdateCommand, _ fixture: EngineFixture, _ filter: UpdateFilter = .init())
         async throws -> Int
     {
         try await fixture.store.carryOut(command, on: filter, by: "somebody")
     }
 
     /// The causes of what devices are to be told.
-    private static func causes(_ fixture: StoreFixture) async throws -> [UpdateCause] {
+    private static func causes(_ fixture: EngineFixture) async throws -> [UpdateCause] {
         try await fixture.store.assignments(after: 0, limit: 10_000).map(\.cause)
     }
 
-    @Test("an update that failed is queued again as a new attempt, and its device is told")
-    func retry() async throws {
-        try await Self.withUpdates { fixture, devices, package in
+    @Test(
+        "an update that failed is queued again as a new attempt, and its device is told",
+        arguments: EngineUnderTest.all
+    )
+    func retry(engine: EngineUnderTest) async throws {
+        try await Self.withUpdates(engine) { fixture, devices, package in
             let device = devices[0]
             #expect(try await Self.carryOut(.retry, fixture) == 0)
             _ = try await Self.report(fixture, "DOWNLOADING", device)
@@ -79,9 +80,12 @@ import Testing
         }
     }
 
-    @Test("what failed for a package that the device should not have any more is not tried again")
-    func retryOfOld() async throws {
-        try await Self.withUpdates { fixture, devices, _ in
+    @Test(
+        "what failed for a package that the device should not have any more is not tried again",
+        arguments: EngineUnderTest.all
+    )
+    func retryOfOld(engine: EngineUnderTest) async throws {
+        try await Self.withUpdates(engine) { fixture, devices, _ in
             _ = try await Self.report(fixture, "FAILED", devices[0])
             try await fixture.assign(nil, to: devices[0].deviceProfileId)
             #expect(try await Self.carryOut(.retry, fixture) == 0)
@@ -90,9 +94,12 @@ import Testing
         }
     }
 
-    @Test("a cancelled update ends as FAILED with a reason, and late reports change nothing")
-    func cancel() async throws {
-        try await Self.withUpdates { fixture, devices, package in
+    @Test(
+        "a cancelled update ends as FAILED with a reason, and late reports change nothing",
+        arguments: EngineUnderTest.all
+    )
+    func cancel(engine: EngineUnderTest) async throws {
+        try await Self.withUpdates(engine) { fixture, devices, package in
             let device = devices[0]
             _ = try await Self.report(fixture, "DOWNLOADING", device)
             #expect(try await Self.carryOut(.cancel, fixture) == 1)
@@ -124,9 +131,12 @@ import Testing
         }
     }
 
-    @Test("a device is told again without changing its update's state, unless that is over")
-    func resend() async throws {
-        try await Self.withUpdates(2) { fixture, devices, package in
+    @Test(
+        "a device is told again without changing its update's state, unless that is over",
+        arguments: EngineUnderTest.all
+    )
+    func resend(engine: EngineUnderTest) async throws {
+        try await Self.withUpdates(engine, 2) { fixture, devices, package in
             let store = fixture.store
             #expect(try await store.initiate(package.id, of: devices[0].id, type: .firmware))
             _ = try await Self.report(fixture, "UPDATED", devices[1])
@@ -139,10 +149,11 @@ import Testing
         }
     }
 
-    @Test("a command reaches all devices that its filter means, batch by batch")
-    func bulk() async throws {
-        let count = SQLiteStore.commandBatchSize + 1
-        try await Self.withUpdates(count) { fixture, devices, package in
+    @Test("a command reaches all devices that its filter means, batch by batch", arguments: EngineUnderTest.all)
+    func bulk(engine: EngineUnderTest) async throws {
+        // More than go in one transaction.
+        let count = 1001
+        try await Self.withUpdates(engine, count) { fixture, devices, package in
             let other = try await fixture.profile("other")
             #expect(try await Self.carryOut(.cancel, fixture, UpdateFilter(deviceProfileId: other.id)) == 0)
             #expect(try await Self.carryOut(.cancel, fixture, UpdateFilter(type: .software)) == 0)
@@ -159,34 +170,19 @@ import Testing
         }
     }
 
-    @Test("what a command did is there when the store is opened again")
-    func reopened() async throws {
-        try await StoreFixture.withFolder { folder in
-            let sessions = DeviceSessions()
-            let id: DeviceId
-            do {
-                let store = try await SQLiteStore.open(directory: folder, sessions: sessions)
-                let profile = try await store.saveDeviceProfile(DeviceProfile(name: "p"))
-                let package = try await store.saveOtaPackage(
-                    OtaPackage(deviceProfileId: profile.id, type: .firmware, title: "fw", version: "1", url: "http://x")
-                )
-                var device = Device(name: "d", deviceProfileId: profile.id)
-                device.firmwareId = package.id
-                id = try await store.saveDevice(device, accessToken: nil).id
-                #expect(try await store.carryOut(.cancel, on: UpdateFilter(), by: "ann") == 1)
-                await store.close()
-            }
-            let store = try await SQLiteStore.open(directory: folder, sessions: sessions)
-            #expect(try await store.updateRecord(of: id, type: .firmware)?.error == "cancelled by ann")
-            #expect(try await store.assignments(after: 0, limit: 10).map(\.cause) == [.cancelled])
-            #expect(try await store.check() == [])
-            await store.close()
+    @Test("what a command did is there when the store is opened again", arguments: EngineUnderTest.durable)
+    func reopened(engine: EngineUnderTest) async throws {
+        try await Self.withUpdates(engine) { fixture, devices, _ in
+            #expect(try await fixture.store.carryOut(.cancel, on: UpdateFilter(), by: "ann") == 1)
+            try await fixture.reopen()
+            #expect(try await Self.record(fixture, devices[0]).error == "cancelled by ann")
+            #expect(try await Self.causes(fixture) == [.cancelled])
         }
     }
 
-    @Test("updates are listed by page, filter, name and order")
-    func list() async throws {
-        try await Self.withUpdates(5) { fixture, devices, package in
+    @Test("updates are listed by page, filter, name and order", arguments: EngineUnderTest.all)
+    func list(engine: EngineUnderTest) async throws {
+        try await Self.withUpdates(engine, 5) { fixture, devices, package in
             let store = fixture.store
             _ = try await Self.report(fixture, "DOWNLOADING", devices[1])
             _ = try await Self.report(fixture, "FAILED", error: "no", devices[3])

@@ -1,15 +1,13 @@
-import GRDB
 import NodeKit
 import OTA
 import Testing
 
-@testable import Store
-
 @Suite struct UpdateProgressTests {
     private static func withUpdate(
-        _ body: (StoreFixture, Device, OtaPackage) async throws -> Void
+        _ engine: EngineUnderTest,
+        _ body: (EngineFixture, Device, OtaPackage) async throws -> Void
     ) async throws {
-        try await StoreFixture.with { fixture in
+        try await EngineFixture.with(engine) { fixture in
             let profile = try await fixture.profile()
             let package = try await fixture.package(in: profile.id)
             let device = try await fixture.device(in: profile.id)
@@ -29,13 +27,16 @@ import Testing
         )
     }
 
-    private static func record(_ fixture: StoreFixture, _ device: Device) async throws -> UpdateRecord {
+    private static func record(_ fixture: EngineFixture, _ device: Device) async throws -> UpdateRecord {
         try #require(try await fixture.store.updateRecord(of: device.id, type: .firmware))
     }
 
-    @Test("an update stands still since its state or progress changed, by the host's clock")
-    func stalled() async throws {
-        try await Self.withUpdate { fixture, device, _ in
+    @Test(
+        "an update stands still since its state or progress changed, by the host's clock",
+        arguments: EngineUnderTest.all
+    )
+    func stalled(engine: EngineUnderTest) async throws {
+        try await Self.withUpdate(engine) { fixture, device, _ in
             let store = fixture.store
             _ = try await store.record(Self.report("DOWNLOADING"), of: device.id)
             let begun = try await Self.record(fixture, device).activeTime
@@ -70,39 +71,10 @@ import Testing
         }
     }
 
-    @Test("a chunk that is served is movement")
-    func served() async throws {
-        try await Self.withUpdate { fixture, device, package in
-            let store = fixture.store
-            _ = try await store.record(Self.report("DOWNLOADING"), of: device.id)
-            let begun = try await Self.record(fixture, device).activeTime
-            store.served(0..<4, of: package.effective, to: device.id)
-            try await store.storeProgress()
-            #expect(try await Self.record(fixture, device).activeTime > begun)
-        }
-    }
-
-    @Test("to look for updates that stand still reads none that does not, whatever the number of devices")
-    func index() async throws {
-        try await StoreFixture.with { fixture in
-            let plans = try await fixture.store.read { db in
-                try ["r.state = 'QUEUED' AND r.active_time <= 1", "r.retry_time IS NOT NULL AND r.retry_time <= 1"].map
-                {
-                    try Row.fetchAll(
-                        db,
-                        sql: "EXPLAIN QUERY PLAN SELECT r.* FROM update_record r WHERE \($0) ORDER BY r.active_time"
-                    ).map { $0["detail"] as String }.joined()
-                }
-            }
-            #expect(plans[0].contains("SEARCH r USING INDEX update_record_active (state=? AND active_time<?)"))
-            #expect(plans[1].contains("SEARCH r USING INDEX update_record_retry"))
-        }
-    }
-
-    @Test("what the device reports after its update timed out counts")
-    func lateReports() async throws {
+    @Test("what the device reports after its update timed out counts", arguments: EngineUnderTest.all)
+    func lateReports(engine: EngineUnderTest) async throws {
         for state in ["DOWNLOADING", "VERIFIED", "UPDATED"] {
-            try await Self.withUpdate { fixture, device, package in
+            try await Self.withUpdate(engine) { fixture, device, package in
                 let store = fixture.store
                 #expect(try await store.initiate(package.id, of: device.id, type: .firmware))
                 let isFailed = try await store.fail(
@@ -129,9 +101,9 @@ import Testing
         }
     }
 
-    @Test("a retry begins when it is due, and not if its package is another by then")
-    func retries() async throws {
-        try await Self.withUpdate { fixture, device, package in
+    @Test("a retry begins when it is due, and not if its package is another by then", arguments: EngineUnderTest.all)
+    func retries(engine: EngineUnderTest) async throws {
+        try await Self.withUpdate(engine) { fixture, device, package in
             let store = fixture.store
             let soon = Timestamp(milliseconds: 2_000_000_000_000)
             #expect(try await store.scheduleRetry(of: device.id, .firmware, at: soon) == false)
@@ -174,9 +146,12 @@ import Testing
         }
     }
 
-    @Test("a push that no session took is missed until one takes it or the device reports")
-    func missedPushes() async throws {
-        try await Self.withUpdate { fixture, device, package in
+    @Test(
+        "a push that no session took is missed until one takes it or the device reports",
+        arguments: EngineUnderTest.all
+    )
+    func missedPushes(engine: EngineUnderTest) async throws {
+        try await Self.withUpdate(engine) { fixture, device, package in
             let store = fixture.store
             func push() async throws {
                 #expect(try await store.initiate(package.id, of: device.id, type: .firmware))
@@ -201,7 +176,7 @@ import Testing
             #expect(told.all.count == 1)
             #expect(try await store.missedPushes(of: device.id) == [])
         }
-        try await Self.withUpdate { fixture, device, package in
+        try await Self.withUpdate(engine) { fixture, device, package in
             let store = fixture.store
             #expect(try await store.initiate(package.id, of: device.id, type: .firmware))
             #expect(try await store.missedPushes(of: device.id).count == 1)
@@ -210,19 +185,19 @@ import Testing
         }
     }
 
-    @Test("events are what was appended since a reader came, without what did not fit")
-    func events() async throws {
-        try await Self.withUpdate { fixture, device, package in
+    @Test("events are what was appended since a reader came, without what did not fit", arguments: EngineUnderTest.all)
+    func events(engine: EngineUnderTest) async throws {
+        try await Self.withUpdate(engine) { fixture, device, package in
             let store = fixture.store
             await expectRefusal("no reader of update events is named 'chain/node'; add it first", code: .notFound) {
                 _ = try await store.updateEvents(unreadBy: "chain/node", limit: 10)
             }
             try await store.addReader("chain/node")
-            let start = await store.waitForUpdateEvents(since: nil)
+            let start = try await store.waitForUpdateEvents(since: nil)
             #expect(try await store.updateEvents(unreadBy: "chain/node", limit: 10) == [])
-            let waiting = Task { await store.waitForUpdateEvents(since: start) }
+            let waiting = Task { try await store.waitForUpdateEvents(since: start) }
             _ = try await store.record(Self.report("UPDATED"), of: device.id)
-            #expect(await waiting.value > start)
+            #expect(try await waiting.value > start)
             _ = try await store.record(Self.report("DOWNLOADING"), of: device.id)
             #expect(try await store.carryOut(.resend, on: UpdateFilter(), by: "me") == 1)
             #expect(try await store.carryOut(.cancel, on: UpdateFilter(), by: "me") == 1)

@@ -2,14 +2,13 @@ import NodeKit
 import OTA
 import Testing
 
-@testable import Store
-
 @Suite struct UpdateTests {
     /// A device with an update that is queued.
     private static func withUpdate(
-        _ body: (StoreFixture, Device, OtaPackage) async throws -> Void
+        _ engine: EngineUnderTest,
+        _ body: (EngineFixture, Device, OtaPackage) async throws -> Void
     ) async throws {
-        try await StoreFixture.with { fixture in
+        try await EngineFixture.with(engine) { fixture in
             let profile = try await fixture.profile()
             let package = try await fixture.package(in: profile.id, bytes: Array(repeating: 7, count: 1000))
             let device = try await fixture.device(in: profile.id)
@@ -34,12 +33,12 @@ import Testing
         )
     }
 
-    private static func record(_ fixture: StoreFixture, _ device: Device) async throws -> UpdateRecord {
+    private static func record(_ fixture: EngineFixture, _ device: Device) async throws -> UpdateRecord {
         try #require(try await fixture.store.updateRecord(of: device.id, type: .firmware))
     }
 
     private static func initiate(
-        _ fixture: StoreFixture,
+        _ fixture: EngineFixture,
         _ package: OtaPackageId,
         _ device: DeviceId,
         _ type: OtaPackageType = .firmware,
@@ -56,9 +55,9 @@ import Testing
         )
     }
 
-    @Test("an update goes from QUEUED to UPDATED, each state with its time")
-    func wholeWay() async throws {
-        try await Self.withUpdate { fixture, device, package in
+    @Test("an update goes from QUEUED to UPDATED, each state with its time", arguments: EngineUnderTest.all)
+    func wholeWay(engine: EngineUnderTest) async throws {
+        try await Self.withUpdate(engine) { fixture, device, package in
             #expect(try await Self.initiate(fixture, package.id, device.id))
             let states: [OtaUpdateState] = [.downloading, .downloaded, .verified, .updating, .updated]
             for (index, state) in states.enumerated() {
@@ -83,9 +82,9 @@ import Testing
         }
     }
 
-    @Test("a report that does not fit is kept and flagged, and changes nothing")
-    func flagged() async throws {
-        try await Self.withUpdate { fixture, device, _ in
+    @Test("a report that does not fit is kept and flagged, and changes nothing", arguments: EngineUnderTest.all)
+    func flagged(engine: EngineUnderTest) async throws {
+        try await Self.withUpdate(engine) { fixture, device, _ in
             let store = fixture.store
             _ = try await store.record(Self.report("VERIFIED"), of: device.id)
             let unfit: [(String, ReportFlag)] = [
@@ -120,9 +119,12 @@ import Testing
         }
     }
 
-    @Test("after a failure a device may try again; each beginning is an attempt, and the reason goes")
-    func retry() async throws {
-        try await Self.withUpdate { fixture, device, _ in
+    @Test(
+        "after a failure a device may try again; each beginning is an attempt, and the reason goes",
+        arguments: EngineUnderTest.all
+    )
+    func retry(engine: EngineUnderTest) async throws {
+        try await Self.withUpdate(engine) { fixture, device, _ in
             let store = fixture.store
             _ = try await store.record(Self.report("DOWNLOADING", progress: 10), of: device.id)
             #expect(
@@ -151,9 +153,9 @@ import Testing
         }
     }
 
-    @Test("texts of a device are kept up to their limits")
-    func textLimits() async throws {
-        try await Self.withUpdate { fixture, device, _ in
+    @Test("texts of a device are kept up to their limits", arguments: EngineUnderTest.all)
+    func textLimits(engine: EngineUnderTest) async throws {
+        try await Self.withUpdate(engine) { fixture, device, _ in
             func text(_ count: Int) -> String { String(repeating: "e", count: count) }
             _ = try await fixture.store.record(Self.report("FAILED", error: text(1024)), of: device.id)
             #expect(try await Self.record(fixture, device).error == text(1024))
@@ -166,9 +168,9 @@ import Testing
         }
     }
 
-    @Test("progress is what the device tells, within 0 and 100, and adds no history")
-    func toldProgress() async throws {
-        try await Self.withUpdate { fixture, device, _ in
+    @Test("progress is what the device tells, within 0 and 100, and adds no history", arguments: EngineUnderTest.all)
+    func toldProgress(engine: EngineUnderTest) async throws {
+        try await Self.withUpdate(engine) { fixture, device, _ in
             let store = fixture.store
             _ = try await store.record(Self.report("DOWNLOADING"), of: device.id)
             for (told, kept) in [(0, 0), (40, 40), (30, 30), (-5, 0), (101, 100)] {
@@ -190,72 +192,9 @@ import Testing
         }
     }
 
-    @Test("progress is counted from the bytes served; it never lowers what is known, and ends with the attempt")
-    func countedProgress() async throws {
-        try await Self.withUpdate { fixture, device, package in
-            let store = fixture.store
-            func progress() async throws -> Int? {
-                try await store.storeProgress()
-                return try await Self.record(fixture, device).progress
-            }
-            _ = try await store.record(Self.report("DOWNLOADING"), of: device.id)
-            store.served(0..<250, of: package.effective, to: device.id)
-            #expect(try await progress() == 25)
-            store.served(0..<100, of: package.effective, to: device.id)
-            #expect(try await progress() == 25)
-            _ = try await store.record(Self.report(nil, progress: 60), of: device.id)
-            store.served(250..<500, of: package.effective, to: device.id)
-            #expect(try await progress() == 60)
-            store.served(500..<999, of: package.effective, to: device.id)
-            #expect(try await progress() == 99)
-            store.served(1000..<1000, of: package.effective, to: device.id)
-            var other = package
-            other.id = .random()
-            store.served(0..<1000, of: other.effective, to: device.id)
-            #expect(try await progress() == 99)
-            // With the next byte the device is about this package again.
-            store.served(0..<1, of: package.effective, to: device.id)
-            // What was counted before a new attempt does not count for it.
-            _ = try await store.record(Self.report("FAILED"), of: device.id)
-            store.served(0..<900, of: package.effective, to: device.id)
-            _ = try await store.record(Self.report("DOWNLOADING"), of: device.id)
-            #expect(try await progress() == nil)
-            // The last byte alone is a tenth. It is stored without waiting for the next time: the write below comes after that one.
-            store.served(900..<1000, of: package.effective, to: device.id)
-            _ = try await store.record(Self.report("VERIFIED"), of: device.id)
-            #expect(try await Self.record(fixture, device).progress == 10)
-        }
-    }
-
-    @Test("the last byte is noted once in an interval; what was counted stays until it is committed", .bug(id: "T1.2"))
-    func lastByte() async throws {
-        try await Self.withUpdate { _, device, package in
-            let counter = ProgressCounter()
-            func serve(_ range: Range<Int64>) -> Bool { counter.served(range, of: package.effective, to: device.id) }
-            let ends = [serve(0..<999), serve(999..<1000), serve(0..<1000)]
-            #expect(ends == [false, true, false])
-            let (counts, half) = counter.all()
-            #expect(counts.map(\.ranges.bytes) == [1000] && half == nil)
-            // Its transaction was undone: another one finds all of it.
-            counter.undone()
-            let again = counter.counts(of: device.id, package.type)
-            #expect(again.map(\.ranges.bytes) == [1000])
-            #expect(counter.counts(of: device.id, package.type).isEmpty)
-            // What was served since is not forgotten with it.
-            #expect(!serve(0..<10))
-            counter.forget(counter.stored(again))
-            #expect(counter.package(givenTo: device.id, package.type) == package.id)
-            #expect(counter.all().counts.map(\.ranges.bytes) == [10])
-            #expect(counter.beginInterval())
-            counter.forget(counter.stored(counter.all().counts))
-            #expect(!counter.beginInterval())
-            #expect(serve(0..<1000))
-        }
-    }
-
-    @Test("running the store stores what was counted when it ends")
-    func flushAtEnd() async throws {
-        try await Self.withUpdate { fixture, device, package in
+    @Test("running the store stores what was counted when it ends", arguments: EngineUnderTest.all)
+    func flushAtEnd(engine: EngineUnderTest) async throws {
+        try await Self.withUpdate(engine) { fixture, device, package in
             let running = Task { await fixture.store.run() }
             fixture.store.served(0..<500, of: package.effective, to: device.id)
             running.cancel()
@@ -265,9 +204,12 @@ import Testing
         }
     }
 
-    @Test("telling a device makes its update INITIATED once, later than QUEUED, and only for the effective package")
-    func initiate() async throws {
-        try await Self.withUpdate { fixture, device, package in
+    @Test(
+        "telling a device makes its update INITIATED once, later than QUEUED, and only for the effective package",
+        arguments: EngineUnderTest.all
+    )
+    func initiate(engine: EngineUnderTest) async throws {
+        try await Self.withUpdate(engine) { fixture, device, package in
             let store = fixture.store
             #expect(try await Self.initiate(fixture, .random(), device.id) == false)
             #expect(try await Self.initiate(fixture, package.id, device.id, .software) == false)
@@ -291,9 +233,12 @@ import Testing
         }
     }
 
-    @Test("a device is told of what is gone, if anything is, and then of all that is new")
-    func attributesOfInitiate() async throws {
-        try await Self.withUpdate { fixture, device, package in
+    @Test(
+        "a device is told of what is gone, if anything is, and then of all that is new",
+        arguments: EngineUnderTest.all
+    )
+    func attributesOfInitiate(engine: EngineUnderTest) async throws {
+        try await Self.withUpdate(engine) { fixture, device, package in
             let store = fixture.store
             let time = Timestamp(milliseconds: 3)
             let values: JSON.Object = ["fw_title": "fw", "fw_version": "1"]
@@ -321,9 +266,9 @@ import Testing
         }
     }
 
-    @Test("a thousand reports at once are all recorded, each once")
-    func parallelReports() async throws {
-        try await StoreFixture.with { fixture in
+    @Test("a thousand reports at once are all recorded, each once", arguments: EngineUnderTest.all)
+    func parallelReports(engine: EngineUnderTest) async throws {
+        try await EngineFixture.with(engine) { fixture in
             let store = fixture.store
             let profile = try await fixture.profile()
             let package = try await fixture.package(in: profile.id)
