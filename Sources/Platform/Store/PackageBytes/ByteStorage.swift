@@ -62,3 +62,10 @@ struct StoredBytes: Sendable, Hashable {
     var name: String
     var kind: Kind
 }
+
+extension NodeError {
+    /// A package has fewer bytes than somebody wants to read.
+    init(_ range: Range<Int64>, notWithin size: Int64) {
+        self.init(.badRequest, "bytes \(range.lowerBound)..<\(range.upperBound) are not within \(size)")
+    }
+}

@@ -36,9 +36,7 @@ final class FileContent: Content {
 
     /// Reads at once what is in the page cache; only what is not is read by another thread.
     func read(_ range: Range<Int64>) async throws -> ByteBuffer {
-        guard self.contains(range) else {
-            throw NodeError(.badRequest, "bytes \(range.lowerBound)..<\(range.upperBound) are not within \(self.size)")
-        }
+        guard self.contains(range) else { throw NodeError(range, notWithin: self.size) }
         var buffer = ByteBufferAllocator().buffer(capacity: range.count)
         let count = self.readCached(range, into: &buffer)
         if count == range.count { return buffer }

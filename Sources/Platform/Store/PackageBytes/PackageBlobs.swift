@@ -150,7 +150,7 @@ private final class BlobContent: Content {
 
     func read(_ range: Range<Int64>) async throws -> ByteBuffer {
         guard range.lowerBound >= 0, range.upperBound <= self.size else {
-            throw NodeError(.badRequest, "bytes \(range.lowerBound)..<\(range.upperBound) are not within \(self.size)")
+            throw NodeError(range, notWithin: self.size)
         }
         guard !range.isEmpty else { return ByteBuffer() }
         return try await self.reader.readToEnd { db in try self.read(range, db) }
