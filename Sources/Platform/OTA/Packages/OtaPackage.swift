@@ -9,6 +9,12 @@ public enum OtaPackageType: String, Sendable, Hashable, CaseIterable {
 
     /// What the names of its attributes and telemetry start with: `fw` or `sw`.
     public var prefix: String { self == .firmware ? "fw" : "sw" }
+
+    /// The name of the time series with the states of its update: `fw_state` or `sw_state`.
+    public var stateKey: String { self == .firmware ? "fw_state" : "sw_state" }
+
+    /// The name of the time series with what is known about failures: `fw_error` or `sw_error`.
+    public var errorKey: String { self == .firmware ? "fw_error" : "sw_error" }
 }
 
 /// How a checksum is computed.
@@ -136,6 +142,24 @@ extension OtaPackage {
         values["\(prefix)_size"] = self.dataSize.map(JSON.integer)
         values["\(prefix)_checksum_algorithm"] = (self.checksumAlgorithm?.rawValue).map(JSON.string)
         values["\(prefix)_checksum"] = self.checksum.map(JSON.string)
+        return values
+    }
+}
+
+extension OtaPackage {
+    /// The time series of a device that say that it is to have the package, in the order of their names.
+    ///
+    /// - Parameters:
+    ///   - state: The state that its update begins in.
+    ///   - time: When the package was assigned.
+    /// - Returns: The values.
+    public func assignmentSeries(in state: OtaUpdateState, at time: Timestamp) -> JSON.Object {
+        let prefix = self.type.prefix
+        var values: JSON.Object = [self.type.stateKey: .string(state.rawValue)]
+        values["target_\(prefix)_tag"] = self.tag.map(JSON.string)
+        values["target_\(prefix)_title"] = .string(self.title)
+        values["target_\(prefix)_ts"] = .integer(time.rawValue)
+        values["target_\(prefix)_version"] = .string(self.version)
         return values
     }
 }

@@ -212,16 +212,15 @@ extension StoreInspection {
     }
 
     private static func updateFaults(of type: OtaPackageType, _ db: Database) throws -> [StoreFinding] {
-        let effective = "coalesce(d.\(type.ownColumn), p.\(type.ownColumn))"
         let devices = "device d JOIN device_profile p ON p.id = d.device_profile_id"
         // Else an assignment to the whole profile has not reached the device yet.
-        let isReached = "d.\(type.followedColumn) IS \(effective)"
+        let isReached = "d.\(type.followedColumn) IS \(type.effective)"
         let again = "take the package from the device or profile and assign it again"
         var faults: [StoreFinding] = []
         if try db.exists(
             """
             SELECT 1 FROM \(devices) JOIN update_record r ON r.device = d.no
-            WHERE r.type = ? AND r.state NOT IN ('UPDATED', 'FAILED') AND r.package_id IS NOT \(effective)
+            WHERE r.type = ? AND r.state NOT IN (\(OtaUpdateState.over)) AND r.package_id IS NOT \(type.effective)
                 AND \(isReached)
             """,
             [type.rawValue]
@@ -237,7 +236,7 @@ extension StoreInspection {
         if try db.exists(
             """
             SELECT 1 FROM \(devices) LEFT JOIN update_record r ON r.device = d.no AND r.type = ?
-            WHERE \(effective) IS NOT NULL AND r.package_id IS NOT \(effective) AND \(isReached)
+            WHERE \(type.effective) IS NOT NULL AND r.package_id IS NOT \(type.effective) AND \(isReached)
             """,
             [type.rawValue]
         ) {
@@ -281,7 +280,7 @@ extension StoreInspection {
         if try db.exists(
             """
             SELECT 1 FROM \(devices) JOIN assignment a ON a.device = d.no
-            WHERE a.type = ? AND a.package_id IS NOT \(effective) AND \(isReached)
+            WHERE a.type = ? AND a.package_id IS NOT \(type.effective) AND \(isReached)
             """,
             [type.rawValue]
         ) {

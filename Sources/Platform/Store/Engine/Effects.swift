@@ -82,7 +82,7 @@ struct TakenPush: Sendable {
             INSERT INTO device_package (device, type, given_id)
             SELECT r.device, r.type, r.package_id FROM update_record r JOIN ota_package k ON k.id = r.package_id
             WHERE r.device = (SELECT no FROM device WHERE id = ?) AND r.type = ? AND k.url IS NOT NULL
-                AND r.state NOT IN ('UPDATED', 'FAILED')
+                AND r.state NOT IN (\(OtaUpdateState.over))
             ON CONFLICT (device, type) DO UPDATE SET given_id = excluded.given_id
             """,
             [self.device.uuid, self.type.rawValue]

@@ -43,7 +43,7 @@ extension Database {
             // What an update came to stays known; one under way has no target any more.
             try self.run(
                 """
-                DELETE FROM update_record WHERE type = ? AND state NOT IN ('UPDATED', 'FAILED')
+                DELETE FROM update_record WHERE type = ? AND state NOT IN (\(OtaUpdateState.over))
                     AND device IN (SELECT device.no FROM device WHERE \(all.condition))
                 """,
                 [type.rawValue] + all.arguments
@@ -71,8 +71,9 @@ extension Database {
         let busy = try self.rows(
             """
             SELECT device.no FROM device JOIN update_record r ON r.device = device.no AND r.type = ?
-            WHERE (r.state IN ('DOWNLOADING', 'DOWNLOADED', 'VERIFIED', 'UPDATING')
-                    OR r.state = 'INITIATED' AND r.push_missed = 0)
+            WHERE (r.state IN (\(OtaUpdateState.list { UpdateRules.mayBeBusy(in: $0, isPushMissed: true) }))
+                    OR r.state IN (\(OtaUpdateState.list { UpdateRules.mayBeBusy(in: $0, isPushMissed: false) }))
+                        AND r.push_missed = 0)
                 AND \(devices.condition) AND \(runsIt)
             """,
             [package.type.rawValue] + running
@@ -146,7 +147,6 @@ extension Database {
         pointsAt pointTime: Timestamp
     ) throws {
         let condition = devices.condition
-        let prefix = package.type.prefix
         let isOver = state == .updated
         try self.run(
             """
@@ -170,12 +170,7 @@ extension Database {
                 isOver ? UpdateCause.alreadyInstalled.rawValue : nil,
             ] + devices.arguments
         )
-        // In the order of the keys.
-        var series: [(key: String, value: JSON)] = [("\(prefix)_state", .string(state.rawValue))]
-        if let tag = package.tag { series.append(("target_\(prefix)_tag", .string(tag))) }
-        series.append(("target_\(prefix)_title", .string(package.title)))
-        series.append(("target_\(prefix)_ts", .integer(time.rawValue)))
-        series.append(("target_\(prefix)_version", .string(package.version)))
+        let series = package.assignmentSeries(in: state, at: time).members
         var arguments: Arguments = []
         for (key, value) in series {
             guard let columns = value.columns else { continue }
@@ -192,7 +187,7 @@ extension Database {
         )
         try self.run(
             LatestState.inserting("SELECT ?, device.no, ?, 3, ? FROM device WHERE \(condition)"),
-            ["\(prefix)_state", pointTime.rawValue, state.rawValue] + devices.arguments
+            [package.type.stateKey, pointTime.rawValue, state.rawValue] + devices.arguments
         )
     }
 }

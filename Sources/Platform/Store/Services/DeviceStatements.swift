@@ -86,7 +86,7 @@ final class DeviceStatements: Sendable {
         """
     )
     private let entering = Dictionary(
-        uniqueKeysWithValues: OtaUpdateState.allCases.map { ($0, DirectStatement($0.entering)) }
+        uniqueKeysWithValues: OtaUpdateState.allCases.map { ($0, DirectStatement($0.entering())) }
     )
 
     private let effectiveFirmware = DirectStatement(DeviceStatements.effectivePackage(.firmware))
@@ -96,19 +96,22 @@ final class DeviceStatements: Sendable {
     let queueEntry = DirectStatement("INSERT INTO message_queue (queue, message) VALUES (?, ?)")
     let queueRemoval = DirectStatement("DELETE FROM message_queue WHERE id = ? AND queue = ?")
 
+    /// The statement that makes an update DOWNLOADING in another attempt.
+    let beginningAttempt = DirectStatement(OtaUpdateState.downloading.entering(isNewAttempt: true))
+
     /// The statement that puts a record into a state.
     func entering(_ state: OtaUpdateState) -> DirectStatement {
-        self.entering[state, default: DirectStatement(state.entering)]
+        self.entering[state, default: DirectStatement(state.entering())]
     }
 
-    /// The row number of a device, and the package that it should have.
+    /// The row number of a device, its own package, and that of its profile; see ``AssignmentRules/effective(own:ofProfile:)``.
     func effectivePackage(_ type: OtaPackageType) -> DirectStatement {
         type == .firmware ? self.effectiveFirmware : self.effectiveSoftware
     }
 
     private static func effectivePackage(_ type: OtaPackageType) -> String {
         """
-        SELECT d.no, coalesce(d.\(type.ownColumn), p.\(type.ownColumn)) FROM device d
+        SELECT d.no, d.\(type.ownColumn), p.\(type.ownColumn) FROM device d
         JOIN device_profile p ON p.id = d.device_profile_id WHERE d.id = ?
         """
     }

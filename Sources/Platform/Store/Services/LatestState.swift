@@ -1,3 +1,5 @@
+import OTA
+
 /// The newest values of the series that tell a state, which have a table of their own so that devices are found by them.
 enum LatestState {
     /// The time of the newest entry of a series, in SQL; one that cannot be yet counts only if there is no other.
@@ -14,7 +16,7 @@ enum LatestState {
     }
 
     /// The series.
-    static let keys: Set<String> = ["fw_state", "sw_state"]
+    static let keys = Set(OtaPackageType.allCases.map(\.stateKey))
 
     /// The statement that notes values which were added to the series, unless a newer one is known.
     ///

@@ -7,8 +7,6 @@ struct ReportRecording {
     private let statements: DeviceStatements
     private let device: Int64
     private let report: StateReport
-    private let error: String?
-    private let progress: Int?
     private let now: Timestamp
     private let db: Database
 
@@ -26,8 +24,6 @@ struct ReportRecording {
         self.statements = statements
         self.device = device
         self.report = report
-        self.error = report.error.map { $0.limited(to: SQLiteStore.errorLengthMax) }
-        self.progress = report.progress.map { min(max($0, 0), 100) }
         self.now = now
         self.db = db
         self.serverTime = serverTime
@@ -46,7 +42,7 @@ struct ReportRecording {
         facts.given = given ?? facts.given
         let verdict = UpdateRules.judge(self.report, of: known.update?.facts, facts)
         try self.noteInstalled(after: facts.installed)
-        if facts.given != nil, self.endsDownload || verdict.endsUpdate {
+        if facts.given != nil, self.report.endsDownload || verdict.endsUpdate {
             try self.statements.setGiven(nil, to: self.device, self.type, self.db)
         }
         return try self.carryOut(verdict, of: known.update, runningBefore: facts.installed)
@@ -63,7 +59,7 @@ struct ReportRecording {
             return .recorded(state)
         case (.beginAttempt, let update?):
             try self.statements.moveServedRanges(self.device, self.type, self.db)
-            try self.enter(.downloading, of: update, runningBefore: runningBefore)
+            try self.enter(.downloading, of: update, runningBefore: runningBefore, isNewAttempt: true)
             return .recorded(.downloading)
         case (.fail(let cause), let update?): return try self.fail(cause, update)
         case (.complete, let update?): return try self.complete(update)
@@ -80,12 +76,6 @@ struct ReportRecording {
         }
     }
 
-    /// Whether a device that sends this is not in the middle of a download any more.
-    private var endsDownload: Bool {
-        guard let state = self.report.state else { return false }
-        return OtaUpdateState(rawValue: state)?.isFinal ?? true
-    }
-
     private func flag(_ flag: ReportFlag, _ update: KnownUpdate?) throws -> StateReportResult {
         if let state = self.report.state { try self.append(state, of: update, flag: flag) }
         return .flagged(flag)
@@ -93,11 +83,7 @@ struct ReportRecording {
 
     /// Takes over what the report says the device runs, if that is news.
     private func noteInstalled(after before: ReportedVersion) throws {
-        // `fw_…` alone says what runs as an attribute; as telemetry it may be an echo of what was pushed.
-        let isSaid = self.report.isCurrent || self.report.state != nil || self.report.source == .attributes
-        guard isSaid, !self.report.running.isEmpty else { return }
-        let running = before.updated(by: self.report.running)
-        guard running != before else { return }
+        guard let running = UpdateRules.news(in: self.report, after: before) else { return }
         try self.statements.installed.run(self.db) { arguments in
             try arguments.add(self.device)
             try arguments.add(self.type.rawValue)
@@ -108,21 +94,25 @@ struct ReportRecording {
         }
     }
 
-    private func enter(_ state: OtaUpdateState, of update: KnownUpdate, runningBefore: ReportedVersion) throws {
+    private func enter(
+        _ state: OtaUpdateState,
+        of update: KnownUpdate,
+        runningBefore: ReportedVersion,
+        isNewAttempt: Bool = false
+    ) throws {
         try self.statements.enter(
             state,
             self.device,
             self.type,
             at: self.report.timestamp,
             now: self.now,
-            progress: self.progress,
-            self.error,
+            progress: self.report.percent,
+            self.report.failure,
+            isNewAttempt: isNewAttempt,
             self.db
         )
         if state == .updating {
-            // Clients send their old version with UPDATING; one that says it runs the target already is of no help.
-            let running = runningBefore.updated(by: self.report.running)
-            let former = running.fits(update.facts.target) ? runningBefore : running
+            let former = UpdateRules.former(to: update.facts.target, in: self.report, after: runningBefore)
             try self.statements.former.run(self.db) { arguments in
                 try arguments.add(former.title)
                 try arguments.add(former.version)
@@ -130,13 +120,13 @@ struct ReportRecording {
                 try arguments.add(self.type.rawValue)
             }
         }
-        try self.append(state.rawValue, of: update, error: self.error)
+        try self.append(state.rawValue, of: update, error: self.report.failure)
         if self.report.state != state.rawValue { try self.showInSeries(state) }
     }
 
     /// Ends the update as FAILED although the device reports UPDATED.
     private func fail(_ cause: UpdateCause, _ update: KnownUpdate) throws -> StateReportResult {
-        let reason = "the device runs \(self.report.running) after the installation, not \(update.facts.target)"
+        let reason = UpdateRules.failure(of: update.facts.target, running: self.report.running)
         try self.statements.enter(
             .failed,
             self.device,
@@ -162,24 +152,29 @@ struct ReportRecording {
         let time = max(self.serverTime(), self.report.timestamp.adding(.milliseconds(1)))
         try self.statements.insertPoint(
             self.device,
-            "\(self.type.prefix)_state",
+            self.type.stateKey,
             time,
             .string(state.rawValue),
             self.db
         )
         guard let error else { return }
-        try self.statements.insertPoint(self.device, "\(self.type.prefix)_error", time, .string(error), self.db)
+        try self.statements.insertPoint(self.device, self.type.errorKey, time, .string(error), self.db)
     }
 
     /// Takes over what a report adds to an update that stays in its state.
     private func complete(_ update: KnownUpdate) throws -> StateReportResult {
         let state = update.facts.state
-        let newProgress = state.isFinal ? update.progress : self.progress.map(Int64.init) ?? update.progress
-        let newError = state == .failed ? self.error ?? update.error : update.error
-        guard newProgress != update.progress || newError != update.error else { return .duplicate(state) }
+        guard
+            let completion = UpdateRules.completion(
+                of: state,
+                by: self.report,
+                progress: update.progress,
+                error: update.error
+            )
+        else { return .duplicate(state) }
         try self.statements.completion.run(self.db) { arguments in
-            try arguments.add(newProgress)
-            try arguments.add(newError)
+            try arguments.add(completion.progress)
+            try arguments.add(completion.error)
             try arguments.add(self.now.rawValue)
             try arguments.add(self.device)
             try arguments.add(self.type.rawValue)
@@ -200,7 +195,7 @@ struct ReportRecording {
             state,
             of: update?.facts.target,
             at: self.report.timestamp,
-            error: flag == nil ? error : self.error,
+            error: flag == nil ? error : self.report.failure,
             cause: cause,
             flag: flag,
             self.db
@@ -264,9 +259,10 @@ extension DeviceStatements {
         now: Timestamp,
         progress: Int?,
         _ error: String?,
+        isNewAttempt: Bool = false,
         _ db: Database
     ) throws {
-        try self.entering(state).run(db) { arguments in
+        try (isNewAttempt ? self.beginningAttempt : self.entering(state)).run(db) { arguments in
             try arguments.add(state.rawValue)
             try arguments.add(time.rawValue)
             try arguments.add(now.rawValue)
@@ -283,21 +279,20 @@ extension DeviceStatements {
     ///
     /// - Returns: Whether the device is to be notified; not of an update that the server ended.
     func initiate(_ device: Int64, _ type: OtaPackageType, at now: Timestamp, _ db: Database) throws -> Bool {
-        guard let facts = try self.known(of: device, type, db).update?.facts else { return true }
-        guard facts.failureCause == nil else { return false }
-        guard facts.state == .queued else {
+        let facts = try self.known(of: device, type, db).update?.facts
+        switch UpdateRules.judgePush(of: facts, at: now) {
+        case .obsolete: return false
+        case .notify:
             try self.missedPush.run(db) { arguments in
                 try arguments.add(device)
                 try arguments.add(type.rawValue)
             }
-            return true
+        case .initiate(let time):
+            let state = OtaUpdateState.initiated.rawValue
+            try self.enter(.initiated, device, type, at: time, now: now, progress: nil, nil, db)
+            try self.appendHistory(device, type, state, of: facts?.target, at: time, db)
+            try self.insertPoint(device, type.stateKey, time, .string(state), db)
         }
-        // Later than QUEUED by all means: the series `fw_state` has one value for each millisecond, and both are to be seen.
-        let time = max(now, facts.queuedTime.believed(at: now).adding(.milliseconds(1)))
-        let state = OtaUpdateState.initiated.rawValue
-        try self.enter(.initiated, device, type, at: time, now: now, progress: nil, nil, db)
-        try self.appendHistory(device, type, state, of: facts.target, at: time, db)
-        try self.insertPoint(device, "\(type.prefix)_state", time, .string(state), db)
         return true
     }
 
@@ -317,7 +312,7 @@ extension DeviceStatements {
             try arguments.add(type.rawValue)
             try arguments.add(target?.title ?? "")
             try arguments.add(target?.version ?? "")
-            try arguments.add(state.limited(to: SQLiteStore.stateLengthMax))
+            try arguments.add(state.limited(to: UpdateRules.stateLengthMax))
             try arguments.add(time.rawValue)
             try arguments.add(flag == nil)
             try arguments.add(error)

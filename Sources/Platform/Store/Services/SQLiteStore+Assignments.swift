@@ -49,7 +49,7 @@ extension SQLiteStore {
                 SELECT r.type AS package_type, r.package_id, d.id, d.name, p.name AS type
                 FROM device d JOIN update_record r ON r.device = d.no
                     JOIN device_profile p ON p.id = d.device_profile_id
-                WHERE d.id = ? AND r.push_missed = 1 AND r.state NOT IN ('UPDATED', 'FAILED')
+                WHERE d.id = ? AND r.push_missed = 1 AND r.state NOT IN (\(OtaUpdateState.over))
                 """,
                 [device.uuid]
             ).map { row in

@@ -157,4 +157,8 @@ extension Database {
 extension OtaPackageType {
     /// The column of a device or profile with the package of this type.
     var ownColumn: String { self == .firmware ? "firmware_id" : "software_id" }
+
+    /// The package that a device `d` of a profile `p` should have, in SQL: what
+    /// ``AssignmentRules/effective(own:ofProfile:)`` says of one device.
+    var effective: String { "coalesce(d.\(self.ownColumn), p.\(self.ownColumn))" }
 }

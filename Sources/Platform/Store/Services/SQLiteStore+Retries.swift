@@ -16,20 +16,11 @@ extension SQLiteStore: UpdateRetryService {
         return try await self.write { [massAssignments] db, effects in
             let number = try db.number(of: device)
             try massAssignments.follow(device, type, at: now, db, &effects)
-            let isUnderWay = try db.exists(
-                """
-                SELECT 1 FROM update_record WHERE device = ?1 AND type = ?2 AND state NOT IN ('UPDATED', 'FAILED')
-                    AND active_time = coalesce(?3, active_time)
-                """,
-                [number, type.rawValue, since?.rawValue]
-            )
-            guard isUnderWay else { return false }
+            guard let update = try db.standing(of: number, type), UpdateRules.mayEnd(update, ifUnmovedSince: since)
+            else { return false }
             try db.fail([number], type: type, cause: cause, reason: reason, at: now, pointsAt: pointTime)
             if let retryTime {
-                try db.run(
-                    "UPDATE update_record SET retry_time = ? WHERE device = ? AND type = ?",
-                    [retryTime.rawValue, number, type.rawValue]
-                )
+                try db.setRetryTime(retryTime, of: number, type)
             }
             effects.updateEvents = true
             return true
@@ -41,17 +32,12 @@ extension SQLiteStore: UpdateRetryService {
         let now = self.now()
         return try await self.write { [massAssignments] db, effects in
             try massAssignments.follow(device, type, at: now, db, &effects)
-            try db.run(
-                """
-                UPDATE update_record SET retry_time = ?
-                WHERE device = ? AND type = ? AND state = 'FAILED' AND failure_cause IS NOT 'CANCELLED'
-                    AND package_id = (
-                        SELECT coalesce(d.\(type.ownColumn), p.\(type.ownColumn))
-                        FROM device d JOIN device_profile p ON p.id = d.device_profile_id WHERE d.no = update_record.device)
-                """,
-                [time.rawValue, try db.number(of: device), type.rawValue]
-            )
-            return db.changesCount > 0
+            let number = try db.number(of: device)
+            guard let update = try db.standing(of: number, type), UpdateRules.mayScheduleRetry(of: update) else {
+                return false
+            }
+            try db.setRetryTime(time, of: number, type)
+            return true
         }
     }
 
@@ -79,12 +65,7 @@ extension SQLiteStore: UpdateRetryService {
                     // The package may have been taken away since; what an update came to stays known.
                     let current = try db.retryable(due, type: type)
                     try db.queueAgain(current, type: type, cause: .retried, at: time, pointsAt: pointTime)
-                    for device in Set(due).subtracting(current) {
-                        try db.run(
-                            "UPDATE update_record SET retry_time = NULL WHERE device = ? AND type = ?",
-                            [device, type.rawValue]
-                        )
-                    }
+                    for device in Set(due).subtracting(current) { try db.setRetryTime(nil, of: device, type) }
                 }
                 effects.assignments = true
                 return rows.count
@@ -98,14 +79,46 @@ extension SQLiteStore: UpdateRetryService {
 }
 
 extension Database {
-    /// Those among some devices whose FAILED update is to the package that they should have.
+    /// What of an update decides what the server may do with it.
+    fileprivate func standing(of device: Int64, _ type: OtaPackageType) throws -> UpdateStanding? {
+        try self.row(
+            """
+            SELECT r.state, r.failure_cause, r.active_time, r.retry_time, r.package_id,
+                d.\(type.ownColumn) AS own, p.\(type.ownColumn) AS of_profile
+            FROM update_record r JOIN device d ON d.no = r.device JOIN device_profile p ON p.id = d.device_profile_id
+            WHERE r.device = ? AND r.type = ?
+            """,
+            [device, type.rawValue]
+        ).map { row in
+            let target: OtaPackageId? = row.idIfPresent("package_id")
+            let effective = AssignmentRules.effective(
+                own: row.idIfPresent("own"),
+                ofProfile: row.idIfPresent("of_profile")
+            )
+            return UpdateStanding(
+                state: try row.choice("state"),
+                failureCause: (row["failure_cause"] as String?).flatMap(UpdateCause.init(rawValue:)),
+                activeTime: row.time("active_time"),
+                retryTime: (row["retry_time"] as Int64?).map(Timestamp.init(milliseconds:)),
+                isCurrent: target != nil && target == effective
+            )
+        }
+    }
+
+    fileprivate func setRetryTime(_ time: Timestamp?, of device: Int64, _ type: OtaPackageType) throws {
+        try self.run(
+            "UPDATE update_record SET retry_time = ? WHERE device = ? AND type = ?",
+            [time?.rawValue, device, type.rawValue]
+        )
+    }
+
+    /// Those among some devices whose updates are retried now; see ``UpdateRules/fits(_:_:)``.
     fileprivate func retryable(_ devices: [Int64], type: OtaPackageType) throws -> [Int64] {
         guard !devices.isEmpty else { return [] }
         return try self.rows(
             """
             SELECT r.device FROM update_record r JOIN device d ON d.no = r.device
-                JOIN device_profile p ON p.id = d.device_profile_id
-            WHERE r.type = ? AND r.state = 'FAILED' AND r.package_id = coalesce(d.\(type.ownColumn), p.\(type.ownColumn))
+            WHERE r.type = ? AND \(UpdateConditions.retryable(type).joined(separator: " AND "))
                 AND r.device IN (SELECT value FROM json_each(?))
             """,
             [type.rawValue, JSON.array(devices.map(JSON.integer)).description]

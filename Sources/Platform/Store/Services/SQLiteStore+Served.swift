@@ -100,26 +100,29 @@ extension DeviceStatements {
                 state: columns.text(2).flatMap(OtaUpdateState.init(rawValue:)), progress: columns.integerIfPresent(3),
                 servedTime: columns.integerIfPresent(4), earlier: columns.text(5), attempt: columns.text(6),
                 given: columns.identifier(7).map(OtaPackageId.init), size: columns.integerIfPresent(8),
-                queuedTime: columns.integerIfPresent(9)
+                queuedTime: columns.integerIfPresent(9).map(Timestamp.init(milliseconds:))
             )
         }
         guard let found else { return }
-        let isTarget = found.package == count.package
-        // A device that fetches what it runs once more is not in the middle of an update.
-        guard !isTarget || found.state != .updated else { return }
-        if let time = count.time, let queuedTime = found.queuedTime, time.rawValue < queuedTime { return }
+        let verdict = UpdateRules.judgeServed(
+            count.package,
+            at: count.time,
+            target: found.package,
+            state: found.state,
+            queuedTime: found.queuedTime
+        )
+        guard verdict != .ignore else { return }
         if found.given != count.package { try self.setGiven(count.package, to: found.device, count.type, db) }
-        guard isTarget, let state = found.state, let size = count.size ?? found.size, size > 0 else { return }
+        guard verdict == .count, let state = found.state, let size = count.size ?? found.size, size > 0 else { return }
         var attempt = ServedRanges(text: found.attempt)
         attempt.formUnion(count.ranges.clamped(to: size))
         let earlier = ServedRanges(text: found.earlier)
         var all = earlier
         all.formUnion(attempt)
-        let percent = attempt.bytes.multipliedReportingOverflow(by: 100).partialValue / size
+        let progress = UpdateRules.progress(of: state, known: found.progress, served: attempt.bytes, of: size)
         let isServed = found.servedTime != nil || all.cover(size)
         try self.served.run(db) { arguments in
-            // What the device reports may be ahead of what was counted.
-            try arguments.add(state.isFinal ? found.progress : max(found.progress ?? 0, percent))
+            try arguments.add(progress)
             // Bytes that are fetched again are movement, too.
             try arguments.add(state.isFinal ? nil : now.rawValue)
             try arguments.add(isServed ? found.servedTime ?? now.rawValue : nil)

@@ -108,9 +108,7 @@ struct UpdateConditions: Sendable {
         self.arguments = [filter.tenantId.uuid]
         if let type = filter.type { self.list.append("r.type = '\(type.rawValue)'") }
         if let states = filter.states {
-            // In the order of the states, so that the same filter is the same statement.
-            let names = OtaUpdateState.allCases.filter(states.contains).map { "'\($0.rawValue)'" }
-            self.list.append("r.state IN (\(names.joined(separator: ", ")))")
+            self.list.append("r.state IN (\(OtaUpdateState.list(states.contains)))")
         }
         if let id = filter.packageId {
             self.list.append("r.package_id = ?")
@@ -141,20 +139,24 @@ struct UpdateConditions: Sendable {
         return power
     }
 
-    /// The same, and that a command fits the update.
+    /// The same, and that a command fits the update; ``UpdateRules/fits(_:_:)`` says it of one update.
     init(_ filter: UpdateFilter, type: OtaPackageType, command: UpdateCommand) {
         var filter = filter
         filter.type = type
         self.init(filter)
-        let isCurrent = """
-            r.package_id = coalesce(d.\(type.ownColumn), \
-            (SELECT p.\(type.ownColumn) FROM device_profile p WHERE p.id = d.device_profile_id))
-            """
         switch command {
-        case .retry: self.list += ["r.state = 'FAILED'", isCurrent]
-        case .cancel: self.list.append("(r.state NOT IN ('UPDATED', 'FAILED') OR r.retry_time IS NOT NULL)")
-        case .resend: self.list.append(isCurrent)
+        case .retry: self.list += Self.retryable(type)
+        case .cancel: self.list.append("(r.state NOT IN (\(OtaUpdateState.over)) OR r.retry_time IS NOT NULL)")
+        case .resend: self.list.append(Self.isCurrent(type))
         }
+    }
+
+    /// What rows `r` and `d` must fulfil so that ``UpdateCommand/retry`` fits.
+    static func retryable(_ type: OtaPackageType) -> [String] { ["r.state = 'FAILED'", Self.isCurrent(type)] }
+
+    /// Whether the target is the package that the device should have.
+    private static func isCurrent(_ type: OtaPackageType) -> String {
+        "r.package_id = (SELECT \(type.effective) FROM device_profile p WHERE p.id = d.device_profile_id)"
     }
 }
 
@@ -196,9 +198,10 @@ extension Database {
         switch command {
         case .retry: try self.queueAgain(devices, type: type, cause: .retried, at: now, pointsAt: pointTime)
         case .resend:
+            let queued = OtaUpdateState.list { UpdateRules.queuesAgain(command, $0) }
             let over = try self.rows(
                 """
-                SELECT device FROM update_record WHERE type = ? AND state IN ('UPDATED', 'FAILED')
+                SELECT device FROM update_record WHERE type = ? AND state IN (\(queued))
                     AND device IN (SELECT value FROM json_each(?))
                 """,
                 [type.rawValue, Self.list(devices)]
@@ -210,7 +213,7 @@ extension Database {
                 devices,
                 type: type,
                 cause: .cancelled,
-                reason: "cancelled by \(who)",
+                reason: UpdateRules.cancellation(by: who),
                 at: now,
                 pointsAt: pointTime
             )
@@ -261,7 +264,7 @@ extension Database {
         pointsAt pointTime: Timestamp
     ) throws {
         let list = Self.list(devices)
-        let reason = reason.limited(to: SQLiteStore.errorLengthMax)
+        let reason = reason.limited(to: UpdateRules.errorLengthMax)
         try self.run(
             """
             UPDATE update_record SET state = 'FAILED', failed_time = ?1, active_time = ?1, error = ?2, error_class = NULL,
@@ -276,7 +279,7 @@ extension Database {
             INSERT OR REPLACE INTO ts (device, key, ts, kind, value)
             SELECT value, ?, ?, 3, ? FROM json_each(?)
             """,
-            ["\(type.prefix)_error", pointTime.rawValue, reason, list]
+            [type.errorKey, pointTime.rawValue, reason, list]
         )
     }
 
@@ -303,7 +306,7 @@ extension Database {
             SELECT device, ?, ?, 3, state FROM update_record
             WHERE type = ? AND device IN (SELECT value FROM json_each(?))
             """,
-            ["\(type.prefix)_state", pointTime.rawValue, type.rawValue, list]
+            [type.stateKey, pointTime.rawValue, type.rawValue, list]
         )
         try self.run(
             LatestState.inserting(
@@ -312,7 +315,7 @@ extension Database {
                 WHERE type = ? AND device IN (SELECT value FROM json_each(?))
                 """
             ),
-            ["\(type.prefix)_state", pointTime.rawValue, type.rawValue, list]
+            [type.stateKey, pointTime.rawValue, type.rawValue, list]
         )
     }
 

@@ -3,11 +3,6 @@ public import NodeKit
 public import OTA
 
 extension SQLiteStore: UpdateService {
-    /// The most characters kept of what a device says about a failure.
-    static let errorLengthMax = 1024
-    /// The most characters kept of a state that is not one of an update.
-    static let stateLengthMax = 255
-
     /// The update record of a device, if there is one.
     public func updateRecord(of device: DeviceId, type: OtaPackageType) async throws -> UpdateRecord? {
         try await self.read { db in
@@ -90,10 +85,12 @@ extension SQLiteStore: UpdateService {
         return try await self.write(repeatable: true) { [statements] db, effects in
             let found = try statements.effectivePackage(type).row(db) { arguments in
                 try arguments.add(device.uuid)
-            } read: { columns in
-                (number: columns.integer(0), package: columns.identifier(1))
+            } read: { columns -> (number: Int64, package: OtaPackageId?) in
+                let own = columns.identifier(1).map(OtaPackageId.init)
+                let ofProfile = columns.identifier(2).map(OtaPackageId.init)
+                return (columns.integer(0), AssignmentRules.effective(own: own, ofProfile: ofProfile))
             }
-            guard let found, found.package == packageId.uuid else { return false }
+            guard let found, found.package == packageId else { return false }
             let number = found.number
             try statements.massAssignments.follow(device, type, at: now, db, &effects)
             guard try statements.initiate(number, type, at: now, db) else { return false }
@@ -105,24 +102,6 @@ extension SQLiteStore: UpdateService {
             if !deleted.isEmpty { effects.notifications.append((device, .attributesDeleted(deleted))) }
             effects.notifications.append((device, .attributesUpdated(attributes)))
             return true
-        }
-    }
-}
-
-extension StateReport {
-    /// Whether what was served must be stored before the report is judged: it may end an update or begin another attempt.
-    fileprivate var needsServed: Bool {
-        guard let state, let known = OtaUpdateState(rawValue: state) else { return true }
-        return known == .downloading || known.isFinal
-    }
-}
-
-extension StateReportResult {
-    /// Whether readers of events are to be woken.
-    fileprivate var isEvent: Bool {
-        switch self {
-        case .recorded, .interrupted: true
-        case .duplicate, .unrelated, .flagged: false
         }
     }
 }

@@ -58,17 +58,23 @@ extension OtaUpdateState {
     /// The column of the time when a state was last entered.
     var timeColumn: String { "\(self.rawValue.lowercased())_time" }
 
-    /// The statement that enters this state.
+    /// The states that a rule holds for, as a list of SQL: `'UPDATED', 'FAILED'`.
+    static func list(_ holds: (OtaUpdateState) -> Bool) -> String {
+        Self.allCases.filter(holds).map { "'\($0.rawValue)'" }.joined(separator: ", ")
+    }
+
+    /// The states of updates that are over, as a list of SQL.
+    static let over = list(\.isFinal)
+
+    /// The statement that enters this state; as ``UpdateVerdict/beginAttempt`` with another attempt.
     ///
-    /// DOWNLOADING after a failure or an interruption is a new attempt; one that the server queued is counted then.
+    /// An attempt that the server queued is counted then.
     /// Until a session takes the push that follows INITIATED, it counts as missed; a device that reports anything else knows.
-    var entering: String {
-        let isNew = "(state = 'FAILED' OR interrupted = 1)"
-        let isDownloading = self == .downloading
+    func entering(isNewAttempt: Bool = false) -> String {
+        let attempts = isNewAttempt ? "attempts + 1" : self == .downloading ? "max(attempts, 1)" : "attempts"
         return """
             UPDATE update_record SET state = ?, \(self.timeColumn) = ?, active_time = ?,
-                progress = \(isDownloading ? "coalesce(?, CASE WHEN \(isNew) THEN NULL ELSE progress END)" : "coalesce(?, progress)"),
-                attempts = \(isDownloading ? "CASE WHEN \(isNew) THEN attempts + 1 ELSE max(attempts, 1) END" : "attempts"),
+                progress = \(isNewAttempt ? "?" : "coalesce(?, progress)"), attempts = \(attempts),
                 error = ?, error_class = NULL, failure_cause = NULL, retry_time = NULL, interrupted = 0,
                 push_missed = \(self == .initiated ? 1 : 0)
             WHERE device = ? AND type = ?
