@@ -274,7 +274,9 @@ private final class Clocked {
             }
             #expect(error?.code == .tooManyRequests)
             #expect(error?.message.contains("3540 s ahead of the clock") == true)
-            #expect(ServerTimes.refusal(of: limit + 1).code == .tooLarge)
+            #expect(
+                ValueRules.tooManyPoints(limit + 1, aheadMax: ServerTimes.reportAheadMax).code == .tooLarge
+            )
             // One by one there is room for a while, and others do not notice.
             try await clocked.report([["n": 3]])
             #expect(try await clocked.entries("n").map(\.timestamp) == [now.adding(.milliseconds(limit))])

@@ -101,23 +101,23 @@ import Testing
             let store = fixture.store
             let device = try await fixture.device(in: try await fixture.profile().id)
             var first: PersistentCallId?
-            for _ in 0..<SQLiteStore.deviceCallsMax {
+            for _ in 0..<PersistentCallRules.deviceCallsMax {
                 let call = Self.call(device)
                 first = first ?? call.id
                 try await store.addCall(call)
             }
             await expectRefusal(
-                "\(SQLiteStore.deviceCallsMax) calls of this device wait already; delete some, or wait until they are over",
+                "\(PersistentCallRules.deviceCallsMax) calls of this device wait already; delete some, or wait until they are over",
                 code: .tooManyRequests
             ) { try await store.addCall(Self.call(device)) }
             try await store.noteCall(try #require(first), .failed, response: nil, retriesLeft: nil)
-            for _ in 0..<SQLiteStore.finishedCallsMax + 1 {
+            for _ in 0..<PersistentCallRules.finishedCallsMax + 1 {
                 let call = Self.call(device)
                 try await store.addCall(call)
                 try await store.noteCall(call.id, .timeout, response: nil, retriesLeft: nil)
             }
             let over = try await store.calls(of: device.id, status: .timeout, page: PageLink(pageSize: 1))
-            #expect(over.totalElements == SQLiteStore.finishedCallsMax)
+            #expect(over.totalElements == PersistentCallRules.finishedCallsMax)
             #expect(try await store.call(try #require(first)) == nil)
         }
     }

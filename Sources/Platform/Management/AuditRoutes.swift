@@ -84,7 +84,7 @@ extension AuditEntry {
             "userName": JSON(self.userName),
             "actionType": .string(self.action.rawValue),
             "actionData": self.data,
-            "actionStatus": self.failure == nil ? "SUCCESS" : "FAILURE",
+            "actionStatus": .string(self.status.rawValue),
             "actionFailureDetails": .string(self.failure ?? ""),
         ]
     }

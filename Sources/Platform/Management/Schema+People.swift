@@ -103,7 +103,8 @@ extension Schema {
             "entityName": Self.optionalString, "userId": Self.optional(Self.id("USER")),
             "userName": Self.optionalString,
             "actionType": Self.choice(of: AuditAction.allCases.map(\.rawValue)), "actionData": Self.anything,
-            "actionStatus": Self.choice(of: ["SUCCESS", "FAILURE"]), "actionFailureDetails": Self.string,
+            "actionStatus": Self.choice(of: AuditEntry.Status.allCases.map(\.rawValue)),
+            "actionFailureDetails": Self.string,
         ])
     )
 }

@@ -99,6 +99,19 @@ public struct AuditEntry: Sendable, Hashable {
     }
 }
 
+extension AuditEntry {
+    /// What came of it, named as in ThingsBoard.
+    public enum Status: String, Sendable, Hashable, CaseIterable {
+        /// It was done.
+        case success = "SUCCESS"
+        /// It was not.
+        case failure = "FAILURE"
+    }
+
+    /// What came of it: a failure has a reason.
+    public var status: Status { self.failure == nil ? .success : .failure }
+}
+
 /// Which entries of a tenant's audit log; those that fulfil all that is set.
 public struct AuditQuery: Sendable, Hashable {
     /// By this user.

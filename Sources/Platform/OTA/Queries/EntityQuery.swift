@@ -60,6 +60,24 @@ public struct EntityQuery: Sendable {
     }
 }
 
+extension EntityQuery {
+    /// The values to answer, each once.
+    public var answeredOnce: [EntityKey] {
+        var keys: [EntityKey] = []
+        for key in self.answered where !keys.contains(key) { keys.append(key) }
+        return keys
+    }
+
+    /// The values that a text is searched in: those that are answered, as in ThingsBoard, or the name if none are.
+    public var searched: [EntityKey] {
+        let keys = self.answeredOnce
+        return keys.isEmpty ? [EntityKey(.entityField, EntityKey.Field.name.rawValue)] : keys
+    }
+
+    /// The part of the list that the answer has.
+    public var link: PageLink { PageLink(pageSize: self.pageSize, page: self.page) }
+}
+
 /// Which devices come into question.
 public enum EntityFilter: Sendable, Hashable {
     /// None: the question is for entities that Windlass does not have.
@@ -81,6 +99,19 @@ public struct NamePattern: Sendable, Hashable {
 
     /// Makes a pattern.
     public init(_ text: String) { self.text = text }
+
+    /// The text to look for without the `%` at its ends, and at which ends other text may be.
+    ///
+    /// A text without any `%` is a beginning, one with it says itself where it is open.
+    public var parts: (startsOpen: Bool, text: String, endsOpen: Bool) {
+        // By code points, as databases compare: with a mark that combines with it, `%` is another character.
+        var inner = self.text.unicodeScalars[...]
+        let startsOpen = inner.first == "%"
+        let endsOpen = inner.last == "%" || !startsOpen
+        if startsOpen { inner.removeFirst() }
+        if inner.last == "%" { inner.removeLast() }
+        return (startsOpen, String(inner), endsOpen)
+    }
 }
 
 /// Names one value of a device.

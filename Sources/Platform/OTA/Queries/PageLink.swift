@@ -1,3 +1,5 @@
+public import NodeKit
+
 /// Which part of a list.
 public struct PageLink: Sendable, Hashable {
     /// The most entries on a page, 1…1000 where it comes from a client.
@@ -45,5 +47,19 @@ public struct Page<Element: Sendable>: Sendable {
         // Nothing is added or multiplied: a page number may be anything.
         self.totalPages = totalElements > 0 ? (totalElements - 1) / max(1, link.pageSize) + 1 : 0
         self.hasNext = link.page < self.totalPages - 1
+    }
+}
+
+extension PageLink {
+    /// Which entries of the list are on the page.
+    ///
+    /// - Returns: How many there are at most, and how many come before them.
+    /// - Throws: ``NodeError`` with ``NodeError/Code/badRequest`` if there cannot be so many before: the number may be anything.
+    public func rows() throws(NodeError) -> (limit: Int, offset: Int) {
+        let size = max(0, self.pageSize)
+        let (offset, overflow) = size.multipliedReportingOverflow(by: max(0, self.page))
+        let (_, endOverflow) = offset.addingReportingOverflow(size)
+        guard !overflow, !endOverflow else { throw NodeError(.badRequest, "there is no page \(self.page)") }
+        return (size, offset)
     }
 }

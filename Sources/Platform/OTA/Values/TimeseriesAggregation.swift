@@ -68,3 +68,73 @@ public struct TimeIntervals: Sendable, Hashable {
         return Timestamp(milliseconds: start + min(self.length, rest) / 2)
     }
 }
+
+/// What a store works out of the entries of a time series within an interval.
+public struct IntervalSummary: Sendable, Hashable {
+    /// How many entries there are, of whatever type.
+    public var entries: Int64
+    /// How many are integers.
+    public var integers: Int64
+    /// How many are decimals.
+    public var decimals: Int64
+    /// The sum of all numbers.
+    public var total: Double
+    /// The least number; `nil` if there is none.
+    public var least: JSON?
+    /// The greatest number; `nil` if there is none.
+    public var greatest: JSON?
+    /// The first text in the order of its characters; `nil` if there is none.
+    public var firstText: String?
+    /// The last text.
+    public var lastText: String?
+
+    /// Joins what was worked out.
+    public init(
+        entries: Int64,
+        integers: Int64,
+        decimals: Int64,
+        total: Double,
+        least: JSON?,
+        greatest: JSON?,
+        firstText: String?,
+        lastText: String?
+    ) {
+        self.entries = entries
+        self.integers = integers
+        self.decimals = decimals
+        self.total = total
+        self.least = least
+        self.greatest = greatest
+        self.firstText = firstText
+        self.lastText = lastText
+    }
+}
+
+extension TimeseriesAggregation {
+    /// The magnitude below which every integer has a decimal of its own.
+    private static let exactMax = 9_007_199_254_740_992.0
+
+    /// The value of an interval; `nil` if it has nothing of the kind that is aggregated.
+    public func value(of interval: IntervalSummary) -> JSON? {
+        let numbers = interval.decimals + interval.integers
+        switch self {
+        case .count: return .integer(interval.entries)
+        case .minimum: return Self.extreme(interval.least, interval.firstText, isDecimal: interval.decimals > 0)
+        case .maximum: return Self.extreme(interval.greatest, interval.lastText, isDecimal: interval.decimals > 0)
+        case .average: return numbers > 0 ? Self.decimal(interval.total / Double(numbers)) : nil
+        case .sum:
+            guard numbers > 0 else { return nil }
+            let isExact = interval.decimals == 0 && interval.total.magnitude < Self.exactMax
+            return isExact ? .integer(Int64(interval.total)) : Self.decimal(interval.total)
+        }
+    }
+
+    /// A number of the type that holds all numbers of the interval, or a text if there are none.
+    private static func extreme(_ number: JSON?, _ text: String?, isDecimal: Bool) -> JSON? {
+        guard let number else { return text.map(JSON.string) }
+        return isDecimal ? number.double.map(JSON.double) : number
+    }
+
+    /// The number, which JSON has only if it is finite.
+    private static func decimal(_ value: Double) -> JSON? { value.isFinite ? .double(value) : nil }
+}

@@ -19,7 +19,7 @@ extension SQLiteStore {
     }
 
     func isTooFarAhead(_ time: Timestamp, of now: Timestamp) -> Bool {
-        self.options.timestampAheadMax.map { time > now.adding($0) } ?? false
+        ValueRules.isTooFarAhead(time, of: now, max: self.options.timestampAheadMax)
     }
 
     /// The time of day where something is removed for good; see ``TimeOfDay``.

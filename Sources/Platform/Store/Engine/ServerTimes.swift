@@ -70,29 +70,12 @@ final class ServerTimes: Sendable {
     /// A transaction was undone, and what it said with it.
     func undone() { self.state.withLock { $0.noted = .min } }
 
-    /// Why a device gets no times for so many points.
-    static func refusal(of count: Int) -> NodeError {
-        guard count <= Self.reportAheadMax else {
-            return NodeError(
-                .tooLarge,
-                "\(count) points without a 'ts' are too many for one report, at most \(Self.reportAheadMax); send fewer, or with a 'ts'"
-            )
-        }
-        return NodeError(
-            .tooManyRequests,
-            """
-            the device reported so many points without a 'ts' that their times, a millisecond apart, would be more than \
-            \(Self.reportAheadMax / 1000) s ahead of the clock; report more slowly, or with a 'ts'
-            """
-        )
-    }
-
     /// Gives times to what the host itself notes about a device.
     func take(_ count: Int, for device: DeviceId, at now: Timestamp) -> Timestamp {
         self.take(count, for: device, at: now, aheadMax: nil) ?? now
     }
 
-    /// Gives times to points that a device reported; `nil` if they are too many, see ``refusal(of:)``.
+    /// Gives times to points that a device reported; `nil` if they are too many, see ``ValueRules/tooManyPoints(_:aheadMax:)``.
     func takeForReport(_ count: Int, of device: DeviceId, at now: Timestamp) -> Timestamp? {
         self.take(count, for: device, at: now, aheadMax: Self.reportAheadMax)
     }

@@ -143,47 +143,6 @@ extension Row {
     }
 }
 
-extension NodeError {
-    /// Says what an error of the database means to who asked for it.
-    ///
-    /// Holds neither SQL nor arguments.
-    init(storing error: any Error) {
-        guard let error = error as? DatabaseError else {
-            self.init(wrapping: error)
-            return
-        }
-        let text = error.message ?? "no reason given"
-        switch error.resultCode {
-        case .SQLITE_FULL:
-            self.init(
-                .storageFull,
-                "the database cannot grow: the disk is full; make room in the data folder",
-                cause: error
-            )
-        case .SQLITE_BUSY, .SQLITE_LOCKED:
-            self.init(
-                .unavailable,
-                "another program keeps the database locked (\(text)); end that program, then try again",
-                cause: error
-            )
-        case .SQLITE_MISUSE:
-            self.init(.unavailable, "the store is closed; the host is shutting down", cause: error)
-        case .SQLITE_CONSTRAINT where text.hasPrefix("UNIQUE"):
-            self.init(
-                .conflict,
-                "nothing was saved, since there is another with the same identifier (\(text))",
-                cause: error
-            )
-        default:
-            self.init(
-                .internalError,
-                "the database failed: \(text) (SQLite code \(error.resultCode.rawValue))",
-                cause: error
-            )
-        }
-    }
-}
-
 /// The page that a link asks for, as SQL.
 struct PageQuery {
     /// What is selected, from `SELECT` on.
@@ -215,22 +174,13 @@ struct PageQuery {
         let total = try db.integer("SELECT count(*) \(self.from)\(filter)", arguments) ?? 0
         let column = link.sortProperty.flatMap { self.sortable[$0] } ?? self.sortable["createdTime"] ?? self.tieBreaker
         let direction = link.ascending ? "ASC" : "DESC"
-        let bounds = try Self.bounds(size: link.pageSize, page: link.page)
+        let bounds = try link.rows()
         let order = "ORDER BY \(column) \(direction), \(self.tieBreaker) \(direction)"
         let data = try db.rows(
             "\(self.select) \(self.from)\(filter) \(order) LIMIT ? OFFSET ?",
             arguments + [bounds.limit, bounds.offset]
         ).map(map)
         return Page(data: data, totalElements: Int(total), link: link)
-    }
-
-    /// The rows of a page, whose number may be anything.
-    static func bounds(size: Int, page: Int) throws -> (limit: Int, offset: Int) {
-        let size = max(0, size)
-        let (pages, pageOverflow) = max(0, page).addingReportingOverflow(1)
-        let (end, overflow) = size.multipliedReportingOverflow(by: pages)
-        guard !pageOverflow, !overflow else { throw NodeError(.badRequest, "there is no page \(page)") }
-        return (size, end - size)
     }
 
     /// The text with the wildcards of `LIKE` made ordinary.

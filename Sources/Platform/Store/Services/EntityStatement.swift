@@ -50,7 +50,7 @@ struct EntityStatement {
     mutating func page(answering keys: [EntityKey]) throws -> String {
         let sort = self.query.sortKey.map { self.operand($0).value } ?? "d.created_time"
         let direction = self.query.ascending ? "ASC" : "DESC"
-        let bounds = try PageQuery.bounds(size: self.query.pageSize, page: self.query.page)
+        let bounds = try self.query.link.rows()
         // Read before the arguments of the page, which come after them in the text.
         let matching = self.matching
         let limit = "LIMIT \(self.bind(bounds.limit)) OFFSET \(self.bind(bounds.offset))"
@@ -132,11 +132,7 @@ struct EntityStatement {
     private mutating func addTextSearch() {
         guard let text = self.query.textSearch, !text.isEmpty else { return }
         let like = "LIKE \(self.bind("%\(PageQuery.escaped(text))%")) ESCAPE '\\'"
-        // ThingsBoard looks into the columns that it answers.
-        var keys: [EntityKey] = []
-        for key in self.query.answered where !keys.contains(key) { keys.append(key) }
-        if keys.isEmpty { keys = [EntityKey(.entityField, EntityKey.Field.name.rawValue)] }
-        let found = keys.map { key in
+        let found = self.query.searched.map { key in
             let operand = self.operand(key)
             return
                 "CASE \(operand.kind) WHEN 0 THEN iif(\(operand.value), 'true', 'false') ELSE \(operand.value) END \(like)"
@@ -225,13 +221,7 @@ extension EntityKey.Field {
 extension NamePattern {
     /// The pattern as `LIKE` takes it.
     fileprivate var like: String {
-        // By code points, as SQLite compares: with a mark that combines with it, `%` is another character.
-        var inner = self.text.unicodeScalars[...]
-        let startsOpen = inner.first == "%"
-        // A text without any `%` is a beginning, one with it says itself where it is open.
-        let endsOpen = inner.last == "%" || !startsOpen
-        if startsOpen { inner.removeFirst() }
-        if inner.last == "%" { inner.removeLast() }
-        return (startsOpen ? "%" : "") + PageQuery.escaped(String(inner)) + (endsOpen ? "%" : "")
+        let (startsOpen, text, endsOpen) = self.parts
+        return (startsOpen ? "%" : "") + PageQuery.escaped(text) + (endsOpen ? "%" : "")
     }
 }

@@ -26,39 +26,31 @@ extension SQLiteStore {
                 """,
                 [intervals.start.rawValue, intervals.length, device.uuid, key, intervals.end.rawValue]
             ).compactMap { row in
-                guard let value = aggregation.value(of: row) else { return nil }
+                guard let value = aggregation.value(of: IntervalSummary(row: row)) else { return nil }
                 return TimeseriesEntry(key: key, timestamp: intervals.middle(of: row["slot"]), value: value)
             }
         }
     }
 }
 
-extension TimeseriesAggregation {
-    /// The magnitude below which every integer has a decimal of its own.
-    private static let exactMax = 9_007_199_254_740_992.0
-
-    /// The value of an interval; `nil` if it has nothing of the kind that is aggregated.
-    fileprivate func value(of row: Row) -> JSON? {
-        let decimals: Int64 = row["decimals"]
-        let numbers = decimals + (row["integers"] as Int64)
-        switch self {
-        case .count: return .integer(row["entries"])
-        case .minimum: return Self.extreme(row, number: "least", text: "first_text", hasDecimals: decimals > 0)
-        case .maximum: return Self.extreme(row, number: "greatest", text: "last_text", hasDecimals: decimals > 0)
-        case .average: return numbers > 0 ? Self.decimal((row["total"] as Double) / Double(numbers)) : nil
-        case .sum:
-            guard numbers > 0 else { return nil }
-            let total: Double = row["total"]
-            return decimals == 0 && total.magnitude < Self.exactMax ? .integer(Int64(total)) : Self.decimal(total)
+extension IntervalSummary {
+    fileprivate init(row: Row) {
+        func number(_ column: String) -> JSON? {
+            switch (row[column] as DatabaseValue).storage {
+            case .int64(let value): .integer(value)
+            case .double(let value): .double(value)
+            case .null, .string, .blob: nil
+            }
         }
+        self.init(
+            entries: row["entries"],
+            integers: row["integers"],
+            decimals: row["decimals"],
+            total: row["total"],
+            least: number("least"),
+            greatest: number("greatest"),
+            firstText: row["first_text"],
+            lastText: row["last_text"]
+        )
     }
-
-    /// A number of the type that holds all numbers of the interval, or a text if there are none.
-    private static func extreme(_ row: Row, number: String, text: String, hasDecimals: Bool) -> JSON? {
-        if hasDecimals { return (row[number] as Double?).map(JSON.double) }
-        return (row[number] as Int64?).map(JSON.integer) ?? (row[text] as String?).map(JSON.string)
-    }
-
-    /// The number, which JSON has only if it is finite.
-    private static func decimal(_ value: Double) -> JSON? { value.isFinite ? .double(value) : nil }
 }

@@ -35,7 +35,9 @@ extension SQLiteStore: AuditService {
         _ query: AuditQuery,
         page: PageLink
     ) async throws -> Page<AuditEntry> {
-        let status = "CASE WHEN failure IS NULL THEN 'SUCCESS' ELSE 'FAILURE' END"
+        // What `AuditEntry.status` says.
+        let (success, failure) = (AuditEntry.Status.success.rawValue, AuditEntry.Status.failure.rawValue)
+        let status = "iif(failure IS NULL, '\(success)', '\(failure)')"
         var sql = PageQuery(
             select: "SELECT *",
             from: "FROM audit_log",

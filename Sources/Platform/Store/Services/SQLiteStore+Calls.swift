@@ -4,34 +4,21 @@ public import NodeKit
 public import OTA
 
 extension SQLiteStore: PersistentCallService {
-    /// The most calls of one device that may wait or be under way.
-    static let deviceCallsMax = 100
-    /// The most calls of all devices that may wait or be under way.
-    static let callsMax = 100_000
-    /// The most calls of one device that are over and kept; older ones make room.
-    static let finishedCallsMax = 1000
-
     /// Stores a call.
     public func addCall(_ call: PersistentCall) async throws {
         try await self.write { db, _ in
             let number = try db.number(of: DeviceId(call.device.id))
-            let own = try db.integer("SELECT count(*) FROM rpc WHERE device = ? AND is_over = 0", [number]) ?? 0
-            guard own < Self.deviceCallsMax else {
-                throw NodeError(
-                    .tooManyRequests,
-                    "\(own) calls of this device wait already; delete some, or wait until they are over"
-                )
-            }
-            let all = try db.integer("SELECT count(*) FROM rpc WHERE is_over = 0") ?? 0
-            guard all < Self.callsMax else {
-                throw NodeError(.tooManyRequests, "\(all) calls of devices wait already; delete some")
-            }
+            // The column `is_over` says what `PersistentCall.Status.isOver` does.
+            try PersistentCallRules.checkRoom(
+                besides: db.integer("SELECT count(*) FROM rpc WHERE device = ? AND is_over = 0", [number]) ?? 0,
+                of: db.integer("SELECT count(*) FROM rpc WHERE is_over = 0") ?? 0
+            )
             try db.run(
                 """
                 DELETE FROM rpc WHERE device = ?1 AND is_over = 1 AND no <= (
                     SELECT no FROM rpc WHERE device = ?1 AND is_over = 1 ORDER BY no DESC LIMIT 1 OFFSET ?2)
                 """,
-                [number, Self.finishedCallsMax - 1]
+                [number, PersistentCallRules.finishedCallsMax - 1]
             )
             try db.run(
                 """

@@ -6,16 +6,15 @@ extension SQLiteStore: EntityQueryService {
     /// A page of devices, with the values that the query wants.
     public func findEntities(_ query: EntityQuery) async throws -> Page<EntityRow> {
         try query.check()
-        var keys: [EntityKey] = []
-        for key in query.answered where !keys.contains(key) { keys.append(key) }
-        return try await self.read { [keys] db in
+        let keys = query.answeredOnce
+        return try await self.read { db in
             var statement = try EntityStatement(query, profiles: Self.profiles(of: query, db))
             let total = try Self.count(statement, db)
             let sql = try statement.page(answering: keys)
             // Not prepared once and kept: there are as many statements as clients can think of.
             let rows = try Row.fetchAll(db, sql: sql, arguments: Arguments(statement.arguments).checked())
             let data = try rows.map { row in try EntityRow(row: row, keys: keys) }
-            return Page(data: data, totalElements: total, link: PageLink(pageSize: query.pageSize, page: query.page))
+            return Page(data: data, totalElements: total, link: query.link)
         }
     }
 

@@ -47,7 +47,7 @@ extension SQLiteStore: TimeseriesService {
         let count = points.count { $0.timestamp == nil }
         guard count > 0 else { return now }
         guard let first = self.times.takeForReport(count, of: device, at: now) else {
-            throw ServerTimes.refusal(of: count)
+            throw ValueRules.tooManyPoints(count, aheadMax: ServerTimes.reportAheadMax)
         }
         var next = first
         for index in points.indices where points[index].timestamp == nil {
