@@ -52,7 +52,11 @@ import Testing
                 effects.allDevices = true
                 for one in cases {
                     let number = try db.number(of: one.device.id)
-                    try db.run("UPDATE device SET firmware_id = ? WHERE no = ?", [one.own?.uuid, number])
+                    let effective = AssignmentRules.effective(own: one.own, ofProfile: ids[1])
+                    try db.run(
+                        "UPDATE device SET firmware_id = ?, followed_firmware = ? WHERE no = ?",
+                        [one.own?.uuid, effective?.uuid, number]
+                    )
                     try db.run(
                         "UPDATE update_record SET state = ?, retry_time = ?, package_id = ? WHERE device = ?",
                         [one.state.rawValue, one.isRetryDue ? 5 : nil, one.target?.uuid, number]

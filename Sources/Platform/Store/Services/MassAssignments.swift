@@ -54,10 +54,10 @@ final class MassAssignments: Sendable {
         guard self.areUnderWay else { return }
         let found = try db.row(
             """
-            SELECT d.no, coalesce(d.\(type.ownColumn), p.\(type.ownColumn)) AS package_id, m.timestamp
+            SELECT d.no, \(type.effective) AS package_id, m.timestamp
             FROM device d JOIN device_profile p ON p.id = d.device_profile_id
                 JOIN mass_assignment m ON m.device_profile_id = p.id AND m.type = ?
-            WHERE d.id = ? AND d.\(type.followedColumn) IS NOT coalesce(d.\(type.ownColumn), p.\(type.ownColumn))
+            WHERE d.id = ? AND d.\(type.followedColumn) IS NOT \(type.effective)
             """,
             [type.rawValue, device.uuid]
         )
