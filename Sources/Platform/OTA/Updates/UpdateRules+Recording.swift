@@ -93,6 +93,13 @@ extension StateReportResult {
     }
 }
 
+extension UpdateRules {
+    /// The error of a reader of update events that was not added.
+    public static func unknownReader(_ name: String) -> NodeError {
+        NodeError(.notFound, "no reader of update events is named '\(name)'; add it first")
+    }
+}
+
 // What bytes that were served count for.
 extension UpdateRules {
     /// What becomes of bytes that were served.

@@ -24,7 +24,7 @@ extension SQLiteStore: UpdateEventService {
     public func updateEvents(unreadBy reader: String, limit: Int) async throws -> [UpdateEvent] {
         try await self.read { db in
             guard let last = try db.integer("SELECT last_read FROM event_reader WHERE name = ?", [reader]) else {
-                throw NodeError(.notFound, "no reader of update events is named '\(reader)'; add it first")
+                throw UpdateRules.unknownReader(reader)
             }
             return try db.rows(
                 """
