@@ -15,8 +15,13 @@ let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swif
 ///
 /// The modules of swift-nio, swift-log and whatever else the platform is made of come with it and are imported without being
 /// named here: naming one would link a second copy of it, and of all it needs, into the plugin.
-/// `testData` names folders beside the tests, which read them where they are.
-func plugin(_ name: String, needs dependencies: [Target.Dependency] = [], testData: [String] = []) -> [Target] {
+/// `testData` names folders beside the tests, which read them where they are; `shared` names what tests share.
+func plugin(
+    _ name: String,
+    needs dependencies: [Target.Dependency] = [],
+    testData: [String] = [],
+    testing shared: [Target.Dependency] = []
+) -> [Target] {
     [
         .target(
             name: name,
@@ -26,7 +31,7 @@ func plugin(_ name: String, needs dependencies: [Target.Dependency] = [], testDa
         ),
         .testTarget(
             name: "\(name)Tests",
-            dependencies: [.target(name: name), platform] + dependencies,
+            dependencies: [.target(name: name), platform] + dependencies + shared,
             exclude: testData,
             swiftSettings: settings
         ),
@@ -34,8 +39,8 @@ func plugin(_ name: String, needs dependencies: [Target.Dependency] = [], testDa
 }
 
 /// The tests of one room of the platform.
-func tests(_ room: String, testData: [String] = []) -> Target {
-    .testTarget(name: "\(room)Tests", dependencies: [platform], exclude: testData, swiftSettings: settings)
+func tests(_ room: String, testData: [String] = [], testing shared: [Target.Dependency] = []) -> Target {
+    .testTarget(name: "\(room)Tests", dependencies: [platform] + shared, exclude: testData, swiftSettings: settings)
 }
 
 let plugins = ["OTANodes", "FlowNodes", "HTTPIngress", "MQTTIngress", "CoAPIngress"]
@@ -55,14 +60,16 @@ let package = Package(
             swiftSettings: settings
         ),
         .testTarget(name: "windlassTests", dependencies: ["windlass", platform], swiftSettings: settings),
+        // The table of cases that runs over every transport of devices.
+        .target(name: "DeviceCases", dependencies: [platform], path: "Tests/DeviceCases", swiftSettings: settings),
     ]
         + plugin("OTANodes")
         + plugin("FlowNodes")
-        + plugin("HTTPIngress", testData: ["Vectors"])
-        + plugin("MQTTIngress", testData: ["Vectors"])
-        + plugin("CoAPIngress", testData: ["Vectors"])
-        + ["Waiting", "NodeKit", "IngressKit", "HTTPKit", "OTA", "Store", "Management", "Host"].map { tests($0) }
-        + [tests("Chains", testData: ["Golden"])]
+        + plugin("HTTPIngress", testData: ["Vectors"], testing: ["DeviceCases"])
+        + plugin("MQTTIngress", testData: ["Vectors"], testing: ["DeviceCases"])
+        + plugin("CoAPIngress", testData: ["Vectors"], testing: ["DeviceCases"])
+        + ["Waiting", "NodeKit", "HTTPKit", "OTA", "Store", "Management", "Host"].map { tests($0) }
+        + [tests("Chains", testData: ["Golden"]), tests("IngressKit", testing: ["DeviceCases"])]
         + [.testTarget(name: "StoreConformance", dependencies: [platform], swiftSettings: settings)],
     swiftLanguageModes: [.v6]
 )

@@ -1,4 +1,5 @@
 import FoundationEssentials
+import IngressKit
 import NIOCore
 import NodeKit
 import OTA
@@ -129,7 +130,7 @@ extension CoAPHandler {
         let body: ByteBuffer?
         switch notification.content {
         case .updated(let values): body = JSON.object(values).bytes
-        case .deleted(let names): body = (["deleted": .array(names.map(JSON.string))] as JSON).bytes
+        case .deleted(let names): body = DeviceProtocol.attributesDeleted(names).bytes
         case .call(let call): body = call.bytes
         case .refresh: body = notification.resource == .attributes ? ByteBuffer(string: "{}") : nil
         }

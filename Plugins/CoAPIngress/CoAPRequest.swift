@@ -1,3 +1,4 @@
+import IngressKit
 import NIOCore
 import NodeKit
 
@@ -154,8 +155,14 @@ struct CoAPRequest: Hashable, Sendable {
         return values.isEmpty ? nil : values.joined(separator: ",")
     }
 
-    /// The first value of an argument; `nil` if it is absent.
-    func argument(_ name: String) -> String? { self.query.first { $0.$name == name.exact }?.value }
+    /// The value of an argument that may be given once; `nil` if it is absent.
+    func argument(_ name: String) throws(NodeError) -> String? {
+        guard let first = self.query.firstIndex(where: { $0.$name == name.exact }) else { return nil }
+        guard !self.query[(first + 1)...].contains(where: { $0.$name == name.exact }) else {
+            throw DeviceProtocol.repeated(name)
+        }
+        return self.query[first].value
+    }
 
     /// Whether the resource is, or may be, in the state that the peer makes a condition (RFC 7252 §5.10.8).
     ///

@@ -1,3 +1,4 @@
+import IngressKit
 import NodeKit
 import OTA
 
@@ -29,21 +30,16 @@ struct CoAPResource: Hashable, Sendable {
             }
         }
 
-        /// What every message about it has in its metadata.
-        fileprivate var metadata: Metadata {
+        /// What a device waits for that sends a request for it.
+        func wish(_ method: CoAPCode) -> DeviceProtocol.Wish {
             switch self {
-            case .packageInfo(.firmware), .package(.firmware): Self.firmwareMetadata
-            case .packageInfo(.software), .package(.software): Self.softwareMetadata
-            case .attributes, .telemetry, .rpc, .rpcAnswer, .claim: [MessageKey.transport: "coap"]
+            case .attributes: method == .get ? .attributes : .acknowledgement
+            case .rpc: .call
+            case .telemetry, .rpcAnswer: .acknowledgement
+            case .claim: .claim
+            case .packageInfo: .packageInfo
+            case .package: .package
             }
-        }
-
-        // Made once: nearly all requests are about packages, and most say nothing else.
-        private static let firmwareMetadata = Self.metadata(of: .firmware)
-        private static let softwareMetadata = Self.metadata(of: .software)
-
-        private static func metadata(of type: OtaPackageType) -> Metadata {
-            [MessageKey.transport: "coap", MessageKey.packageType: .string(type.rawValue)]
         }
 
         /// What a GET answers that it does not have: of ThingsBoard's features 4.00, as ThingsBoard does.
@@ -117,8 +113,8 @@ struct CoAPResource: Hashable, Sendable {
         case ("rpc", 4): kind = .rpc
         case ("claim", 4): kind = .claim
         case ("rpc", 5):
-            guard let id = Self.number(path[4]) else {
-                return .failure(.badRequest, "the identifier of a call must be a whole number")
+            guard let id = DeviceProtocol.number(path[4].utf8) else {
+                return .failure(.badRequest, DeviceProtocol.notANumber(path[4], MessageKey.requestId).message)
             }
             kind = .rpcAnswer(id: id)
         case ("firmware", 4): kind = .packageInfo(.firmware)
@@ -129,112 +125,47 @@ struct CoAPResource: Hashable, Sendable {
         }
         return .resource(CoAPResource(kind: kind, accessToken: path[2]))
     }
+}
 
-    /// The greatest chunk index, chunk size and call identifier: they are 32-bit integers in ThingsBoard, and the product
-    /// of two fits 64 bits.
-    static let numberMax = Int64(Int32.max)
-
-    /// Reads a number of digits only, at most ``numberMax``; `nil` if it is anything else.
-    static func number(_ text: String) -> Int64? {
-        guard !text.isEmpty, text.utf8.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }),
-            let value = Int64(text), value <= Self.numberMax
-        else { return nil }
-        return value
-    }
+extension DeviceProtocol {
+    /// The device API over CoAP.
+    static let coap = DeviceProtocol(transport: "coap")
 }
 
 extension CoAPRequest {
     /// The message that a request for a resource is to the chain.
     ///
-    /// - Throws: ``NodeError`` with ``NodeError/Code/badRequest`` if an argument or the body is not what it must be.
+    /// - Throws: ``NodeError`` if an argument or the body is not what it must be.
     func message(to kind: CoAPResource.Kind, from device: Originator, at now: Timestamp) throws(NodeError) -> Message {
-        var message = Message(
-            originator: device,
-            type: .postTelemetryRequest,
-            metadata: kind.metadata,
-            timestamp: now
-        )
+        let sender = DeviceProtocol.Sender(device, at: now)
         switch (kind, self.method) {
         case (.attributes, .get):
-            message.type = .getAttributesRequest
-            message.metadata[MessageKey.clientKeys] = self.list(MessageKey.clientKeys).map(JSON.string)
-            message.metadata[MessageKey.sharedKeys] = self.list(MessageKey.sharedKeys).map(JSON.string)
-        case (.attributes, _):
-            message.type = .postAttributesRequest
-            guard case .object(let attributes) = try self.json() else {
-                throw NodeError(.badRequest, "attributes must be a JSON object")
-            }
-            message.data = .json(.object(attributes))
-        case (.telemetry, _):
-            let telemetry = try self.json()
-            guard telemetry.object != nil || telemetry.array != nil else {
-                throw NodeError(.badRequest, "telemetry must be a JSON object or an array of objects")
-            }
-            message.data = .json(telemetry)
-        case (.rpc, _):
-            let call = try self.json()
-            guard case .string(let method) = call["method"] else {
-                throw NodeError(.badRequest, "a call must be a JSON object with the text 'method'")
-            }
-            message.type = .toServerRPCRequest
-            message.metadata[MessageKey.method] = .string(method)
-            message.metadata[MessageKey.requestId] = .integer(call["id"]?.integer ?? 0)
-            message.data = .json(call["params"] ?? .null)
-        case (.rpcAnswer(let id), _):
-            message.type = .toServerRPCResponse
-            message.metadata[MessageKey.requestId] = .integer(id)
-            message.data = self.payload.readableBytes == 0 ? .none : .json(try self.json())
-        case (.claim, _):
-            message.type = .claimRequest
-            // ThingsBoard takes a claim without a body: all of its members have defaults.
-            let claim = self.payload.readableBytes == 0 ? [:] : try self.json()
-            guard claim.object != nil else { throw NodeError(.badRequest, "a claim must be a JSON object") }
-            message.data = .json(claim)
-        case (.packageInfo, _):
-            message.type = .packageInfoRequest
-        case (.package, _):
-            message.type = .packageChunkRequest
-            // Blocks are mostly asked for without a query.
-            guard !self.query.isEmpty else { break }
-            message.metadata[MessageKey.title] = self.argument(MessageKey.title).map(JSON.string)
-            message.metadata[MessageKey.version] = self.argument(MessageKey.version).map(JSON.string)
-            message.metadata[MessageKey.size] = try self.number(MessageKey.size).map(JSON.integer)
-            message.metadata[MessageKey.chunk] = try self.number(MessageKey.chunk).map(JSON.integer)
+            return DeviceProtocol.coap.attributeRequest(
+                clientKeys: self.list(MessageKey.clientKeys),
+                sharedKeys: self.list(MessageKey.sharedKeys),
+                from: sender
+            )
+        case (.attributes, _): return try DeviceProtocol.coap.attributes(self.payload, from: sender)
+        case (.telemetry, _): return try DeviceProtocol.coap.telemetry(self.payload, from: sender)
+        case (.rpc, _): return try DeviceProtocol.coap.serverCall(self.payload, from: sender)
+        case (.rpcAnswer(let id), _): return try DeviceProtocol.coap.callAnswer(self.payload, id: id, from: sender)
+        case (.claim, _): return try DeviceProtocol.coap.claim(self.payload, from: sender)
+        case (.packageInfo(let type), _): return DeviceProtocol.coap.packageInfo(type, from: sender)
+        case (.package(let type), _):
+            return DeviceProtocol.coap.package(try self.packageRequest(type), from: sender)
         }
-        return message
     }
 
-    /// The message that a device asks with for an identity.
-    ///
-    /// - Throws: ``NodeError`` with ``NodeError/Code/badRequest`` if the body is no JSON object.
-    func provisionMessage(at now: Timestamp) throws(NodeError) -> Message {
-        let body = try self.json()
-        guard body.object != nil else {
-            throw NodeError(.badRequest, "a request for an identity must be a JSON object")
-        }
-        return Message(
-            originator: .unknown(name: body["deviceName"]?.text ?? ""),
-            type: .provisionRequest,
-            metadata: [MessageKey.transport: "coap"],
-            data: .json(body),
-            timestamp: now
+    private func packageRequest(_ type: OtaPackageType) throws(NodeError) -> PackageRequest {
+        // Blocks are mostly asked for without a query.
+        guard !self.query.isEmpty else { return PackageRequest(type: type) }
+        return try PackageRequest(
+            reading: type,
+            title: try self.argument(MessageKey.title),
+            version: try self.argument(MessageKey.version),
+            chunk: try self.argument(MessageKey.chunk),
+            size: try self.argument(MessageKey.size),
+            isNamed: false
         )
-    }
-
-    /// The body as JSON, whatever text-like format it is declared as.
-    private func json() throws(NodeError) -> JSON {
-        do {
-            return try JSON(parsing: self.payload)
-        } catch {
-            throw NodeError(unreadable: "the body", error)
-        }
-    }
-
-    private func number(_ name: String) throws(NodeError) -> Int64? {
-        guard let text = self.argument(name) else { return nil }
-        guard let number = CoAPResource.number(text) else {
-            throw NodeError(.badRequest, "'\(name)' must be a whole number from 0 to \(CoAPResource.numberMax)")
-        }
-        return number
     }
 }

@@ -1,3 +1,4 @@
+import IngressKit
 import NIOCore
 import NodeKit
 import OTA
@@ -14,14 +15,13 @@ extension CoAPResponder {
             return handler.value.respond(refusal, to: asked, isRefusal: true)
         }
         var response: CoAPResponse
-        do {
+        do throws(Incomplete) {
             // Whoever is nobody yet is one and the same: all of them together get the room of one device for their blocks.
             let nobody = Source(device: .unknown(name: ""), asked: asked, handler: handler)
             let request = try self.complete(request, nobody)
-            switch await self.outlet.send(try request.provisionMessage(at: self.now())) {
-            case .failed(let error), .completed(.refused(let error)):
-                response = CoAPResponse(error)
-            case .completed(.json(let json)):
+            do throws(NodeError) {
+                let message = try DeviceProtocol.coap.provisioning(request.payload, at: self.now())
+                let json = try DeviceProtocol.json(await self.outlet.send(message), to: .identity)
                 let isDone = json["status"] == "SUCCESS"
                 if !isDone { handler.value.failed(asked) }
                 response = CoAPResponse(
@@ -30,14 +30,12 @@ extension CoAPResponder {
                     for: request,
                     exponentMax: self.blockExponent
                 )
-            case .completed(nil), .completed(.empty), .completed(.content):
-                response = CoAPResponse(.notFound, diagnostic: "no device gets an identity here")
+            } catch {
+                response = CoAPResponse(error)
             }
             if let block = request.block1 { response.add(block.option(.block1)) }
-        } catch let incomplete as Incomplete {
-            response = incomplete.response
         } catch {
-            response = CoAPResponse(NodeError(wrapping: error))
+            response = error.response
         }
         handler.value.respond(response, to: asked)
     }
@@ -70,7 +68,12 @@ extension CoAPResponder {
         } catch {
             return error.response
         }
-        var response = try await self.carryOut(complete, kind, source, subject)
+        var response: CoAPResponse
+        do {
+            response = try await self.carryOut(complete, kind, source, subject)
+        } catch {
+            response = CoAPResponse(NodeError(wrapping: error))
+        }
         if let block = request.block1 { response.add(block.option(.block1)) }
         return response
     }
@@ -139,16 +142,10 @@ extension CoAPResponder {
         let message = try request.message(to: kind, from: source.device, at: self.now())
         let outcome = await self.outlet.send(message)
         source.handler.value.retain(nil, exponent: nil, for: source.peer, source.device.id, subject)
-        switch (kind, outcome) {
-        case (_, .failed(let error)), (_, .completed(.refused(let error))):
-            return CoAPResponse(error)
-        case (.rpc, .completed(nil)):
-            return CoAPResponse(.notFound, diagnostic: "nothing answers this call")
-        case (.claim, .completed(nil)):
-            return CoAPResponse(.notFound, diagnostic: "devices cannot be claimed here")
-        case (.rpc, .completed(.empty)):
-            return CoAPResponse(.changed)
-        case (_, .completed(.json(let json))):
+        switch try DeviceProtocol.answer(outcome, to: kind.wish(.post)) {
+        case .empty:
+            return CoAPResponse(kind == .rpc ? .changed : .created)
+        case .json(let json):
             let body = json.bytes
             source.handler.value.retain(
                 body,
@@ -158,10 +155,8 @@ extension CoAPResponder {
                 subject
             )
             return CoAPResponse(kind.answerCode, json: body, for: request, exponentMax: self.blockExponent)
-        case (_, .completed(.content(let content))):
+        case .content(let content):
             return try await CoAPResponse.reading(content, for: request, exponentMax: self.blockExponent).response
-        case (_, .completed(nil)), (_, .completed(.empty)):
-            return CoAPResponse(.created)
         }
     }
 }

@@ -1,3 +1,4 @@
+import IngressKit
 import NIOCore
 import NodeKit
 import OTA
@@ -59,7 +60,7 @@ struct CoAPResponder: Sendable {
         do {
             guard let found = try await self.authenticator.device(accessToken: resource.accessToken) else {
                 handler.value.failed(asked)
-                let refusal = CoAPResponse(.unauthorized, diagnostic: "no device has this access token")
+                let refusal = CoAPResponse(DeviceProtocol.unknownToken)
                 return handler.value.respond(refusal, to: asked, isRefusal: true)
             }
             device = found
@@ -205,21 +206,22 @@ struct CoAPResponder: Sendable {
         to request: CoAPRequest,
         _ kind: CoAPResource.Kind
     ) -> CoAPResponse.Begun {
-        switch outcome {
-        case .failed(let error), .completed(.refused(let error)):
+        do throws(NodeError) {
+            switch try DeviceProtocol.answer(outcome, to: kind.wish(.get)) {
+            case .empty:
+                return .ended(CoAPResponse(.content))
+            case .json(let json) where json == [:]:
+                return .ended(kind == .attributes ? Self.noAttributes : CoAPResponse(.notFound))
+            case .json(let json):
+                var response = CoAPResponse(json: json.bytes, for: request, exponentMax: self.blockExponent)
+                // They change at any time, so what is told of them is not good for the 60 s that a cache would assume.
+                if kind == .attributes { response.add(CoAPOption(.maxAge, uint: 0)) }
+                return .ended(response)
+            case .content(let content):
+                return CoAPResponse.reading(content, for: request, exponentMax: self.blockExponent)
+            }
+        } catch {
             return .ended(CoAPResponse(error))
-        case .completed(nil):
-            return .ended(kind == .attributes ? Self.noAttributes : CoAPResponse(.notFound))
-        case .completed(.empty):
-            return .ended(CoAPResponse(.content))
-        case .completed(.json(let json)):
-            if json == [:] { return .ended(kind == .attributes ? Self.noAttributes : CoAPResponse(.notFound)) }
-            var response = CoAPResponse(json: json.bytes, for: request, exponentMax: self.blockExponent)
-            // They change at any time, so what is told of them is not good for the 60 s that a cache would assume.
-            if kind == .attributes { response.add(CoAPOption(.maxAge, uint: 0)) }
-            return .ended(response)
-        case .completed(.content(let content)):
-            return CoAPResponse.reading(content, for: request, exponentMax: self.blockExponent)
         }
     }
 
@@ -256,8 +258,8 @@ struct CoAPResponder: Sendable {
             var whole = request
             whole.query = []
             let message = try whole.message(to: kind, from: source.device, at: self.now())
-            switch await self.outlet.send(message) {
-            case .completed(.json(let json)):
+            do throws(NodeError) {
+                let json = try DeviceProtocol.json(await self.outlet.send(message), to: .attributes)
                 let body = (json["shared"] ?? [:]).bytes
                 response = CoAPResponse(json: body, for: request, exponentMax: self.blockExponent)
                 source.handler.value.retain(
@@ -267,11 +269,7 @@ struct CoAPResponder: Sendable {
                     source.device.id,
                     .notification(resource)
                 )
-            case .completed(.empty):
-                response = CoAPResponse(json: ByteBuffer(string: "{}"), for: request, exponentMax: self.blockExponent)
-            case .completed(nil), .completed(.content):
-                response = Self.noAttributes
-            case .failed(let error), .completed(.refused(let error)):
+            } catch {
                 response = CoAPResponse(error)
             }
         }

@@ -1,3 +1,4 @@
+import IngressKit
 import NIOCore
 import NodeKit
 
@@ -35,21 +36,23 @@ struct CoAPResponse: Hashable, Sendable {
         self.init(code, payload: ByteBuffer(substring: text))
     }
 
-    /// An error of the chain, by its code; what went wrong inside the host is not told.
+    /// An error, by its code.
     init(_ error: NodeError) {
-        switch error.code {
-        case .badRequest: self.init(.badRequest, diagnostic: error.message)
-        case .unauthorized: self.init(.unauthorized, diagnostic: error.message)
-        case .forbidden: self.init(.forbidden, diagnostic: error.message)
-        case .notFound: self.init(.notFound, diagnostic: error.message)
-        case .conflict: self.init(.conflict, diagnostic: error.message)
-        case .tooLarge: self.init(.requestEntityTooLarge, diagnostic: error.message)
-        case .tooManyRequests: self.init(.tooManyRequests, diagnostic: error.message)
-        case .unavailable: self.init(.serviceUnavailable, diagnostic: error.message)
-        case .timedOut: self.init(.gatewayTimeout, diagnostic: error.message)
-        case .storageFull: self.init(.internalServerError, diagnostic: "there is no room to store it")
-        default: self.init(.internalServerError)
-        }
+        let told = DeviceProtocol.told(error)
+        let code: CoAPCode =
+            switch told.code {
+            case .badRequest: .badRequest
+            case .unauthorized: .unauthorized
+            case .forbidden: .forbidden
+            case .notFound: .notFound
+            case .conflict: .conflict
+            case .tooLarge: .requestEntityTooLarge
+            case .tooManyRequests: .tooManyRequests
+            case .unavailable: .serviceUnavailable
+            case .timedOut: .gatewayTimeout
+            default: .internalServerError
+            }
+        self.init(code, diagnostic: told.message)
     }
 
     /// Why a request cannot be taken apart.

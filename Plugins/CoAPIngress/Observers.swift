@@ -1,4 +1,5 @@
 import FoundationEssentials
+import IngressKit
 import NIOCore
 import NodeKit
 import OTA
@@ -208,9 +209,7 @@ struct Observers {
             }
         case (.rpc, .rpcRequest(let call, let method, let params)):
             guard self.observers[id].map({ $0.calls.count < self.limits.waitingCallsMax }) == true else { return nil }
-            self.observers[id]?.calls.append([
-                "id": .integer(Int64(call)), "method": .string(method), "params": params,
-            ])
+            self.observers[id]?.calls.append(DeviceProtocol.call(id: call, method: method, params: params))
         default:
             return nil
         }

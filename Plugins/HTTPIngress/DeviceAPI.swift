@@ -4,7 +4,6 @@ import IngressKit
 import NIOCore
 import NodeKit
 import OTA
-import Synchronization
 import Waiting
 
 /// A whole request, ready to be answered.
@@ -41,7 +40,7 @@ final class DeviceAPI: Sendable {
     private let polls: LongPollQuota
     private let outlet: any Outlet
     private let now: @Sendable () -> Timestamp
-    private let lastCall = Atomic<Int64>(0)
+    private let messages = DeviceProtocol(transport: "http")
 
     /// Answers with what the chain behind an outlet says.
     ///
@@ -84,13 +83,12 @@ final class DeviceAPI: Sendable {
         else { return .suspended(Suspension { await self.answer(request) }) }
         guard self.requests.admit(device.id, at: .now()) else { return .now(self.tooManyRequests) }
         let conditions = request.conditions
-        switch self.outlet.begin(self.message(download, from: device), by: .success) {
+        let message = self.messages.package(download, from: DeviceProtocol.Sender(device, at: self.now()))
+        switch self.outlet.begin(message, by: .success) {
         case .now(let outcome):
-            return .now(self.answer(outcome, conditions: conditions, isDownload: true))
+            return .now(self.response(to: outcome, .package, conditions))
         case .suspended(let rest):
-            return .suspended(
-                Suspension { self.answer(await rest(), conditions: conditions, isDownload: true) }
-            )
+            return .suspended(Suspension { self.response(to: await rest(), .package, conditions) })
         }
     }
 
@@ -107,33 +105,30 @@ final class DeviceAPI: Sendable {
             case (nil, .follow(let text)):
                 guard let link = self.links?.link(text, at: self.now()),
                     let found = try await self.authenticator.device(link.device)
-                else { return .error(403, "The link is none of this host, or has expired", at: self.now()) }
+                else { throw DeviceProtocol.deadLink }
                 guard self.requests.admit(found.id, at: .now()) else { return self.tooManyRequests }
                 return await self.follow(link, of: found, request.conditions)
             case (nil, _):
-                return try await self.provision(request)
+                return try await self.answer(request, from: .unknown(name: ""))
             }
             guard self.requests.admit(device.id, at: .now()) else { return self.tooManyRequests }
             return try await self.answer(request, from: device)
         } catch {
-            return .failure(NodeError(wrapping: error), isDownload: false, at: self.now())
+            return self.failure(NodeError(wrapping: error))
         }
     }
 
-    private var tooManyRequests: Response { .error(429, "Too many requests of the device", at: self.now()) }
+    private var tooManyRequests: Response { self.failure(DeviceProtocol.tooManyRequests) }
+
+    private func failure(_ error: NodeError, isDownload: Bool = false) -> Response {
+        .failure(DeviceProtocol.told(error), isDownload: isDownload, at: self.now())
+    }
 
     /// The whole package that a link leads to, or the ranges of it that are asked for.
     private func follow(_ link: DownloadLink, of device: Originator, _ conditions: ConditionFields?) async -> Response {
-        let message = Message(
-            originator: device,
-            type: .packageChunkRequest,
-            metadata: [
-                MessageKey.transport: "http", MessageKey.packageType: .string(link.type.rawValue),
-                MessageKey.packageId: .string(link.package.description),
-            ],
-            timestamp: self.now()
-        )
-        return await self.ask(message, conditions: conditions, isDownload: true)
+        let sender = DeviceProtocol.Sender(device, at: self.now())
+        let message = self.messages.package(link.package, of: link.type, from: sender)
+        return self.response(to: await self.outlet.send(message), .package, conditions)
     }
 
     /// What a request is refused with before all of its body is here; `nil` if it may go on.
@@ -142,7 +137,7 @@ final class DeviceAPI: Sendable {
         do {
             return try await self.device(token, request.certificate) == nil ? .empty(401) : nil
         } catch {
-            return .failure(NodeError(wrapping: error), isDownload: false, at: self.now())
+            return self.failure(NodeError(wrapping: error))
         }
     }
 
@@ -154,7 +149,7 @@ final class DeviceAPI: Sendable {
 
     /// Waits for something to tell a device, until the task is cancelled.
     private func wait(for interests: DeviceInterests, of device: Originator) async -> Response {
-        guard self.polls.enter(device.id) else { return .error(429, "Too many long polls", at: self.now()) }
+        guard self.polls.enter(device.id) else { return self.failure(DeviceProtocol.tooManyWaiting) }
         let news = OneShot<DeviceNotification?>()
         // What a poll does not take, because it waits for something else or has its answer, waits for another.
         let subscription = self.sessions.subscribeSelectively(device.id, interests: interests) { notification in
@@ -170,9 +165,9 @@ final class DeviceAPI: Sendable {
         self.polls.leave(device.id)
         return switch notification {
         case .attributesUpdated(let attributes): .json(.object(attributes))
-        case .attributesDeleted(let keys): .json(["deleted": .array(keys.map(JSON.string))])
+        case .attributesDeleted(let keys): .json(DeviceProtocol.attributesDeleted(keys))
         case .rpcRequest(let id, let method, let params):
-            .json(["id": .integer(Int64(id)), "method": .string(method), "params": params])
+            .json(DeviceProtocol.call(id: id, method: method, params: params))
         case .credentialsRevoked: await self.response(toEndOf: device)
         case nil: .empty(408)
         }
@@ -183,174 +178,51 @@ final class DeviceAPI: Sendable {
     private func response(toEndOf device: Originator) async -> Response {
         do {
             guard try await !self.exists(DeviceId(device.id)) else { return .empty(408) }
-            return Response(status: 403, body: .text("Device was deleted!"))
+            return Response(status: 403, body: .text(DeviceProtocol.deleted))
         } catch {
-            return .failure(NodeError(wrapping: error), isDownload: false, at: self.now())
+            return self.failure(NodeError(wrapping: error))
         }
     }
 
     private func answer(_ request: DeviceRequest, from device: Originator) async throws -> Response {
-        switch request.route.call {
-        case .readAttributes(let clientKeys, let sharedKeys):
-            var message = self.message(.getAttributesRequest, from: device)
-            if let clientKeys { message.metadata[MessageKey.clientKeys] = .string(clientKeys) }
-            if let sharedKeys { message.metadata[MessageKey.sharedKeys] = .string(sharedKeys) }
-            return await self.ask(message, conditions: request.conditions)
-        case .writeAttributes:
-            let data = try await self.json(request.body)
-            guard case .object = data else { throw NodeError(.badRequest, "attributes must be a JSON object") }
-            return await self.tell(self.message(.postAttributesRequest, from: device, data), request.conditions)
-        case .writeTelemetry:
-            let data = try await self.json(request.body)
-            guard data.isTelemetryShaped else {
-                throw NodeError(.badRequest, "telemetry must be a JSON object or an array of objects")
-            }
-            return await self.tell(self.message(.postTelemetryRequest, from: device, data), request.conditions)
-        case .awaitAttributes:
-            return await self.wait(for: .attributes, of: device)
-        case .awaitCall:
-            return await self.wait(for: .calls, of: device)
-        case .answerCall(let id):
-            var message = self.message(.toServerRPCResponse, from: device, try await self.json(request.body))
-            message.metadata[MessageKey.requestId] = .integer(id)
-            return await self.tell(message, request.conditions)
-        case .callServer:
-            let data = try await self.json(request.body)
-            guard let method = data["method"]?.string, !method.isEmpty else {
-                throw NodeError(.badRequest, "a call must be a JSON object with the member 'method'")
-            }
-            var message = self.message(.toServerRPCRequest, from: device, data["params"] ?? .null)
-            message.metadata[MessageKey.method] = .string(method)
-            let id = self.lastCall.wrappingAdd(1, ordering: .relaxed).newValue
-            message.metadata[MessageKey.requestId] = .integer(id)
-            return await self.ask(message, conditions: request.conditions, timedOut: .empty(408))
-        case .claim:
-            let data = request.body.readableBytes == 0 ? [:] : try await self.json(request.body)
-            guard case .object = data else { throw NodeError(.badRequest, "a claim must be a JSON object") }
-            return await self.ask(self.message(.claimRequest, from: device, data), conditions: request.conditions)
-        case .provision, .follow:
-            return try await self.provision(request)
-        case .download(let download):
-            let message = self.message(download, from: device)
-            return await self.ask(message, conditions: request.conditions, isDownload: true)
+        let call = request.route.call
+        switch call {
+        case .awaitAttributes: return await self.wait(for: .attributes, of: device)
+        case .awaitCall: return await self.wait(for: .calls, of: device)
+        default:
+            // Only a link has none, and who follows it is told by the link, not by a token.
+            guard let message = try await self.message(request, from: device) else { throw DeviceProtocol.deadLink }
+            return self.response(to: await self.outlet.send(message), call.wish, request.conditions)
         }
     }
 
-    /// Asks for somebody who is no device yet to become one.
-    private func provision(_ request: DeviceRequest) async throws -> Response {
-        let data = try await self.json(request.body)
-        guard case .object = data else {
-            throw NodeError(.badRequest, "a provisioning request must be a JSON object")
+    /// Makes the message of a request; away from the event loop if its body is long.
+    private func message(_ request: DeviceRequest, from device: Originator) async throws -> Message? {
+        let sender = DeviceProtocol.Sender(device, at: self.now())
+        guard request.body.readableBytes >= Self.parseAside else {
+            return try request.route.call.message(request.body, from: sender, by: self.messages)
         }
-        let device = Originator.unknown(name: data["deviceName"]?.string ?? "")
-        return await self.ask(self.message(.provisionRequest, from: device, data), conditions: request.conditions)
+        return try await withTaskExecutorPreference(globalConcurrentExecutor) { [messages] in
+            try request.route.call.message(request.body, from: sender, by: messages)
+        }
     }
 
-    private func message(_ type: MessageType, from device: Originator, _ data: JSON? = nil) -> Message {
-        Message(
-            originator: device,
-            type: type,
-            metadata: [MessageKey.transport: "http"],
-            data: data.map(MessageData.json) ?? .none,
-            timestamp: self.now()
-        )
-    }
-
-    private func message(_ download: DeviceCall.Download, from device: Originator) -> Message {
-        Message(
-            originator: device,
-            type: .packageChunkRequest,
-            metadata: Metadata(
-                JSON.Object([
-                    (MessageKey.transport, "http"), (MessageKey.packageType, .string(download.type.rawValue)),
-                    (MessageKey.title, .string(download.title)), (MessageKey.version, .string(download.version)),
-                    (MessageKey.chunk, .integer(download.chunk)), (MessageKey.size, .integer(download.size)),
-                ])
-            ),
-            timestamp: self.now()
-        )
-    }
-
-    /// Sends a message that wants something: no reply means that it is not there.
-    ///
-    /// - Parameters:
-    ///   - message: The message.
-    ///   - conditions: Which bytes of a content are wanted.
-    ///   - isDownload: Whether it asks for bytes of a package.
-    ///   - timedOut: What is answered if the chain's time runs out, unless 504.
-    /// - Returns: The answer.
-    private func ask(
-        _ message: Message,
-        conditions: ConditionFields?,
-        isDownload: Bool = false,
-        timedOut: Response? = nil
-    ) async -> Response {
-        self.answer(
-            await self.outlet.send(message),
-            conditions: conditions,
-            isDownload: isDownload,
-            timedOut: timedOut
-        )
-    }
-
-    /// Sends a message that brings something: no reply means that all is well.
-    private func tell(_ message: Message, _ conditions: ConditionFields?) async -> Response {
-        self.response(to: await self.outlet.send(message), conditions: conditions, isDownload: false) ?? .empty(200)
-    }
-
-    /// What to answer to a message that wanted something.
-    private func answer(
-        _ outcome: Outcome,
-        conditions: ConditionFields?,
-        isDownload: Bool,
-        timedOut: Response? = nil
-    ) -> Response {
-        self.response(to: outcome, conditions: conditions, isDownload: isDownload, timedOut: timedOut)
-            ?? .failure(
-                NodeError(.notFound, "nothing in the chain answered the request"),
-                isDownload: isDownload,
-                at: self.now()
-            )
-    }
-
+    /// What to send when the chain is done with a message.
     private func response(
         to outcome: Outcome,
-        conditions: ConditionFields?,
-        isDownload: Bool,
-        timedOut: Response? = nil
-    ) -> Response? {
-        switch outcome {
-        case .completed(nil): nil
-        case .completed(.empty): .empty(200)
-        case .completed(.json(let value)): .json(value)
-        case .completed(.content(let reply)): .content(reply, conditions: conditions)
-        case .completed(.refused(let error)), .failed(let error):
-            if error.code == .timedOut, let timedOut {
-                timedOut
-            } else {
-                .failure(error, isDownload: isDownload, at: self.now())
+        _ wish: DeviceProtocol.Wish,
+        _ conditions: ConditionFields?
+    ) -> Response {
+        do throws(NodeError) {
+            switch try DeviceProtocol.answer(outcome, to: wish) {
+            case .empty: return .empty(200)
+            case .json(let value): return .json(value)
+            case .content(let reply): return .content(reply, conditions: conditions)
             }
-        }
-    }
-
-    private func json(_ body: ByteBuffer) async throws -> JSON {
-        guard body.readableBytes > 0 else { throw NodeError(.badRequest, "Required request body is missing") }
-        do {
-            if body.readableBytes < Self.parseAside { return try JSON(parsing: body) }
-            return try await withTaskExecutorPreference(globalConcurrentExecutor) { try JSON(parsing: body) }
-        } catch let error as JSONSyntaxError {
-            throw NodeError(unreadable: "the body", error)
-        }
-    }
-}
-
-extension JSON {
-    /// Whether this is one of the forms of telemetry, as far as that can be seen without going through its values.
-    fileprivate var isTelemetryShaped: Bool {
-        switch self {
-        case .object: true
-        case .array(let elements): elements.allSatisfy { $0.object != nil }
-        default: false
+        } catch {
+            // As a long poll, which a device's call is in ThingsBoard, too.
+            if error.code == .timedOut, wish == .call { return .empty(408) }
+            return self.failure(error, isDownload: wish == .package)
         }
     }
 }

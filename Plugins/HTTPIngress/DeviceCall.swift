@@ -1,5 +1,6 @@
+import IngressKit
 import NIOCore
-import OTA
+import NodeKit
 
 /// What a device asks for, read from the method and the target of its request.
 enum DeviceCall: Hashable, Sendable {
@@ -22,20 +23,9 @@ enum DeviceCall: Hashable, Sendable {
     /// `POST /api/v1/provision`: ask to become a device; without a token.
     case provision
     /// `GET …/firmware` and `GET …/software`
-    case download(Download)
+    case download(PackageRequest)
     /// `GET /api/download/{link}`: the package that a link leads to; without a token.
     case follow(link: String)
-
-    /// Which bytes of which package.
-    struct Download: Hashable, Sendable {
-        var type: OtaPackageType
-        var title: String
-        var version: String
-        /// Zero-based.
-        var chunk: Int64
-        /// The bytes of a chunk; 0 for the whole package.
-        var size: Int64
-    }
 
     /// How long its answer may wait for news; `nil` if it is no long poll.
     var waitsAtMost: TimeAmount? {
@@ -44,6 +34,38 @@ enum DeviceCall: Hashable, Sendable {
         case .readAttributes, .writeAttributes, .writeTelemetry, .answerCall, .callServer, .claim, .provision,
             .download, .follow:
             nil
+        }
+    }
+
+    /// What the device waits for.
+    var wish: DeviceProtocol.Wish {
+        switch self {
+        case .writeAttributes, .writeTelemetry, .answerCall: .acknowledgement
+        case .readAttributes, .awaitAttributes: .attributes
+        case .callServer, .awaitCall: .call
+        case .claim: .claim
+        case .provision: .identity
+        case .download, .follow: .package
+        }
+    }
+
+    /// The message that it is to the chain; `nil` for what waits for news, and for a link, which has to be resolved first.
+    func message(
+        _ body: ByteBuffer,
+        from sender: DeviceProtocol.Sender,
+        by messages: DeviceProtocol
+    ) throws(NodeError) -> Message? {
+        switch self {
+        case .readAttributes(let clientKeys, let sharedKeys):
+            messages.attributeRequest(clientKeys: clientKeys, sharedKeys: sharedKeys, from: sender)
+        case .writeAttributes: try messages.attributes(body, from: sender)
+        case .writeTelemetry: try messages.telemetry(body, from: sender)
+        case .answerCall(let id): try messages.callAnswer(body, id: id, from: sender)
+        case .callServer: try messages.serverCall(body, from: sender)
+        case .claim: try messages.claim(body, from: sender)
+        case .provision: try messages.provisioning(body, at: sender.time)
+        case .download(let download): messages.package(download, from: sender)
+        case .awaitAttributes, .awaitCall, .follow: nil
         }
     }
 }

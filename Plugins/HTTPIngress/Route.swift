@@ -1,16 +1,12 @@
 import HTTPKit
+import IngressKit
+import NodeKit
 import OTA
 
 /// Numbers and lengths that a request may have at most.
 enum RequestBounds {
     /// The longest access token, in bytes.
     static let tokenLength = 255
-    /// The greatest chunk index and chunk size: 32 bits, as in ThingsBoard.
-    ///
-    /// Their product fits 64 bits.
-    static let chunkNumber = Int64(Int32.max)
-    /// The greatest identifier of a remote call.
-    static let callIdentifier = Int64(Int32.max)
     /// How long a long poll waits that does not say so, in milliseconds.
     static let longPollDefault: Int64 = 60_000
     /// How long a long poll waits at most, in milliseconds.
@@ -105,10 +101,10 @@ struct Route: Hashable, Sendable {
                 return .callServer
             }
             guard method == .post else { throw .methodNotAllowed(allow: "POST") }
-            guard let id = Self.number(detail, max: RequestBounds.callIdentifier) else {
-                throw .badRequest("the identifier of a call must be an integer of 0…\(RequestBounds.callIdentifier)")
+            let id = String(decoding: detail, as: UTF8.self)
+            return try Self.read { () throws(NodeError) in
+                .answerCall(id: try DeviceProtocol.number(id, MessageKey.requestId))
             }
-            return .answerCall(id: id)
         }
         if resource.equals("claim"), detail == nil {
             guard method == .post else { throw .methodNotAllowed(allow: "POST") }
@@ -117,17 +113,13 @@ struct Route: Hashable, Sendable {
         throw .notFound
     }
 
-    /// A number of digits only, at most `max`; `nil` for anything else.
-    fileprivate static func number(_ bytes: some Collection<UInt8>, max: Int64) -> Int64? {
-        guard !bytes.isEmpty else { return nil }
-        var value: Int64 = 0
-        for byte in bytes {
-            guard (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) else { return nil }
-            value = value * 10 + Int64(byte - UInt8(ascii: "0"))
-            // Checked at every digit, so the product above cannot overflow.
-            guard value <= max else { return nil }
+    /// Turns a fault of the device API into a refusal of the request.
+    fileprivate static func read<Value>(_ body: () throws(NodeError) -> Value) throws(Rejection) -> Value {
+        do {
+            return try body()
+        } catch {
+            throw .badRequest(error.message)
         }
-        return value
     }
 
     /// The parameters of a query, as the calls need them.
@@ -136,7 +128,7 @@ struct Route: Hashable, Sendable {
 
         /// Takes a value that may be given once.
         private func single(_ value: HeadBytes, _ name: String, into text: inout String?) throws(Rejection) {
-            guard text == nil else { throw .badRequest("Parameter '\(name)' is given twice!") }
+            guard text == nil else { throw .badRequest(DeviceProtocol.repeated(name).message) }
             text = try value.parameterText(of: name)
         }
 
@@ -145,14 +137,6 @@ struct Route: Hashable, Sendable {
             let names = try value.parameterText(of: name)
             guard !names.isEmpty else { return }
             text = text.map { $0 + "," + names } ?? names
-        }
-
-        private func number(_ text: String?, _ name: String) throws(Rejection) -> Int64 {
-            guard let text, !text.isEmpty else { return 0 }
-            guard let value = Route.number(text.utf8, max: RequestBounds.chunkNumber) else {
-                throw .badRequest("Parameter '\(name)' must be an integer of 0…\(RequestBounds.chunkNumber)!")
-            }
-            return value
         }
 
         mutating func attributes() throws(Rejection) -> DeviceCall {
@@ -170,7 +154,9 @@ struct Route: Hashable, Sendable {
             while let (name, value) = self.parameters.next() {
                 if name.equals("timeout") { try self.single(value, "timeout", into: &text) }
             }
-            let milliseconds = try self.number(text, "timeout")
+            let milliseconds = try Route.read { () throws(NodeError) in
+                try DeviceProtocol.numberIfAny(text, "timeout")
+            }
             return milliseconds == 0
                 ? RequestBounds.longPollDefault : min(milliseconds, RequestBounds.longPollMax)
         }
@@ -191,17 +177,18 @@ struct Route: Hashable, Sendable {
                     try self.single(value, "size", into: &size)
                 }
             }
-            guard let title, !title.isEmpty else { throw .badRequest("Parameter 'title' can't be empty!") }
-            guard let version, !version.isEmpty else { throw .badRequest("Parameter 'version' can't be empty!") }
-            return .download(
-                DeviceCall.Download(
-                    type: type,
-                    title: title,
-                    version: version,
-                    chunk: try self.number(chunk, "chunk"),
-                    size: try self.number(size, "size")
+            return try Route.read { () throws(NodeError) in
+                .download(
+                    try PackageRequest(
+                        reading: type,
+                        title: title,
+                        version: version,
+                        chunk: chunk,
+                        size: size,
+                        isNamed: true
+                    )
                 )
-            )
+            }
         }
     }
 }

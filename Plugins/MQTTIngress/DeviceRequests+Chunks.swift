@@ -1,3 +1,4 @@
+import IngressKit
 import NIOCore
 import NodeKit
 import OTA
@@ -16,7 +17,7 @@ extension DeviceRequests {
             chunkBytesMax: self.services.limits.chunkBytesMax
         )
         let download = self.downloads.use(Downloads.Key(type: type, id: request.id))
-        guard download.packageId == nil else { return try self.ask(for: request, download) }
+        guard download.messages.packageId == nil else { return try self.ask(for: request, download) }
         switch self.services.packages.known(effectiveFor: DeviceId(self.device.id), type: type) {
         case .hit(let package): return try self.ask(for: request, of: package)
         case .absent: return try self.ask(for: request, of: nil)
@@ -36,8 +37,9 @@ extension DeviceRequests {
     /// Asks the chain for the first chunk of a download, and has those that follow come from the same package.
     func ask(for request: ChunkRequest, of package: EffectivePackage?) throws(NodeError) -> Begun {
         let download = self.downloads.use(Downloads.Key(type: request.type, id: request.id))
-        if let package, package.content != nil { download.packageId = package.package.id }
-        return try self.ask(for: request, download, isElsewhere: package != nil && download.packageId == nil)
+        if let package, package.content != nil { download.messages.packageId = package.package.id }
+        let isElsewhere = package != nil && download.messages.packageId == nil
+        return try self.ask(for: request, download, isElsewhere: isElsewhere)
     }
 
     private func ask(
@@ -45,8 +47,8 @@ extension DeviceRequests {
         _ download: Downloads.Download,
         isElsewhere: Bool = false
     ) throws(NodeError) -> Begun {
-        if let size = request.size { download.size = size }
-        let message = self.message(.packageChunkRequest, .none, download.metadata(ofChunk: request.chunk))
+        if let size = request.size { download.messages.size = size }
+        let message = download.messages.message(chunk: request.chunk, from: self.sender)
         let topic = download.responseTopic(ofChunk: request.chunk)
         return try self.send(message, for: .chunk(topic: topic, isElsewhere: isElsewhere))
     }
@@ -76,16 +78,11 @@ extension DeviceRequests {
     }
 
     private static func content(_ outcome: Outcome, isElsewhere: Bool) throws(NodeError) -> ContentReply {
-        let reply: Reply?
         do throws(NodeError) {
-            reply = try Self.reply(outcome)
+            return try DeviceProtocol.content(outcome)
         } catch {
             throw error.code == .notFound && isElsewhere ? NodeError(Self.elsewhere, error.message) : error
         }
-        guard case .content(let content) = reply else {
-            throw NodeError(.notFound, "the chain has no package for this device")
-        }
-        return content
     }
 
     /// Tells on the error topic what is wrong with a chunk request; the session goes on, so that a device does not connect
@@ -99,7 +96,7 @@ extension DeviceRequests {
             case .notFound: "NOT_FOUND"
             case Self.elsewhere: "FAILURE"
             case .tooLarge: "PAYLOAD_TOO_LARGE"
-            default: "FAILURE: \(error.message)"
+            default: "FAILURE: \(DeviceProtocol.told(error).message)"
             }
         return .response("v2/\(type.prefix)/error", ByteBuffer(string: text), explanation: error.description)
     }

@@ -1,3 +1,4 @@
+import IngressKit
 import NIOCore
 import NodeKit
 import OTA
@@ -37,9 +38,8 @@ struct Answer: Sendable {
     static let done = Answer(outcome: .success)
 
     static func failure(_ error: NodeError) -> Answer {
-        // What is not the client's doing is not its business, and may name what is inside.
         let reason = ReasonCode(error.code)
-        let told = reason == .unspecifiedError ? nil : error.message
+        let told = reason == .unspecifiedError ? nil : DeviceProtocol.told(error).message
         var outcome = Outcome(reason: reason, explanation: error.description, told: told)
         // Sent again it would be refused again, and a client that is cut off for it sends it again.
         outcome.isTolerable = error.isNullCharacter
@@ -129,32 +129,35 @@ final class DeviceRequests {
     /// Carries a request out as far as nothing has to be waited for; for a chunk that is mostly to its end.
     func begin(_ request: Session.Request) -> Begun {
         guard self.services.deviceLimiter.admit(self.device.id, at: .now()) else {
-            let error = NodeError(.tooManyRequests, "the device sends more requests in a second than it may")
-            return .answered(self.failure(error, of: request))
+            return .answered(self.failure(DeviceProtocol.tooManyRequests, of: request))
         }
         do throws(NodeError) {
             switch request.topic {
             case .telemetry:
-                return try self.post(.postTelemetryRequest, try Self.json(request.payload), Self.topic(request))
+                return try self.report(try DeviceProtocol.mqtt.telemetry(request.payload, from: self.sender), request)
             case .attributes:
-                let values = try Self.json(request.payload)
-                guard values.object != nil else { throw NodeError(.badRequest, "attributes must be an object") }
-                return try self.post(.postAttributesRequest, values, Self.topic(request))
+                return try self.report(try DeviceProtocol.mqtt.attributes(request.payload, from: self.sender), request)
             case .rpcResponse(let id):
-                let data = try Self.json(request.payload)
-                return try self.post(.toServerRPCResponse, data, [(MessageKey.requestId, .integer(id))])
+                let message = try DeviceProtocol.mqtt.callAnswer(request.payload, id: id, from: self.sender)
+                return try self.send(message, for: .report)
             case .attributesRequest(let id, let family):
-                return try self.attributes(request.payload, topic: family.attributesResponse(id))
+                let message = try DeviceProtocol.mqtt.attributeRequest(request.payload, from: self.sender)
+                return try self.send(message, for: .attributes(topic: family.attributesResponse(id)))
             case .rpcRequest(let id, let family):
                 return try self.call(request.payload, id: id, topic: family.rpcResponse(id))
             case .chunkRequest(let type, let id, let chunk):
                 return try self.chunk(type, id: id, chunk: chunk, payload: request.payload)
-            case .claim: return try self.claim(request.payload)
-            case .protobuf: throw NodeError(.badRequest, "protobuf is not spoken here; use the topic of the JSON form")
-            case .gateway: return .answered(.ignored(.notAuthorized, "the device is no gateway"))
+            case .claim:
+                let message = try DeviceProtocol.mqtt.claim(request.payload, from: self.sender)
+                return try self.send(message, for: .claim)
+            case .protobuf: throw DeviceProtocol.protobuf
+            case .gateway: return .answered(.ignored(.notAuthorized, DeviceProtocol.notAGateway.message))
             case .provision:
-                let explanation = "a device that has credentials is provisioned already"
-                return .answered(.ignored(.topicNameInvalid, explanation))
+                return .answered(.ignored(.topicNameInvalid, DeviceProtocol.alreadyProvisioned.message))
+            case .badId(let text):
+                // The topic is at fault, not the payload: no reason to end a connection.
+                let error = DeviceProtocol.notANumber(text, MessageKey.requestId)
+                return .answered(.ignored(.topicNameInvalid, error.message))
             case .unknown:
                 return .answered(.ignored(.topicNameInvalid, "a message came on a topic that has no meaning"))
             }
@@ -192,38 +195,21 @@ final class DeviceRequests {
     }
 
     /// Tells the chain that the device's session began or ended; nobody waits for an answer.
-    func tell(_ event: MessageType) async { _ = await self.services.outlet.send(self.message(event, .json([:]), [])) }
+    func tell(_ event: MessageType) async {
+        _ = await self.services.outlet.send(DeviceProtocol.mqtt.sessionEvent(event, from: self.sender))
+    }
 
     // MARK: The chain
 
-    /// Where a report came, for chains of profiles that have topics of their own.
-    private static func topic(_ request: Session.Request) -> [(String, JSON)] {
-        request.topicName.map { [(MessageKey.mqttTopic, .string($0))] } ?? []
+    /// The device, as the one that sends what comes now.
+    var sender: DeviceProtocol.Sender {
+        DeviceProtocol.Sender(self.device, at: self.services.now(), session: self.session)
     }
 
-    static func json(_ payload: ByteBuffer) throws(NodeError) -> JSON {
-        do {
-            return try JSON(parsing: payload)
-        } catch {
-            throw NodeError(unreadable: "the payload", error)
-        }
-    }
-
-    private func message(_ type: MessageType, _ data: MessageData, _ metadata: [(String, JSON)]) -> Message {
-        var all: Metadata = [MessageKey.transport: "mqtt"]
-        for (name, value) in metadata { all[name] = value }
-        return self.message(type, data, all)
-    }
-
-    func message(_ type: MessageType, _ data: MessageData, _ metadata: Metadata) -> Message {
-        Message(
-            originator: self.device,
-            type: type,
-            metadata: metadata,
-            data: data,
-            timestamp: self.services.now(),
-            session: self.session
-        )
+    /// Sends a report, with the topic that it came on for chains of profiles that have topics of their own.
+    private func report(_ message: consuming Message, _ request: Session.Request) throws(NodeError) -> Begun {
+        if let topic = request.topicName { message.metadata[MessageKey.mqttTopic] = .string(topic) }
+        return try self.send(message, for: .report)
     }
 
     /// Sends a message to the chain.
@@ -238,90 +224,41 @@ final class DeviceRequests {
     private func answer(_ outcome: Outcome, _ aim: Aim) throws(NodeError) -> Begun {
         switch aim {
         case .report:
-            _ = try Self.reply(outcome)
+            _ = try DeviceProtocol.answer(outcome, to: .acknowledgement)
             return .answered(.done)
         case .claim:
-            guard try Self.reply(outcome) != nil else {
-                return .answered(.ignored(.implementationSpecificError, "no node of the chain takes claims"))
+            do throws(NodeError) {
+                _ = try DeviceProtocol.answer(outcome, to: .claim)
+                return .answered(.done)
+            } catch {
+                guard error.code == .notFound else { throw error }
+                return .answered(.ignored(ReasonCode(error.code), error.message))
             }
-            return .answered(.done)
-        case .attributes(let topic): return .answered(.response(topic, try Self.attributes(outcome)))
+        case .attributes(let topic):
+            return .answered(.response(topic, try DeviceProtocol.json(outcome, to: .attributes).bytes))
         case .call(let topic): return .answered(Self.result(outcome, topic: topic))
         case .chunk(let topic, let isElsewhere): return try self.answer(outcome, topic: topic, isElsewhere: isElsewhere)
         }
     }
 
-    static func reply(_ outcome: Outcome) throws(NodeError) -> Reply? {
-        switch outcome {
-        case .completed(.refused(let error)), .failed(let error): throw error
-        case .completed(let reply): return reply
-        }
-    }
-
-    private func post(_ type: MessageType, _ data: JSON, _ metadata: [(String, JSON)] = []) throws(NodeError) -> Begun {
-        try self.send(self.message(type, .json(data), metadata), for: .report)
-    }
-
-    private func claim(_ payload: ByteBuffer) throws(NodeError) -> Begun {
-        let request = payload.readableBytes == 0 ? [:] : try Self.json(payload)
-        guard request.object != nil else { throw NodeError(.badRequest, "a claim must be an object") }
-        return try self.send(self.message(.claimRequest, .json(request), []), for: .claim)
-    }
-
-    // MARK: Attributes and calls
-
-    private func attributes(_ payload: ByteBuffer, topic: String) throws(NodeError) -> Begun {
-        let request = payload.readableBytes == 0 ? [:] : try Self.json(payload)
-        guard let request = request.object else {
-            throw NodeError(.badRequest, "a request for attributes must be an object")
-        }
-        var metadata: [(String, JSON)] = []
-        for name in [MessageKey.clientKeys, MessageKey.sharedKeys] {
-            guard let keys = request[name] else { continue }
-            guard let keys = keys.string else {
-                throw NodeError(.badRequest, "'\(name)' must be names joined by commas, in one string")
-            }
-            metadata.append((name, .string(keys)))
-        }
-        return try self.send(self.message(.getAttributesRequest, .none, metadata), for: .attributes(topic: topic))
-    }
-
-    private static func attributes(_ outcome: Outcome) throws(NodeError) -> ByteBuffer {
-        switch try self.reply(outcome) {
-        case .json(let values): return values.bytes
-        case nil, .empty: return JSON.object([:]).bytes
-        case .content, .refused:
-            throw NodeError(.internalError, "the chain answered a request for attributes with bytes")
-        }
-    }
+    // MARK: Calls
 
     private func call(_ payload: ByteBuffer, id: Int64, topic: String) throws(NodeError) -> Begun {
-        guard let request = try Self.json(payload).object, let method = request["method"]?.string else {
-            throw NodeError(.badRequest, "a call must be an object with a 'method'")
+        let message = try DeviceProtocol.mqtt.serverCall(payload, id: id, from: self.sender)
+        if message.metadata[MessageKey.method] == "getSessionLimits" {
+            return .answered(.response(topic, self.sessionLimits.bytes))
         }
-        if method == "getSessionLimits" { return .answered(.response(topic, self.sessionLimits.bytes)) }
-        let message = self.message(
-            .toServerRPCRequest,
-            .json(request["params"] ?? [:]),
-            [(MessageKey.method, .string(method)), (MessageKey.requestId, .integer(id))]
-        )
         return try self.send(message, for: .call(topic: topic))
     }
 
     /// Answers a call of the server by a device, also when it fails: a caller would wait for ever otherwise.
     private static func result(_ outcome: Outcome, topic: String) -> Answer {
-        let problem: String
         do throws(NodeError) {
-            switch try self.reply(outcome) {
-            case .json(let value): return .response(topic, value.bytes)
-            case .empty: return .response(topic, JSON.object([:]).bytes)
-            case nil: problem = "no node of the chain answers this method"
-            case .content, .refused: problem = "the chain answered with bytes"
-            }
+            return .response(topic, try DeviceProtocol.json(outcome, to: .call).bytes)
         } catch {
-            problem = error.message
+            let problem = DeviceProtocol.told(error).message
+            return .response(topic, JSON.object(["error": .string(problem)]).bytes, explanation: error.description)
         }
-        return .response(topic, JSON.object(["error": .string(problem)]).bytes, explanation: problem)
     }
 
     /// What clients that adapt to limits ask for on each connection.

@@ -1,3 +1,4 @@
+import IngressKit
 import OTA
 
 /// What a device wants, by the topic that it publishes to.
@@ -15,7 +16,7 @@ import OTA
 ///
 /// The short forms that end in `/p`, or have `/p/` before the identifier, are protobuf and refused; so are those of a gateway.
 ///
-/// Identifiers of requests are digits, at most ``idMax``. Answers go out on the topic of the same family as the request.
+/// Identifiers of requests are digits, at most ``DeviceProtocol/numberMax``. Answers go out on the topic of the same family as the request.
 enum DeviceTopic: Hashable, Sendable {
     case telemetry
     case attributes
@@ -30,6 +31,8 @@ enum DeviceTopic: Hashable, Sendable {
     case protobuf
     /// A message for devices behind a gateway, of which there are none.
     case gateway
+    /// One of these, but with an identifier that is none.
+    case badId(String)
     /// None of these.
     case unknown
 
@@ -37,12 +40,9 @@ enum DeviceTopic: Hashable, Sendable {
     var isReport: Bool {
         switch self {
         case .telemetry, .attributes, .rpcResponse, .claim: true
-        case .attributesRequest, .rpcRequest, .chunkRequest, .provision, .protobuf, .gateway, .unknown: false
+        case .attributesRequest, .rpcRequest, .chunkRequest, .provision, .protobuf, .gateway, .badId, .unknown: false
         }
     }
-
-    /// The largest identifier of a request: what fits 32 bits.
-    static let idMax: Int64 = 2_147_483_647
 
     /// The forms in which topics are written.
     enum Family: String, Sendable, CaseIterable {
@@ -144,28 +144,20 @@ enum DeviceTopic: Hashable, Sendable {
 
     private static func request(_ topic: String) -> DeviceTopic? {
         guard let slash = topic.utf8.lastIndex(of: UInt8(ascii: "/")) else { return nil }
-        guard let id = Self.number(topic[topic.utf8.index(after: slash)...]) else { return nil }
+        let text = topic[topic.utf8.index(after: slash)...]
+        let id = DeviceProtocol.number(text.utf8)
+        let make: (Int64) -> DeviceTopic
         switch topic[..<slash] {
-        case "v1/devices/me/attributes/request": return .attributesRequest(id: id, family: .v1)
-        case "v2/a/req": return .attributesRequest(id: id, family: .v2)
-        case "v2/a/req/j": return .attributesRequest(id: id, family: .v2JSON)
-        case "v1/devices/me/rpc/request": return .rpcRequest(id: id, family: .v1)
-        case "v2/r/req": return .rpcRequest(id: id, family: .v2)
-        case "v2/r/req/j": return .rpcRequest(id: id, family: .v2JSON)
-        case "v1/devices/me/rpc/response", "v2/r/res", "v2/r/res/j": return .rpcResponse(id: id)
-        case "v2/a/req/p", "v2/r/req/p", "v2/r/res/p": return .protobuf
+        case "v1/devices/me/attributes/request": make = { .attributesRequest(id: $0, family: .v1) }
+        case "v2/a/req": make = { .attributesRequest(id: $0, family: .v2) }
+        case "v2/a/req/j": make = { .attributesRequest(id: $0, family: .v2JSON) }
+        case "v1/devices/me/rpc/request": make = { .rpcRequest(id: $0, family: .v1) }
+        case "v2/r/req": make = { .rpcRequest(id: $0, family: .v2) }
+        case "v2/r/req/j": make = { .rpcRequest(id: $0, family: .v2JSON) }
+        case "v1/devices/me/rpc/response", "v2/r/res", "v2/r/res/j": make = { .rpcResponse(id: $0) }
+        case "v2/a/req/p", "v2/r/req/p", "v2/r/res/p": make = { _ in .protobuf }
         default: return nil
         }
-    }
-
-    /// Reads digits, and nothing but digits, of a number up to ``idMax``.
-    static func number(_ text: some StringProtocol) -> Int64? {
-        var value: Int64 = 0
-        for byte in text.utf8 {
-            guard (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) else { return nil }
-            value = value * 10 + Int64(byte - UInt8(ascii: "0"))
-            guard value <= Self.idMax else { return nil }
-        }
-        return text.isEmpty ? nil : value
+        return id.map(make) ?? .badId(String(text))
     }
 }

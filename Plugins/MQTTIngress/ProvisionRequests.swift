@@ -1,3 +1,4 @@
+import IngressKit
 import NodeKit
 import OTA
 
@@ -31,19 +32,8 @@ struct ProvisionRequests: Sendable {
     }
 
     private func provision(_ request: Session.Request) async throws(NodeError) -> Answer {
-        let json = try DeviceRequests.json(request.payload)
-        guard let object = json.object else { throw NodeError(.badRequest, "a provision request must be an object") }
-        let message = Message(
-            originator: .unknown(name: object["deviceName"]?.string ?? ""),
-            type: .provisionRequest,
-            metadata: [MessageKey.transport: "mqtt"],
-            data: .json(json),
-            timestamp: self.services.now()
-        )
-        switch await self.services.outlet.send(message) {
-        case .completed(.json(let answer)): return .response(DeviceTopic.provisionResponse, answer.bytes)
-        case .completed(.refused(let error)), .failed(let error): throw error
-        case .completed: throw NodeError(.notFound, "no node of the chain provisions devices")
-        }
+        let message = try DeviceProtocol.mqtt.provisioning(request.payload, at: self.services.now())
+        let answer = try DeviceProtocol.json(await self.services.outlet.send(message), to: .identity)
+        return .response(DeviceTopic.provisionResponse, answer.bytes)
     }
 }

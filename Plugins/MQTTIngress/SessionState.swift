@@ -1,3 +1,4 @@
+import IngressKit
 import NIOCore
 import NodeKit
 import OTA
@@ -47,10 +48,10 @@ struct SessionState: Sendable {
             values.isEmpty ? nil : self.message(JSON.object(values), on: self.attributesTopics)
         case .attributesDeleted(let names):
             names.isEmpty
-                ? nil : self.message(["deleted": .array(names.map(JSON.string))], on: self.attributesTopics)
+                ? nil : self.message(DeviceProtocol.attributesDeleted(names), on: self.attributesTopics)
         case .rpcRequest(let id, let method, let params):
             self.message(
-                ["method": .string(method), "params": params],
+                DeviceProtocol.call(id: nil, method: method, params: params),
                 on: DeviceTopic.Family.allCases.map { $0.rpcRequest(id) }
             )
         case .credentialsRevoked: nil

@@ -63,7 +63,7 @@ let package = Package(
             "NodeTesting",
             knows: ["Waiting", "NodeKit", "OTA", "Store", nio, nioPosix, nioHTTP1, nioTestUtils, logging]
         ),
-        room("IngressKit", knows: ["NodeKit", nio, nioSSL, nioWebSocket, logging]),
+        room("IngressKit", knows: ["NodeKit", "OTA", nio, nioSSL, nioWebSocket, logging]),
         room("HTTPKit", knows: ["Waiting", "NodeKit", "IngressKit", nio, nioPosix, nioSSL, logging]),
         room("OTA", knows: ["Waiting", "NodeKit", nio, crypto]),
         .target(name: "CSystemShims", path: "CSystemShims"),

@@ -30,7 +30,8 @@ import Testing
             #expect(message.type == .packageChunkRequest && message.originator == TestAuthenticator.device)
             #expect(
                 message.metadata == [
-                    "transport": "http", "packageType": "SOFTWARE", "packageId": .string(package.description),
+                    "transport": "http", "packageType": "SOFTWARE", "chunk": 0, "size": 0,
+                    "packageId": .string(package.description),
                 ]
             )
         }

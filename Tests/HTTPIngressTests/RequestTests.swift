@@ -52,9 +52,6 @@ import Testing
             #expect(server.messages[0].data == .json(["a": 1]))
             #expect(try await server.post("/api/v1/A1/rpc", #"{"method":"now"}"#).status == 200)
             #expect(server.messages[1].data == .json(.null))
-            #expect(
-                server.messages[0].metadata.integer("requestId") != server.messages[1].metadata.integer("requestId")
-            )
         }
     }
 
@@ -172,7 +169,7 @@ import Testing
             try await withServer(answer: { _ in outcome }) { server in
                 let response = try await server.post("/api/v1/A1/telemetry", "{}")
                 #expect(response.status == status)
-                #expect(response.text.contains(error.message) == (status != 401 && status != 500))
+                #expect(response.text.contains(error.message) == ![401, 500, 507].contains(status))
             }
         }
     }
@@ -201,7 +198,7 @@ import Testing
     @Test("a request that nothing in the chain answers gets 404")
     func unanswered() async throws {
         try await withServer { server in
-            #expect(try await server.get("/api/v1/A1/attributes").status == 404)
+            #expect(try await server.post("/api/v1/A1/rpc", #"{"method":"m"}"#).status == 404)
             let download = try await server.get("/api/v1/A1/firmware?title=t&version=v")
             #expect(download.status == 404)
             #expect(download["Content-Length"] == "0")

@@ -177,7 +177,6 @@ import Testing
             Failure(request: request("POST /api/v1/A1/telemetry"), status: 400),
             Failure(request: request("POST /api/v1/A1/attributes", ""), status: 400),
             Failure(request: request("POST /api/v1/A1/rpc"), status: 400),
-            Failure(request: request("POST /api/v1/A1/rpc/1"), status: 400),
             Failure(request: request("POST /api/v1/provision"), status: 400),
             // Missing and malformed parameters.
             Failure(request: request("GET /api/v1/A1/firmware?version=v"), status: 400),

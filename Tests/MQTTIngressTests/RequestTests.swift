@@ -130,7 +130,7 @@ import Testing
         try await TestServer.run { server in
             let client = try await server.connected(.v5)
             client.publish(topic, "{}")
-            let words = "protobuf is not spoken here; use the topic of the JSON form"
+            let words = "protobuf is not supported; send JSON"
             let expected = AcknowledgementPacket(packetId: 1, reason: .payloadFormatInvalid, properties: .reason(words))
             #expect(try await client.next() == .puback(expected))
             let old = try await server.connected(.v3_1_1)

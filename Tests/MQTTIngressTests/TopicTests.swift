@@ -52,14 +52,15 @@ import Testing
             ("v2/sw/request/x/chunk/-2", .chunkRequest(type: .software, id: "x", chunk: "-2")),
             ("v2/fw/request/1/chunk/2/3", .unknown), ("v2/fw/request/1/piece/2", .unknown),
             ("v2/fw/request/", .unknown),
-            ("x/v2/fw/request/1/chunk/2", .unknown), ("v1/devices/me/rpc/request/2147483648", .unknown),
-            ("v1/devices/me/rpc/request/+1", .unknown), ("v1/devices/me/rpc/request/", .unknown),
-            ("v1/devices/me/rpc/request/99999999999999999999", .unknown), ("v1/devices/me/telemetry/", .unknown),
+            ("x/v2/fw/request/1/chunk/2", .unknown), ("v1/devices/me/rpc/request/2147483648", .badId("2147483648")),
+            ("v1/devices/me/rpc/request/+1", .badId("+1")), ("v1/devices/me/attributes/request/", .badId("")),
+            ("v2/r/res/j/99999999999999999999", .badId("99999999999999999999")),
+            ("v1/devices/me/telemetry/", .unknown),
             ("x", .unknown),
             ("v1/gateway/connect", .gateway), ("v1/gateway/telemetry", .gateway), ("v1/devices/me/claim", .claim),
             ("/provision/request", .provision), ("provision/request", .unknown),
             ("v2/t/p", .protobuf), ("v2/a/p", .protobuf), ("v2/a/req/p/1", .protobuf), ("v2/r/req/p/1", .protobuf),
-            ("v2/r/res/p/1", .protobuf), ("v2/r/res/p/x", .unknown),
+            ("v2/r/res/p/1", .protobuf), ("v2/r/res/p/x", .badId("x")),
         ]
     )
     func deviceTopic(topic: String, meaning: DeviceTopic) { #expect(DeviceTopic(topic) == meaning) }
@@ -74,30 +75,6 @@ import Testing
             payload: ByteBuffer(string: payload),
             chunkBytesMax: 4096
         )
-    }
-
-    @Test(
-        "the size is read in every form that clients send",
-        arguments: [
-            ("", nil), ("1024", 1024), ("\"1024\"", 1024), (" 1024\n", 1024), ("0016", 16), ("0", 0),
-            ("{\"chunkSize\":1024}", 1024), ("{\"chunkSize\":\"16\"}", 16), ("4096", 4096),
-        ] as [(String, Int64?)]
-    )
-    func size(payload: String, size: Int64?) throws { #expect(try self.request(payload).size == size) }
-
-    @Test(
-        "a size that is none is refused",
-        arguments: [
-            ("-1", NodeError.Code.badRequest), ("x", .badRequest), ("1.5", .badRequest), ("{}", .badRequest),
-            ("[1]", .badRequest),
-            ("{\"chunkSize\":null}", .badRequest), ("\"\"", .badRequest), ("4097", .tooLarge),
-            ("99999999999999999999", .tooLarge), ("-99999999999999999999", .badRequest),
-            ("9223372036854775807", .tooLarge), (String(repeating: " ", count: 256) + "1", .badRequest),
-        ]
-    )
-    func badSize(payload: String, code: NodeError.Code) {
-        let error = #expect(throws: NodeError.self) { try self.request(payload) }
-        #expect(error?.code == code)
     }
 
     @Test(
@@ -125,13 +102,13 @@ import Testing
         func key(_ id: Int) -> Downloads.Key { Downloads.Key(type: .firmware, id: Int64(id)) }
         for id in 0..<Downloads.countMax {
             let download = downloads.use(key(id))
-            download.packageId = packageId
-            download.size = 5
+            download.messages.packageId = packageId
+            download.messages.size = 5
         }
-        #expect(downloads.use(key(0)).packageId == packageId)
-        #expect(downloads.use(Downloads.Key(type: .software, id: 0)).packageId == nil)
+        #expect(downloads.use(key(0)).messages.packageId == packageId)
+        #expect(downloads.use(Downloads.Key(type: .software, id: 0)).messages.packageId == nil)
         #expect(downloads.count == Downloads.countMax)
-        #expect(downloads.use(key(0)).size == 5)
-        #expect(downloads.use(key(1)).packageId == nil)
+        #expect(downloads.use(key(0)).messages.size == 5)
+        #expect(downloads.use(key(1)).messages.packageId == nil)
     }
 }

@@ -27,26 +27,49 @@ extension JSON {
         case .array(let elements):
             var points: [TelemetryPoint] = []
             for element in elements {
-                guard case .object(let object) = element else {
-                    throw NodeError(.badRequest, "telemetry must be an object or an array of objects")
-                }
-                let point = try Self.telemetryPoint(object)
+                let point = try Self.telemetryPoint(try Self.telemetryObject(element))
                 if !point.values.isEmpty { points.append(point) }
             }
             return points
         default:
-            throw NodeError(.badRequest, "telemetry must be an object or an array of objects")
+            throw Self.notTelemetry
         }
     }
 
-    private static func telemetryPoint(_ object: Object) throws(NodeError) -> TelemetryPoint {
-        guard let ts = object["ts"], let values = object["values"] else {
-            return TelemetryPoint(timestamp: nil, values: object.withoutNulls)
+    /// Refuses what ``telemetryPoints()`` would, without making the points.
+    ///
+    /// - Throws: ``NodeError`` with ``NodeError/Code/badRequest``.
+    public func requireTelemetry() throws(NodeError) {
+        guard case .array(let elements) = self else {
+            _ = try Self.telemetryMoment(try Self.telemetryObject(self))
+            return
         }
+        for element in elements { _ = try Self.telemetryMoment(try Self.telemetryObject(element)) }
+    }
+
+    private static var notTelemetry: NodeError {
+        NodeError(.badRequest, "telemetry must be a JSON object or an array of objects")
+    }
+
+    private static func telemetryObject(_ value: JSON) throws(NodeError) -> Object {
+        guard case .object(let object) = value else { throw Self.notTelemetry }
+        return object
+    }
+
+    private static func telemetryPoint(_ object: Object) throws(NodeError) -> TelemetryPoint {
+        let moment = try Self.telemetryMoment(object)
+        return TelemetryPoint(timestamp: moment.timestamp, values: moment.values.withoutNulls)
+    }
+
+    /// The time that one element of telemetry gives, if it does, and its values.
+    private static func telemetryMoment(
+        _ object: Object
+    ) throws(NodeError) -> (timestamp: Timestamp?, values: Object) {
+        guard let ts = object["ts"], let values = object["values"] else { return (nil, object) }
         guard case .integer(let milliseconds) = ts, case .object(let values) = values else {
             throw NodeError(.badRequest, "'ts' must be an integer of milliseconds and 'values' an object")
         }
-        return TelemetryPoint(timestamp: Timestamp(milliseconds: milliseconds), values: values.withoutNulls)
+        return (Timestamp(milliseconds: milliseconds), values)
     }
 
     /// The value that telemetry in any of its forms gives for a key; in an array the last element that has it counts.

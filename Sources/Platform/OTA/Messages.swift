@@ -15,9 +15,9 @@ public import NodeKit
 /// | `PACKAGE_UNASSIGNED` | `assignments` | `packageType`; `cause`: `CANCELLED` and `packageId` if the update was cancelled | |
 /// | `UPDATE_STALLED` | `stalled` | `packageType`, `packageId`, `state`, `attempts`, `activeTime` | |
 /// | `UPDATE_QUEUED` … `UPDATE_FAILED`, `UPDATE_CANCELLED`, `UPDATE_TIMED_OUT` | `update-events` | `packageType`, `packageId`, `title`, `version`, `state`, `cause`, `updateError`; data is the event | |
-/// | `TO_SERVER_RPC_REQUEST` | device | `method`, `requestId`; data is the parameters | JSON |
+/// | `TO_SERVER_RPC_REQUEST` | device | `method`, which may be empty; `requestId`: 0 over HTTP and CoAP; data is the parameters, `null` if the device sends none | JSON |
 /// | `RPC_CALL_FROM_SERVER_TO_DEVICE` | `calls` | `method`; `oneway`: whether no answer is wanted; `expirationTime`: when the call times out, in milliseconds since 1970; `rpcId` of a stored call; data is the parameters | JSON, one way empty |
-/// | `TO_SERVER_RPC_RESPONSE` | device | `requestId`; data is the answer | empty |
+/// | `TO_SERVER_RPC_RESPONSE` | device | `requestId`; data is the answer, `null` if it is empty | empty |
 /// | `PROVISION_REQUEST` | `Originator.unknown`, with the name that the device wants | data is the request as the device wrote it | JSON with `status` `SUCCESS`, `NOT_FOUND` or `FAILURE` |
 /// | `CLAIM_REQUEST` | device | data is the request, `{}` if the device wrote none | empty |
 /// | `CONNECT_EVENT` | device, of transports with sessions | data is `{}` | |
