@@ -92,7 +92,7 @@ struct CoAPResource: Hashable, Sendable {
         case "sw": Self.packageRoute(.software, path)
         case "api" where path.count >= 2 && path[1] == "v1": Self.deviceRoute(path)
         case ".well-known" where path == [".well-known", "core"]: .discovery
-        default: .failure(.notFound, "there is no such resource")
+        default: .failure(.notFound, DeviceProtocol.unknownResource.message)
         }
     }
 
@@ -121,7 +121,7 @@ struct CoAPResource: Hashable, Sendable {
         case ("software", 4): kind = .packageInfo(.software)
         case ("firmware", 5) where path[4].lowercased() == "chunk": kind = .package(.firmware)
         case ("software", 5) where path[4].lowercased() == "chunk": kind = .package(.software)
-        default: return .failure(.badRequest, "there is no such feature")
+        default: return .failure(.badRequest, DeviceProtocol.unknownResource.message)
         }
         return .resource(CoAPResource(kind: kind, accessToken: path[2]))
     }

@@ -159,7 +159,7 @@ final class DeviceRequests {
                 let error = DeviceProtocol.notANumber(text, MessageKey.requestId)
                 return .answered(.ignored(.topicNameInvalid, error.message))
             case .unknown:
-                return .answered(.ignored(.topicNameInvalid, "a message came on a topic that has no meaning"))
+                return .answered(.ignored(.topicNameInvalid, DeviceProtocol.unknownResource.message))
             }
         } catch {
             return .answered(self.failure(error, of: request))

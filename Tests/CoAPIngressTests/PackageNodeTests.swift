@@ -121,6 +121,18 @@ struct PackageTests {
     }
 
     @Test(
+        "an argument that may be given once is refused when it is given again",
+        arguments: ["title", "version", "chunk", "size"]
+    )
+    func repeated(name: String) async throws {
+        try await TestNode.run(answer: chain()) { node in
+            let answer = try await node.peer().ask(.get, "/fw/T1?\(name)=1&x=1&\(name)=1")
+            #expect(answer.code == .badRequest && answer.payload.text == "'\(name)' is given more than once")
+            #expect(node.outlet.sent.isEmpty)
+        }
+    }
+
+    @Test(
         "a chunk or size that is no number of ours is 4.00 with a text",
         arguments: ["-1", "+1", "x", "1.5", "0x10", " 1", "2147483648", "99999999999999999999", "1,2"]
     )

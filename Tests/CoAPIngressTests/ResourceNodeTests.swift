@@ -37,11 +37,6 @@ struct ResourceNodeTests {
         .bug(id: "D1.3"),
         arguments: [
             (CoAPCode.post, "/api/v1/T1/telemetry", #"{"v":"a\u0000b"}"#, "v"),
-            (.post, "/api/v1/T1/attributes", #"{"a":{"b":["\u0000"]}}"#, "a.b[0]"),
-            (.post, "/api/v1/T1/rpc", #"{"method":"\u0000"}"#, "method"),
-            (.post, "/api/v1/T1/rpc/1", #"{"\u0000":1}"#, #"\u0000"#),
-            (.post, "/api/v1/T1/claim", #"{"secretKey":"\u0000"}"#, "secretKey"),
-            (.post, "/api/v1/provision", #"{"deviceName":"\u0000"}"#, "deviceName"),
             (.post, "/api/v1/T1\u{0}/telemetry", "{}", "Uri-Path"),
             (.get, "/api/v1/T1\u{0}a long segment of a path/attributes", nil, "Uri-Path"),
             (.get, "/api/v1/T1/attributes?sharedKeys=a\u{0}", nil, "sharedKeys"),

@@ -147,7 +147,7 @@ extension RateLimits {
                 throw NodeError(.internalError, "no PUBACK")
             }
             #expect(puback.reason == .topicNameInvalid)
-            #expect(puback.properties == .reason("a message came on a topic that has no meaning"))
+            #expect(puback.properties == .reason("this path or topic is not part of the device API"))
         }
         #expect(log.messages.count == 1)
         // What is wrong with a packet is thrown to the writer too, as the test's channel does.

@@ -66,10 +66,8 @@ import Testing
     @Test(
         "a payload that makes no sense is 0x99 in MQTT 5 and ends a connection of 3.1.1",
         arguments: [
-            ("v1/devices/me/telemetry", "{"), ("v1/devices/me/telemetry", ""), ("v1/devices/me/attributes", "[1]"),
-            ("v1/devices/me/attributes/request/1", "x"), ("v1/devices/me/attributes/request/1", #"{"sharedKeys":1}"#),
-            ("v1/devices/me/rpc/response/1", "x"), ("v1/devices/me/rpc/request/1", #"{"params":1}"#),
-            ("v1/devices/me/rpc/request/1", "[]"),
+            ("v1/devices/me/telemetry", "{"), ("v1/devices/me/attributes/request/1", #"{"sharedKeys":1}"#),
+            ("v1/devices/me/rpc/response/1", "x"), ("v1/devices/me/rpc/request/1", "[]"),
         ]
     )
     func badPayload(topic: String, payload: String) async throws {

@@ -96,6 +96,8 @@ extension DeviceProtocol {
 
     // MARK: Faults before a message is made
 
+    /// A path or topic leads nowhere.
+    public static let unknownResource = NodeError(.notFound, "this path or topic is not part of the device API")
     /// No device has the access token of a request.
     public static let unknownToken = NodeError(.unauthorized, "no device has this access token")
     /// A device sends more requests in a second than `device-requests-per-second-max` allows.

@@ -32,6 +32,7 @@ public struct DeviceProtocol: Sendable {
         public var session: SessionNumber?
 
         /// Names a device and a time.
+        @inlinable
         public init(_ device: Originator, at time: Timestamp, session: SessionNumber? = nil) {
             self.device = device
             self.time = time

@@ -15,6 +15,7 @@ public struct PackageRequest: Hashable, Sendable {
     public var size: Int64
 
     /// Asks for a chunk, or the whole package.
+    @inlinable
     public init(
         type: OtaPackageType,
         title: String? = nil,
