@@ -3,6 +3,7 @@ import FoundationEssentials
 import Glibc
 import NIOCore
 import NodeKit
+import PluginEntry
 
 /// Hands the host the node types.
 @c(windlass_plugin_Pump)

@@ -1,4 +1,5 @@
 import NodeKit
+import PluginEntry
 
 /// The plugin as the host sees it.
 @c(windlass_plugin_CoAPIngress)

@@ -35,8 +35,8 @@ let package = Package(
             name: "WindlassPlatform",
             type: .dynamic,
             targets: [
-                "Waiting", "NodeKit", "NodeTesting", "IngressKit", "HTTPKit", "OTA", "Chains", "Store", "Management",
-                "Host",
+                "Waiting", "NodeKit", "PluginEntry", "NodeTesting", "IngressKit", "HTTPKit", "OTA", "Chains", "Store",
+                "Management", "Host",
             ]
         )
     ],
@@ -59,6 +59,14 @@ let package = Package(
         ),
         room("Waiting", knows: []),
         room("NodeKit", knows: [nio, nioPosix, logging]),
+        .target(
+            name: "PluginEntry",
+            dependencies: ["NodeKit"],
+            path: "PluginEntry",
+            swiftSettings: settings,
+            plugins: ["StampPlugin"]
+        ),
+        .plugin(name: "StampPlugin", capability: .buildTool(), path: "StampPlugin"),
         room(
             "NodeTesting",
             knows: ["Waiting", "NodeKit", "OTA", "Store", nio, nioPosix, nioHTTP1, nioTestUtils, logging]
@@ -87,7 +95,8 @@ let package = Package(
         room(
             "Host",
             knows: [
-                "NodeKit", "OTA", "Chains", "Store", "Management", "CSystemShims", nio, nioPosix, logging, lifecycle,
+                "NodeKit", "PluginEntry", "OTA", "Chains", "Store", "Management", "CSystemShims", nio, nioPosix,
+                logging, lifecycle,
                 signals,
             ]
         ),

@@ -2,6 +2,7 @@ import ArgumentParser
 import Chains
 import Foundation
 import NodeKit
+import PluginEntry
 
 /// A host for rule chains that carries out over-the-air updates.
 @main
@@ -19,6 +20,7 @@ struct Windlass: AsyncParsableCommand {
     /// Runs the command that was typed; what a user can mend is told in a sentence, without the usage text.
     static func main() async {
         do {
+            try PlatformStamp.check()
             var command = try Self.parseAsRoot()
             if var command = command as? any AsyncParsableCommand {
                 try await command.run()

@@ -51,12 +51,14 @@ import Testing
         namespace: String,
         types: String,
         nodes: String = Self.nodes,
+        linking options: [String] = [],
         into folder: URL
     ) async throws {
         let source = folder.appendingPathComponent("\(name).swift")
         let text = """
             import Foundation
             import NodeKit
+            import PluginEntry
 
             @c(windlass_plugin_\(name))
             public func plugin() -> UnsafeMutableRawPointer {
@@ -84,7 +86,7 @@ import Testing
                 "-I", "\(Self.products)/Modules", "-L", Self.products, "-lWindlassPlatform",
                 "-Xlinker", "-rpath", "-Xlinker", "$ORIGIN",
                 source.path, "-o", folder.appendingPathComponent("lib\(name)Plugin.so").path,
-            ] + maps
+            ] + maps + options
         )
         try #require(compiler.status == 0, "\(compiler.output)\(compiler.errors)")
     }
@@ -142,6 +144,52 @@ import Testing
                     if awaited.isEmpty { return }
                 }
                 Issue.record("the host ended before \(awaited)")
+            }
+            #expect(status == 0)
+        }
+    }
+
+    @Test(.timeLimit(.minutes(2)))
+    func `a plugin finds libraries that lie beside it, also as a copy`() async throws {
+        try await withTemporaryFolder { folder in
+            let side = folder.appendingPathComponent("side.c")
+            try "int windlass_test_side(void) { return 7; }".write(to: side, atomically: true, encoding: .utf8)
+            let library = folder.appendingPathComponent("libside.so").path
+            let compiler = try await Command.run(
+                executable: URL(fileURLWithPath: "/usr/bin/env"),
+                ["clang", "-shared", "-fPIC", "-Wl,-soname,libside.so", side.path, "-o", library]
+            )
+            try #require(compiler.status == 0, "\(compiler.errors)")
+            let function = #"@_silgen_name("windlass_test_side") func windlass_test_side() -> Int32"#
+            let nodes = Self.nodes.replacingOccurrences(of: "Says it loudly.", with: #"\(windlass_test_side())"#)
+            try await self.compile(
+                "Side",
+                namespace: "urn:example:side",
+                types: "Once.self, Shout.self",
+                nodes: "\(function)\n\(nodes)",
+                linking: ["-L", folder.path, "-lside"],
+                into: folder
+            )
+            let chains = folder.appendingPathComponent("chains")
+            try FileManager.default.createDirectory(at: chains, withIntermediateDirectories: false)
+            let chain = """
+                <chain name="side" xmlns="urn:windlass:chain:1" xmlns:side="urn:example:side">
+                  <side:once id="once" to="shout"/>
+                  <side:shout id="shout"/>
+                </chain>
+                """
+            try chain.write(to: chains.appendingPathComponent("side.xml"), atomically: true, encoding: .utf8)
+            let data = folder.appendingPathComponent("data").path
+            let status = try await RunningHost.serve(
+                ["--data", data, "--chains", chains.path, "--plugins", folder.path]
+            ) { lines in
+                var told: [String] = []
+                for await line in lines {
+                    told.append(line)
+                    if line == "ready" { break }
+                }
+                #expect(told.last == "ready", "\(told)")
+                #expect(!told.contains { $0.contains("loaded where") }, "\(told)")
             }
             #expect(status == 0)
         }

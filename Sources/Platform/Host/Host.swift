@@ -68,7 +68,9 @@ public struct Host: Sendable {
     /// - Throws: ``Chains/ChainFaults`` or ``NodeKit/NodeError`` if the host cannot start; it then leaves nothing running.
     public func run(onEvent: @escaping @Sendable (Event) -> Void) async throws {
         Self.prepareProcess()
-        var types = try PluginLoader().load(folders: self.options.plugins)
+        let copies = self.pluginCopies()
+        defer { copies?.remove() }
+        var types = try PluginLoader(copies: copies, logger: self.logger).load(folders: self.options.plugins)
         for plugin in self.plugins { try types.add(plugin) }
         let sources = try ChainSource.read(folder: self.options.chains)
         _ = try ChainChecker(types: types, environment: self.options.environment).check(sources)
@@ -196,6 +198,19 @@ public struct Host: Sendable {
         )
         configuration.maximumGracefulShutdownDuration = Self.shutdownTimeMax
         try await Self.run(ServiceGroup(configuration: configuration))
+    }
+
+    /// The folder for copies of plugins; `nil` if it cannot be made, and the plugins are loaded where they are.
+    private func pluginCopies() -> PluginCopies? {
+        do {
+            return try PluginCopies()
+        } catch {
+            self.logger.warning(
+                "plugins are loaded where they are; overwriting a file of theirs ends the host",
+                metadata: ["plugin.copy": "\(error.message)"]
+            )
+            return nil
+        }
     }
 
     /// Runs a group until it ends; a cancelled task stops it as SIGTERM does.

@@ -1,29 +1,36 @@
 public import Chains
 import FoundationEssentials
 import Glibc
+import Logging
 public import NodeKit
+import PluginEntry
 
 /// Loads plugins: shared libraries named `lib<Name>Plugin.so`, each exporting the C symbol `windlass_plugin_<Name>`.
 ///
-/// Before a library is loaded, the stamp that ``NodeKit/Plugin/exported()`` left in it is read from the file and compared with
-/// the host's. Nothing of a plugin runs before that.
+/// Before a library is loaded, the stamp that ``PluginEntry/PlatformStamp`` left in it is read from the file and compared with
+/// that of the platform. Nothing of a plugin runs before that.
 public struct PluginLoader: Sendable {
-    /// The largest file that is looked into for a stamp, in bytes.
-    public static let librarySizeMax = 1 << 30
+    /// The largest library that is loaded, in bytes.
+    public static let librarySizeMax = 1 << 28
 
-    private let platformVersion: String
-    private let swiftVersion: String
+    /// Where libraries are copied to before they are loaded; `nil` for a command that ends soon and loads them where they are.
+    private let copies: PluginCopies?
+    private let logger: Logger?
 
-    /// Makes a loader for this host's platform and compiler.
+    /// Makes a loader for a command that ends soon: a library that is overwritten meanwhile may end it.
     public init() {
-        self.platformVersion = Platform.version
-        #if compiler(>=6.5)
-            self.swiftVersion = "6.5 or newer"
-        #elseif compiler(>=6.4)
-            self.swiftVersion = "6.4"
-        #else
-            self.swiftVersion = "6.3"
-        #endif
+        self.copies = nil
+        self.logger = nil
+    }
+
+    /// Makes a loader for a host that runs on while its plugins are replaced.
+    ///
+    /// - Parameters:
+    ///   - copies: Where copies of the libraries go; `nil` if there can be none.
+    ///   - logger: Told of a library that had to be loaded where it is.
+    init(copies: PluginCopies?, logger: Logger) {
+        self.copies = copies
+        self.logger = logger
     }
 
     /// Loads every plugin of the folders, in alphabetical order within each.
@@ -80,9 +87,9 @@ public struct PluginLoader: Sendable {
     }
 
     private func load(name: String, path: String) throws(NodeError) -> Plugin {
-        try self.checkStamp(path)
-        // A path without a slash would be looked for in the system's library folders (`man 3 dlopen`).
-        guard let library = dlopen(Self.canonical(path), RTLD_NOW | RTLD_LOCAL) else {
+        let bytes = try Self.read(path)
+        try Self.check(bytes, of: path)
+        guard let library = self.open(bytes, of: Self.canonical(path)) else {
             throw NodeError("plugin-unloadable", "cannot load the plugin '\(path)': \(Self.lastError)")
         }
         let symbol = "windlass_plugin_\(name)"
@@ -97,11 +104,31 @@ public struct PluginLoader: Sendable {
         return Plugin.imported(entry())
     }
 
+    /// Loads a copy of the library, or the library itself where a copy cannot be made or loaded.
+    ///
+    /// The path has a slash; one without would be looked for in the system's library folders (`man 3 dlopen`).
+    private func open(_ bytes: [UInt8], of path: String) -> UnsafeMutableRawPointer? {
+        guard let copies = self.copies else { return dlopen(path, RTLD_NOW | RTLD_LOCAL) }
+        let reason: String
+        do {
+            if let library = dlopen(try copies.copy(bytes, of: path), RTLD_NOW | RTLD_LOCAL) { return library }
+            reason = Self.lastError
+        } catch {
+            reason = error.message
+        }
+        guard let library = dlopen(path, RTLD_NOW | RTLD_LOCAL) else { return nil }
+        self.logger?.warning(
+            "a plugin is loaded where it is; overwriting its file ends the host",
+            metadata: ["plugin.file": "\(path)", "plugin.copy": "\(reason)"]
+        )
+        return library
+    }
+
     private static var lastError: String { dlerror().map { String(cString: $0) } ?? "no reason given" }
 
-    private func checkStamp(_ path: String) throws(NodeError) {
-        let stamp = try Self.stamp(of: path)
-        guard let stamp else {
+    /// Makes sure that a library is a whole one and was built against the platform that is here.
+    private static func check(_ bytes: [UInt8], of path: String) throws(NodeError) {
+        guard let text = bytes.withUnsafeBytes({ PlatformStamp.text(in: $0) }) else {
             throw NodeError(
                 "plugin-stamp",
                 """
@@ -110,68 +137,68 @@ public struct PluginLoader: Sendable {
                 """
             )
         }
-        guard stamp.platform == self.platformVersion, stamp.swift == self.swiftVersion else {
-            throw NodeError(
-                "plugin-stamp",
-                """
-                the plugin '\(path)' was built against platform \(stamp.platform) with Swift \(stamp.swift), and this host \
-                is platform \(self.platformVersion) with Swift \(self.swiftVersion); rebuild the plugin with this host's \
-                platform: swift build -c release --product \(Self.product(path))
-                """
-            )
-        }
-    }
-
-    private static func product(_ path: String) -> String {
-        let file = path.split(separator: "/").last.map { String($0) } ?? path
-        return String(file.dropFirst("lib".count).dropLast(".so".count))
-    }
-
-    /// The platform and Swift version in the stamp of a library; `nil` if it has none.
-    static func stamp(of path: String) throws(NodeError) -> (platform: String, swift: String)? {
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { throw Self.unreadable(path) }
-        defer { close(descriptor) }
-        var status = Glibc.stat()
-        guard fstat(descriptor, &status) == 0, status.st_size > 0, status.st_size <= Self.librarySizeMax else {
-            throw Self.unreadable(path)
-        }
-        let size = Int(status.st_size)
-        guard let base = mmap(nil, size, PROT_READ, MAP_PRIVATE, descriptor, 0), base != MAP_FAILED else {
-            throw Self.unreadable(path)
-        }
-        defer { munmap(base, size) }
-        let bytes = UnsafeRawBufferPointer(start: base, count: size)
-        guard let stamp = Self.stampText(in: bytes) else { return nil }
-        guard Self.isWhole(bytes) else {
+        guard bytes.withUnsafeBytes({ Self.isWhole($0) }) else {
             throw NodeError(
                 "plugin-unloadable",
                 "cannot load the plugin '\(path)': the file is cut off or is no library for this system; copy it again"
             )
         }
-        var values: [Substring: Substring] = [:]
-        for part in stamp.split(separator: ";") {
-            let pair = part.split(separator: "=", maxSplits: 1)
-            if pair.count == 2 { values[pair[0]] = pair[1] }
+        let present = PlatformStamp.current
+        guard let stamp = PlatformStamp(text) else {
+            throw NodeError(
+                "plugin-stamp",
+                """
+                the plugin '\(path)' was built against a platform whose stamp this host cannot read; \
+                \(Self.remedy(path))
+                """
+            )
         }
-        guard let platform = values["platform"], let swift = values["swift"] else { return nil }
-        return (String(platform), String(swift))
+        guard stamp == present else {
+            throw NodeError(
+                "plugin-stamp",
+                """
+                the plugin '\(path)' was built against another platform than this host's: \
+                \(stamp.differences(from: present).joined(separator: ", ")); \
+                \(stamp.libraries == present.libraries ? "" : "copy Package.resolved from Windlass, then ")\(Self.remedy(path))
+                """
+            )
+        }
     }
 
-    /// The text between the stamp's mark and its end; `nil` if the mark is nowhere in the bytes.
-    private static func stampText(in bytes: UnsafeRawBufferPointer) -> String? {
-        let mark = Array("\u{1}windlass-plugin-stamp:".utf8)
-        var rest = bytes[...]
-        while rest.count >= mark.count, let base = UnsafeRawBufferPointer(rebasing: rest).baseAddress,
-            let hit = memchr(base, Int32(mark[0]), rest.count)
-        {
-            rest = rest.dropFirst(UnsafeRawPointer(hit) - base)
-            if rest.starts(with: mark) {
-                return String(decoding: rest.dropFirst(mark.count).prefix { $0 != 1 }.prefix(200), as: UTF8.self)
-            }
-            rest = rest.dropFirst()
+    /// What would help with a plugin of another platform.
+    private static func remedy(_ path: String) -> String {
+        let file = path.split(separator: "/").last.map { String($0) } ?? path
+        return """
+            build the plugin again with this host's platform: \
+            swift build -c \(PlatformStamp.current.configuration) --product \(file.dropFirst("lib".count).dropLast(".so".count))
+            """
+    }
+
+    /// Reads a library.
+    ///
+    /// It is not mapped, since what is looked at is to stay as it is if the file changes.
+    private static func read(_ path: String) throws(NodeError) -> [UInt8] {
+        let descriptor = Glibc.open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { throw Self.unreadable(path) }
+        defer { close(descriptor) }
+        var status = Glibc.stat()
+        guard fstat(descriptor, &status) == 0 else { throw Self.unreadable(path) }
+        guard status.st_size <= Self.librarySizeMax else {
+            errno = EFBIG
+            throw Self.unreadable(path)
         }
-        return nil
+        var failed = false
+        let bytes = [UInt8](unsafeUninitializedCapacity: Int(status.st_size)) { buffer, count in
+            while count < buffer.count {
+                let length = Glibc.read(descriptor, buffer.baseAddress.map { $0 + count }, buffer.count - count)
+                if length < 0, errno == EINTR { continue }
+                failed = length < 0
+                guard length > 0 else { return }
+                count += length
+            }
+        }
+        guard !failed else { throw Self.unreadable(path) }
+        return bytes
     }
 
     /// Whether all segments that the loader would map are within the file.
