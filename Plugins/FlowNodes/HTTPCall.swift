@@ -3,8 +3,8 @@ import NIOCore
 import NIOHTTP1
 import NodeKit
 
-/// One request to a server, ready to be sent.
-struct HTTPCall: Sendable {
+/// What a request to a server is made of.
+enum HTTPCall {
     /// The methods that a chain file may ask for.
     enum Method: String, CaseIterable {
         case get = "GET"
@@ -24,28 +24,22 @@ struct HTTPCall: Sendable {
         var port: Int
         /// What stands in the URL between the scheme and the path, for the field `Host`.
         var authority: String
+        /// The URL up to the path.
+        var origin: String { "\(self.isSecure ? "https" : "http")://\(self.authority)" }
     }
+}
 
-    /// What a server answered.
-    struct Answer: Sendable, Hashable {
-        var status: Int
-        /// As much of the body as was wanted.
-        var body: ByteBuffer
-
-        /// What is wrong with the answer; `nil` if nothing is.
-        func error(from endpoint: Endpoint) -> NodeError? {
-            guard !(200..<300).contains(self.status) else { return nil }
-            // RFC 9110 §15.5.9 and §15.6, RFC 8470 §5.2, RFC 6585 §4: the same request may succeed later.
-            let isRetryable = [408, 425, 429].contains(self.status) || self.status >= 500
-            return NodeError(
-                isRetryable ? .unavailable : "http-status",
-                "'\(endpoint.authority)' answered with status \(self.status)"
-            )
-        }
+extension OutsideCall.Answer {
+    /// What is wrong with the answer; `nil` if nothing is.
+    func error(from endpoint: HTTPCall.Endpoint) -> NodeError? {
+        guard !(200..<300).contains(self.status) else { return nil }
+        // RFC 9110 §15.5.9 and §15.6, RFC 8470 §5.2, RFC 6585 §4: the same request may succeed later.
+        let isRetryable = [408, 425, 429].contains(self.status) || self.status >= 500
+        return NodeError(
+            isRetryable ? .unavailable : "http-status",
+            "'\(endpoint.authority)' answered with status \(self.status)"
+        )
     }
-
-    var head: HTTPRequestHead
-    var body: ByteBuffer?
 }
 
 /// A request with places for variables.
@@ -79,29 +73,36 @@ struct HTTPCallTemplate: Sendable {
     /// The request about a message.
     ///
     /// - Throws: ``NodeError`` with ``NodeError/Code/badRequest`` if there is nothing to send that is JSON.
-    func call(for message: Message) throws(NodeError) -> HTTPCall {
+    func call(for message: Message) throws(NodeError) -> OutsideCall {
         let target = self.target.text(for: message, Self.percentEncoded)
-        var head = HTTPRequestHead(version: .http1_1, method: .init(rawValue: self.method.rawValue), uri: target)
-        head.headers.add(name: "Host", value: self.endpoint.authority)
-        head.headers.add(name: "Connection", value: "close")
-        head.headers.add(name: "User-Agent", value: "windlass/\(Platform.version)")
+        var headers = HTTPHeaders([
+            ("Host", self.endpoint.authority), ("Connection", "close"), ("User-Agent", "windlass/\(Platform.version)"),
+        ])
         for (name, value) in self.headers {
-            head.headers.replaceOrAdd(name: name, value: value.text(for: message, Self.fieldValue))
+            headers.replaceOrAdd(name: name, value: value.text(for: message, Self.fieldValue))
         }
-        guard self.method.isWithBody else { return HTTPCall(head: head, body: nil) }
-        let body: ByteBuffer
+        let body = try self.method.isWithBody ? self.body(for: message) : nil
+        if let body {
+            if !headers.contains(name: "Content-Type") { headers.add(name: "Content-Type", value: "application/json") }
+            headers.add(name: "Content-Length", value: String(body.readableBytes))
+        }
+        return OutsideCall(
+            method: self.method.rawValue,
+            origin: self.endpoint.origin,
+            target: target,
+            fields: headers.map { OutsideCall.Field($0.name, $0.value) },
+            body: body
+        )
+    }
+
+    private func body(for message: Message) throws(NodeError) -> ByteBuffer {
         switch (self.json, message.data) {
-        case (let template?, _): body = template.value(for: message).bytes
-        case (nil, .json(let value)): body = value.bytes
-        case (nil, .none): body = ByteBuffer(string: "{}")
+        case (let template?, _): return template.value(for: message).bytes
+        case (nil, .json(let value)): return value.bytes
+        case (nil, .none): return ByteBuffer(string: "{}")
         case (nil, .bytes):
             throw NodeError(.badRequest, "the data of '\(message.type)' is no JSON; say with 'json' what to send")
         }
-        if !head.headers.contains(name: "Content-Type") {
-            head.headers.add(name: "Content-Type", value: "application/json")
-        }
-        head.headers.add(name: "Content-Length", value: String(body.readableBytes))
-        return HTTPCall(head: head, body: body)
     }
 
     // MARK: Reading

@@ -5,10 +5,10 @@ import NIOSSL
 import NodeKit
 
 /// Makes calls to one server, each on a connection of its own.
-struct HTTPCallClient: Sendable {
+struct HTTPCallClient: OutsideCalls {
     private let endpoint: HTTPCall.Endpoint
     private let tls: NIOSSLContext?
-    private let timeout: TimeAmount
+    private let connectTimeout: TimeAmount
     private let answerBytesMax: Int
     private let eventLoopGroup: any EventLoopGroup
 
@@ -18,12 +18,12 @@ struct HTTPCallClient: Sendable {
     init(
         endpoint: HTTPCall.Endpoint,
         authorityFile: String?,
-        timeout: Duration,
+        connectTimeout: Duration,
         answerBytesMax: Int,
         eventLoopGroup: any EventLoopGroup
     ) throws(NodeError) {
         self.endpoint = endpoint
-        self.timeout = TimeAmount(timeout)
+        self.connectTimeout = TimeAmount(connectTimeout)
         self.answerBytesMax = answerBytesMax
         self.eventLoopGroup = eventLoopGroup
         self.tls = endpoint.isSecure ? try Self.context(authorityFile) : nil
@@ -50,17 +50,13 @@ struct HTTPCallClient: Sendable {
     /// Makes a call.
     ///
     /// - Returns: Whatever the server answered.
-    /// - Throws: ``NodeError`` with ``NodeError/Code/unavailable`` if there was no answer, and with
-    ///   ``NodeError/Code/timedOut`` if there was none in time.
-    func answer(to call: HTTPCall) async throws(NodeError) -> HTTPCall.Answer {
+    /// - Throws: ``NodeError`` with ``NodeError/Code/unavailable`` if there was no answer before the task was cancelled.
+    func answer(to call: OutsideCall) async throws(NodeError) -> OutsideCall.Answer {
         let eventLoop = self.eventLoopGroup.next()
-        let promise = eventLoop.makePromise(of: HTTPCall.Answer.self)
+        let promise = eventLoop.makePromise(of: OutsideCall.Answer.self)
         let answerBytesMax = self.answerBytesMax
-        let deadline = eventLoop.scheduleTask(in: self.timeout) {
-            promise.fail(NodeError(.timedOut, "'\(self.endpoint.authority)' did not answer in time"))
-        }
         let connected = ClientBootstrap(group: eventLoop)
-            .connectTimeout(self.timeout)
+            .connectTimeout(self.connectTimeout)
             .channelOption(.socketOption(.tcp_nodelay), value: 1)
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
@@ -73,12 +69,15 @@ struct HTTPCallClient: Sendable {
             .connect(host: self.endpoint.host, port: self.endpoint.port)
         // With the answer, or the end of the time for it, the connection has served.
         promise.futureResult.whenComplete { _ in
-            deadline.cancel()
             connected.whenSuccess { $0.close(mode: .all, promise: nil) }
         }
         connected.whenFailure { promise.fail($0) }
         do {
-            return try await promise.futureResult.get()
+            return try await withTaskCancellationHandler {
+                try await promise.futureResult.get()
+            } onCancel: {
+                promise.fail(CancellationError())
+            }
         } catch let error as NodeError {
             throw error
         } catch {
@@ -99,20 +98,26 @@ private final class HTTPCallHandler: ChannelInboundHandler {
     typealias InboundIn = HTTPClientResponsePart
     typealias OutboundOut = HTTPClientRequestPart
 
-    private let call: HTTPCall
+    private let call: OutsideCall
     private let answerBytesMax: Int
-    private let promise: EventLoopPromise<HTTPCall.Answer>
+    private let promise: EventLoopPromise<OutsideCall.Answer>
     private var status: Int?
     private var body = ByteBuffer()
 
-    init(_ call: HTTPCall, answerBytesMax: Int, _ promise: EventLoopPromise<HTTPCall.Answer>) {
+    init(_ call: OutsideCall, answerBytesMax: Int, _ promise: EventLoopPromise<OutsideCall.Answer>) {
         self.call = call
         self.answerBytesMax = answerBytesMax
         self.promise = promise
     }
 
     func channelActive(context: ChannelHandlerContext) {
-        context.write(self.wrapOutboundOut(.head(self.call.head)), promise: nil)
+        var head = HTTPRequestHead(
+            version: .http1_1,
+            method: HTTPMethod(rawValue: self.call.method),
+            uri: self.call.target
+        )
+        for field in self.call.fields { head.headers.add(name: field.name, value: field.value) }
+        context.write(self.wrapOutboundOut(.head(head)), promise: nil)
         if let body = self.call.body { context.write(self.wrapOutboundOut(.body(.byteBuffer(body))), promise: nil) }
         context.writeAndFlush(self.wrapOutboundOut(.end(nil)), promise: nil)
         context.fireChannelActive()
@@ -131,10 +136,10 @@ private final class HTTPCallHandler: ChannelInboundHandler {
                 return
             }
             if var rest = part.readSlice(length: room) { self.body.writeBuffer(&rest) }
-            self.promise.succeed(HTTPCall.Answer(status: status, body: self.body))
+            self.promise.succeed(OutsideCall.Answer(status: status, body: self.body))
         case .end:
             guard let status = self.status else { return }
-            self.promise.succeed(HTTPCall.Answer(status: status, body: self.body))
+            self.promise.succeed(OutsideCall.Answer(status: status, body: self.body))
         }
     }
 

@@ -98,11 +98,13 @@ public struct HTTPCallNode: Node {
     static let backoffMax = Duration.seconds(60)
 
     private let request: HTTPCallTemplate
-    private let client: HTTPCallClient
+    private let calls: any OutsideCalls
+    private let timeout: Duration
     private let attemptsMax: Int
     private let backoff: Duration
     private let slots: CallSlots
     private let clock: any Clock<Duration>
+    private let tasks: BackgroundTasks
     private let logger: Logger
 
     /// Reads the configuration and the file with authorities; opens nothing and starts nothing.
@@ -111,13 +113,15 @@ public struct HTTPCallNode: Node {
     ///   for the authorities.
     public init(configuration: Configuration, services: NodeServices) throws {
         self.request = try HTTPCallTemplate(configuration)
-        self.client = try HTTPCallClient(
+        self.timeout = configuration.duration("timeout-seconds")
+        let client = try HTTPCallClient(
             endpoint: self.request.endpoint,
             authorityFile: configuration.stringIfPresent("tls-ca-file"),
-            timeout: configuration.duration("timeout-seconds"),
+            connectTimeout: self.timeout,
             answerBytesMax: Int(configuration.integer("answer-bytes-max")),
             eventLoopGroup: services.eventLoopGroup
         )
+        self.calls = services.find((any OutsideCalls).self) ?? client
         self.attemptsMax = Int(configuration.integer("attempts-max"))
         self.backoff = configuration.duration("backoff-milliseconds")
         self.slots = CallSlots(
@@ -125,6 +129,7 @@ public struct HTTPCallNode: Node {
             waitingMax: Int(configuration.integer("waiting-max"))
         )
         self.clock = services.clock
+        self.tasks = services.tasks
         self.logger = services.logger
     }
 
@@ -136,15 +141,15 @@ public struct HTTPCallNode: Node {
         var pause = self.backoff
         var attempt = 1
         while true {
-            let failure: (error: NodeError, answer: HTTPCall.Answer?)
+            let failure: (error: NodeError, answer: OutsideCall.Answer?)
             do {
-                let answer = try await self.client.answer(to: call)
+                let answer = try await self.answer(to: call)
                 guard let error = answer.error(from: self.request.endpoint) else {
                     return .route(Self.message(message, answer), to: .success)
                 }
                 failure = (error, answer)
             } catch {
-                failure = (error, nil)
+                failure = (NodeError(wrapping: error), nil)
             }
             guard failure.error.isRetryable, attempt < self.attemptsMax, !Task.isCancelled else {
                 var failed = Self.message(message, failure.answer)
@@ -163,7 +168,25 @@ public struct HTTPCallNode: Node {
         }
     }
 
-    private static func message(_ message: Message, _ answer: HTTPCall.Answer?) -> Message {
+    /// Makes a call, which ends with its time by the node's clock.
+    ///
+    /// One that is under way is finished also when the host stops: the server may have done what it was asked.
+    private func answer(to call: OutsideCall) async throws -> OutsideCall.Answer {
+        try await self.tasks.withoutCancellation {
+            try await withThrowingTaskGroup(of: OutsideCall.Answer.self) { group in
+                group.addTask { try await self.calls.answer(to: call) }
+                group.addTask {
+                    try await self.clock.sleep(for: self.timeout)
+                    throw NodeError(.timedOut, "'\(self.request.endpoint.authority)' did not answer in time")
+                }
+                defer { group.cancelAll() }
+                guard let answer = try await group.next() else { throw CancellationError() }
+                return answer
+            }
+        }
+    }
+
+    private static func message(_ message: Message, _ answer: OutsideCall.Answer?) -> Message {
         var message = message
         message.metadata["httpStatus"] = answer.map { .integer(Int64($0.status)) }
         // A chain cannot use an answer with U+0000 in it; see ``NullCharacter``.

@@ -62,6 +62,7 @@ public struct ThrottleNode: Node, IngressNode {
     private let waitingCount: WaitingCount
     private let signal = Signal()
     private let clock: any Clock<Duration>
+    private let tasks: BackgroundTasks
     private let logger: Logger
 
     /// Reads the configuration; opens nothing and starts nothing.
@@ -72,6 +73,7 @@ public struct ThrottleNode: Node, IngressNode {
         self.queue = try services.messageQueue()
         self.waitingCount = WaitingCount(of: self.queue)
         self.clock = services.clock
+        self.tasks = services.tasks
         self.logger = services.logger
     }
 
@@ -207,9 +209,8 @@ public struct ThrottleNode: Node, IngressNode {
 
     private func remove(_ ids: [Int64]) async throws {
         guard !ids.isEmpty else { return }
-        // Not a child task: what is done must be removed also when the host is stopping and this task is cancelled. It
-        // ends with the store's answer.
-        try await Task { try await self.queue.remove(ids) }.value
+        // What is done must be removed also when the host is stopping and this task is cancelled.
+        try await self.tasks.withoutCancellation { try await self.queue.remove(ids) }
         try await self.waitingCount.give(ids.count)
     }
 

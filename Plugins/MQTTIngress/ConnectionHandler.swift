@@ -373,19 +373,11 @@ final class ConnectionHandler: ChannelDuplexHandler {
     func run(_ body: @escaping @Sendable (ConnectionHandler) async -> Void) {
         guard let handle = self.handle, let loop = self.loop else { return }
         self.taskCount += 1
-        let task: Task<Void, Never>
-        if self.startsTasksLater {
-            task = Task(executorPreference: loop.executor) {
-                let connection = handle.connection.value
-                await body(connection)
-                connection.taskEnded()
-            }
-        } else {
-            task = Task.immediate(executorPreference: loop.executor) {
-                let connection = handle.connection.value
-                await body(connection)
-                connection.taskEnded()
-            }
+        let task = Task.immediate(executorPreference: loop.executor) { [isLater = self.startsTasksLater] in
+            if isLater { await Task.yield() }
+            let connection = handle.connection.value
+            await body(connection)
+            connection.taskEnded()
         }
         if self.taskCount > 0 { self.task = task }
     }

@@ -23,6 +23,7 @@ final class ConnectionServices: Sendable {
     let rateLimits: RateLimits
     let metrics: TransportMetrics
     let now: @Sendable () -> Timestamp
+    let tasks: BackgroundTasks
     let logger: Logger
     private let loops = Mutex<[ObjectIdentifier: LoopServices]>([:])
 
@@ -36,6 +37,7 @@ final class ConnectionServices: Sendable {
         connections: Connections,
         metrics: TransportMetrics = TransportMetrics(),
         now: @escaping @Sendable () -> Timestamp,
+        tasks: BackgroundTasks,
         logger: Logger
     ) {
         self.limits = limits
@@ -50,6 +52,7 @@ final class ConnectionServices: Sendable {
         self.kept = KeptSessions(limits: limits, deviceSessions: deviceSessions)
         self.metrics = metrics
         self.now = now
+        self.tasks = tasks
         self.logger = logger
     }
 
@@ -71,13 +74,18 @@ final class ConnectionServices: Sendable {
 
     /// Carries out the wills of sessions that ended or whose devices did not come back in time; call on the event loop.
     ///
-    /// Nothing waits for the tasks: each ends when the chain is done with one message.
+    /// No connection is left to wait for them: each ends when the chain is done with one message.
     func publishWills(of departures: [KeptSessions.Departure], on eventLoop: any EventLoop) {
         for departure in departures {
             guard let will = departure.will else { continue }
-            Task(executorPreference: self.services(of: eventLoop).executor) {
+            let isBegun = self.tasks.spawn(on: self.services(of: eventLoop).executor) {
                 _ = await DeviceRequests(device: departure.device, services: self).answer(will.request)
             }
+            guard !isBegun else { continue }
+            self.logger.warning(
+                "a will was not published: too many tasks are under way, or the host stops",
+                metadata: ["device.name": "\(departure.device.name)"]
+            )
         }
     }
 }

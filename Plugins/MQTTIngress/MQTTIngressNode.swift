@@ -115,6 +115,7 @@ public struct MQTTIngressNode: IngressNode {
             connections: Connections(countMax: self.limits.connectionsMax),
             metrics: TransportMetrics("mqtt", services: self.services),
             now: self.services.now,
+            tasks: self.services.tasks,
             logger: self.services.logger
         )
     }

@@ -57,6 +57,7 @@ public struct AssignmentsNode: IngressNode {
     private let inFlightMax: Int
     private let updates: any UpdateService
     private let clock: any Clock<Duration>
+    private let tasks: BackgroundTasks
     private let logger: Logger
 
     /// Reads the configuration; opens nothing and starts nothing.
@@ -64,6 +65,7 @@ public struct AssignmentsNode: IngressNode {
         self.inFlightMax = Int(configuration.integer("in-flight-max"))
         self.updates = try services.require((any UpdateService).self)
         self.clock = services.clock
+        self.tasks = services.tasks
         self.logger = services.logger
     }
 
@@ -145,9 +147,8 @@ public struct AssignmentsNode: IngressNode {
     private func settle(_ handled: inout [Int64]) async throws {
         guard !handled.isEmpty else { return }
         let ids = handled
-        // Not a child task: what is done must be noted also when the host is stopping and this task is cancelled. It
-        // ends with the store's answer.
-        try await Task { try await self.updates.settle(ids) }.value
+        // What is done must be noted also when the host is stopping and this task is cancelled.
+        try await self.tasks.withoutCancellation { try await self.updates.settle(ids) }
         handled.removeAll(keepingCapacity: true)
     }
 

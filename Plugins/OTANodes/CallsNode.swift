@@ -53,6 +53,7 @@ public struct CallsNode: IngressNode {
                 inFlightMax: Int(configuration.integer("stored-in-flight-max")),
                 clock: services.clock,
                 now: services.now,
+                tasks: services.tasks,
                 logger: services.logger
             )
         }

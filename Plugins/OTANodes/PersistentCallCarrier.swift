@@ -13,6 +13,7 @@ struct PersistentCallCarrier: Sendable {
     let inFlightMax: Int
     let clock: any Clock<Duration>
     let now: @Sendable () -> Timestamp
+    let tasks: BackgroundTasks
     let logger: Logger
 
     private enum Event {
@@ -127,9 +128,10 @@ struct PersistentCallCarrier: Sendable {
         _ response: JSON? = nil,
         retriesLeft: Int? = nil
     ) async throws {
-        let store = self.store
-        // Not a child task: what the device did is noted also when the host is stopping. It ends with the store's answer.
-        try await Task { try await store.noteCall(call.id, status, response: response, retriesLeft: retriesLeft) }.value
+        // What the device did is noted also when the host is stopping.
+        try await self.tasks.withoutCancellation { [store] in
+            try await store.noteCall(call.id, status, response: response, retriesLeft: retriesLeft)
+        }
     }
 
     private static func message(for call: PersistentCall, at now: Timestamp) -> Message {

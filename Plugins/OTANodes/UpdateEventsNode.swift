@@ -53,6 +53,7 @@ public struct UpdateEventsNode: IngressNode {
     private let inFlightMax: Int
     private let events: any UpdateEventService
     private let clock: any Clock<Duration>
+    private let tasks: BackgroundTasks
     private let logger: Logger
 
     /// Reads the configuration; opens nothing and starts nothing.
@@ -61,6 +62,7 @@ public struct UpdateEventsNode: IngressNode {
         self.inFlightMax = Int(configuration.integer("in-flight-max"))
         self.events = try services.require((any UpdateEventService).self)
         self.clock = services.clock
+        self.tasks = services.tasks
         self.logger = services.logger
     }
 
@@ -78,9 +80,8 @@ public struct UpdateEventsNode: IngressNode {
                 continue
             }
             guard await self.deliver(events, to: outlet) else { return }
-            // Not a child task: what the chain is done with is noted also when the host is stopping. It ends with the
-            // store's answer.
-            try await Task { try await self.events.noteRead(events, by: self.reader) }.value
+            // What the chain is done with is noted also when the host is stopping.
+            try await self.tasks.withoutCancellation { try await self.events.noteRead(events, by: self.reader) }
         }
     }
 

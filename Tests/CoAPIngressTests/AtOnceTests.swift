@@ -15,7 +15,7 @@ struct AtOnceTests {
         knowsDevices: Bool = true,
         answer: @escaping @Sendable (Message) -> Outcome = chain(TestContent(count: 5000, isAtHand: true))
     ) async throws -> StillTime {
-        try await StillTime(attributes, TestAuthenticator(isPrompt: knowsDevices), TestOutlet(atOnce: answer))
+        try await StillTime(attributes, TestOutlet(atOnce: answer), knowsDevices: knowsDevices)
     }
 
     private static func block(_ number: UInt32, of path: String = "/fw/T1", _ messageID: UInt16) -> CoAPMessage {
@@ -49,8 +49,8 @@ struct AtOnceTests {
         let clock = Atomic<Int64>(1)
         let time = try await StillTime(
             [:],
-            TestAuthenticator(isPrompt: true),
             TestOutlet(atOnce: chain()),
+            knowsDevices: true,
             now: { Timestamp(milliseconds: clock.add(1, ordering: .relaxed).oldValue) }
         )
         for messageID in [1, 4] as [UInt16] {
@@ -102,7 +102,7 @@ struct AtOnceTests {
         case .content:
             outlet = TestOutlet(atOnce: { chain($0.metadata.string("packageType") == "FIRMWARE" ? slow : prompt)($0) })
         }
-        let time = try await StillTime([:], TestAuthenticator(isPrompt: wait != .device), outlet)
+        let time = try await StillTime([:], outlet, knowsDevices: wait != .device)
         try await time.send([Self.block(0, 1), Self.block(0, of: "/sw/T1", 2), Self.block(1, 3)])
         await gate.arrived(2)
         #expect(try await time.receive().messageID == 2)

@@ -17,7 +17,7 @@ struct NodeTests {
             #expect(answer == CoAPMessage(.acknowledgement, .created, messageID: 77, token: request.token))
             let message = try #require(node.outlet.sent.first?.message)
             #expect(message.type == .postTelemetryRequest)
-            #expect(message.originator == TestAuthenticator.first)
+            #expect(message.originator == TestDevices.first)
             #expect(message.data == .json(["temperature": 21.5]))
             #expect(message.metadata.object == ["transport": "coap"])
         }
@@ -40,7 +40,7 @@ struct NodeTests {
             let answer = try await node.peer().ask(.post, uri, body)
             #expect(answer.code == .created && answer.payload.readableBytes == 0)
             let message = try #require(node.outlet.sent.first?.message)
-            #expect(message.type == type && message.originator == TestAuthenticator.second)
+            #expect(message.type == type && message.originator == TestDevices.second)
             #expect(message.data == .json(data))
             for member in metadata.members { #expect(message.metadata[member.name] == member.value) }
         }
@@ -264,15 +264,12 @@ struct NodeTests {
     @Test("requests that are under way when the node stops are all answered; the port is free afterwards")
     func shutdown() async throws {
         let gate = Gate()
-        let sessions = DeviceSessions()
+        let domain = try await TestDevices.domain()
         let outlet = TestOutlet { _ in
             await gate.pass()
             return .completed(nil)
         }
-        let services = NodeServices.testing { registry in
-            registry.register(TestAuthenticator(), as: (any DeviceAuthenticator).self)
-            registry.register(sessions, as: DeviceSessions.self)
-        }
+        let services = domain.live()
         let node = try CoAPIngressNode.make(TestNode.patience, services: services)
         let running = Task { try await node.run(outlet) }
         let listener = try #require(await outlet.listeners().first)
@@ -299,12 +296,10 @@ struct NodeTests {
 
     @Test("a socket that the system closes is opened again on the same port, and observers stay")
     func reopening() async throws {
-        let sessions = DeviceSessions()
+        let domain = try await TestDevices.domain()
+        let sessions = domain.sessions
         let outlet = TestOutlet { _ in .completed(.json(["shared": ["a": 1]])) }
-        let services = NodeServices.testing { registry in
-            registry.register(TestAuthenticator(), as: (any DeviceAuthenticator).self)
-            registry.register(sessions, as: DeviceSessions.self)
-        }
+        let services = domain.live()
         let node = try CoAPIngressNode.make(TestNode.patience, services: services)
         let eventLoop = services.eventLoopGroup.next()
         let handler = try await node.makeHandler(outlet, on: eventLoop)
@@ -318,19 +313,16 @@ struct NodeTests {
             await Task.yield()
         }
         #expect(try await peer.hasNothing())
-        #expect(sessions.notify(TestAuthenticator.first.id, .attributesUpdated(["a": 2])) == 1)
+        #expect(sessions.notify(TestDevices.first.id, .attributesUpdated(["a": 2])) == 1)
         #expect(await peer.receive().payload.text == #"{"a":2}"#)
         running.cancel()
         try await running.value
-        #expect(sessions.notify(TestAuthenticator.first.id, .attributesUpdated(["a": 3])) == 0)
+        #expect(sessions.notify(TestDevices.first.id, .attributesUpdated(["a": 3])) == 0)
     }
 
     @Test("a block size that CoAP does not have is refused", arguments: ["17", "1000", "16", "1024"])
     func blockSizes(size: String) throws {
-        let services = NodeServices.testing { registry in
-            registry.register(TestAuthenticator(), as: (any DeviceAuthenticator).self)
-            registry.register(DeviceSessions(), as: DeviceSessions.self)
-        }
+        let services = try TestDomain().live()
         if ["16", "1024"].contains(size) {
             _ = try CoAPIngressNode.make(["block-size-bytes": size], services: services)
         } else {

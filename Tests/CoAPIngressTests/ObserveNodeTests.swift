@@ -8,7 +8,7 @@ import Testing
 
 @Suite("Observing over a real socket", .timeLimit(.minutes(5)))
 struct ObserveNodeTests {
-    private static let device = TestAuthenticator.first.id
+    private static let device = TestDevices.first.id
     private static let register = [CoAPOption(.observe, uint: 0)]
     private static let deregister = [CoAPOption(.observe, uint: 1)]
     private static let path = "/api/v1/T1/attributes"
@@ -41,7 +41,7 @@ struct ObserveNodeTests {
             #expect(third.sequence == 2 && third.payload.text == #"{"deleted":["fw_version"]}"#)
             try await peer.acknowledge(third)
             // Nobody else's changes.
-            node.sessions.notify(TestAuthenticator.second.id, .attributesUpdated(["a": 1]))
+            node.sessions.notify(TestDevices.second.id, .attributesUpdated(["a": 1]))
             #expect(try await peer.hasNothing())
         }
     }

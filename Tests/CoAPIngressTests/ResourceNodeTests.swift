@@ -85,7 +85,7 @@ struct ResourceNodeTests {
             let answer = try await node.peer().ask(.post, "/api/v1/T1/claim", body)
             #expect(answer.code == .created && answer.payload.readableBytes == 0)
             let message = try #require(node.outlet.sent.first?.message)
-            #expect(message.type == .claimRequest && message.originator == TestAuthenticator.first)
+            #expect(message.type == .claimRequest && message.originator == TestDevices.first)
             let claim = try JSON(parsing: ByteBuffer(string: body ?? "{}"))
             #expect(message.data == .json(claim))
         }
@@ -306,7 +306,7 @@ struct ResourceNodeTests {
             var request = CoAPMessage.request(.get, "/api/v1/T1/attributes", options: [CoAPOption(.observe, uint: 0)])
             request.token = CoAPMessage.Token(ByteBuffer(repeating: 0xAB, count: 300))
             #expect(try await peer.ask(request).sequence == 0)
-            node.sessions.notify(TestAuthenticator.first.id, .attributesUpdated(["a": 1]))
+            node.sessions.notify(TestDevices.first.id, .attributesUpdated(["a": 1]))
             let told = await peer.receive()
             #expect(told.token == request.token && told.sequence == 1)
         }

@@ -11,7 +11,7 @@ struct StillTime: Sendable {
     var channel: NIOAsyncTestingChannel
     var handler: NIOLoopBound<CoAPHandler>
     var outlet: TestOutlet
-    var sessions = DeviceSessions()
+    var sessions: DeviceSessions
 
     private static func peer() throws -> SocketAddress { try SocketAddress(ipAddress: "192.0.2.1", port: 5000) }
 
@@ -19,25 +19,19 @@ struct StillTime: Sendable {
         _ attributes: [String: String] = [:],
         answer: @escaping @Sendable (Message) async -> Outcome = { _ in .completed(nil) }
     ) async throws {
-        try await self.init(attributes, TestAuthenticator(), TestOutlet(answer))
+        try await self.init(attributes, TestOutlet(answer))
     }
 
     init(
         _ attributes: [String: String] = [:],
-        _ authenticator: TestAuthenticator,
         _ outlet: TestOutlet,
+        knowsDevices: Bool = false,
         now: @escaping @Sendable () -> Timestamp = { .now }
     ) async throws {
         self.outlet = outlet
-        let sessions = self.sessions
-        let services = NodeServices.testing(
-            { registry in
-                registry.register(authenticator, as: (any DeviceAuthenticator).self)
-                registry.register(sessions, as: DeviceSessions.self)
-            },
-            now: now
-        )
-        let node = try CoAPIngressNode.make(attributes, services: services)
+        let domain = try await TestDevices.domain(areKnown: knowsDevices)
+        self.sessions = domain.sessions
+        let node = try CoAPIngressNode.make(attributes, services: domain.live(now: now))
         self.channel = NIOAsyncTestingChannel()
         let eventLoop = self.channel.testingEventLoop
         // From the start of time nothing can be subtracted.

@@ -29,41 +29,42 @@ extension ByteBuffer {
     var text: String { String(buffer: self) }
 }
 
-/// Knows two devices by their access tokens, and some whose profiles are for one transport.
-struct TestAuthenticator: DeviceAuthenticator {
+/// Two devices with access tokens, and for each transport one whose profile is for that, with its name as the token.
+enum TestDevices {
     static let first = Originator(id: UUID.random(), name: "first", type: "default")
     static let second = Originator(id: UUID.random(), name: "second", type: "default")
 
-    /// Whether it has them in memory.
-    var isPrompt = false
-
-    func device(accessToken: String) async throws -> Originator? { Self.device(accessToken) }
-
-    private static func device(_ accessToken: String) -> Originator? {
-        switch accessToken {
-        case "T1": Self.first
-        case "T2": Self.second
-        default: ProfileTransport.Kind(rawValue: accessToken).map(Self.ofProfile)
+    /// A domain with these devices.
+    ///
+    /// - Parameter areKnown: Whether the first two are in memory, and need not be waited for.
+    /// - Returns: The domain.
+    /// - Throws: What the store throws.
+    static func domain(areKnown: Bool = false) async throws -> TestDomain {
+        let domain = try TestDomain()
+        for (device, token) in [(Self.first, "T1"), (Self.second, "T2")] {
+            try await domain.add(device, accessToken: token)
+            guard areKnown, let found = try await domain.store.device(accessToken: token) else { continue }
+            _ = try await domain.store.transport(of: found)
         }
+        for kind in ProfileTransport.Kind.allCases {
+            let profile = DeviceProfile(name: kind.rawValue, settings: ["transportType": .string(kind.rawValue)])
+            try await domain.device(
+                kind.rawValue,
+                accessToken: kind.rawValue,
+                in: try await domain.store.saveDeviceProfile(profile)
+            )
+        }
+        return domain
     }
+}
 
-    /// A device that has the name of its profile's transport as its access token.
-    private static func ofProfile(_ kind: ProfileTransport.Kind) -> Originator {
-        Originator(id: UUID.random(), name: kind.rawValue, type: kind.rawValue)
+extension TestDomain {
+    /// What a node on a socket is lent: it waits by the real clock.
+    func live(now: @escaping @Sendable () -> Timestamp = { .now }) -> NodeServices {
+        var services = self.services(clock: ContinuousClock())
+        services.now = now
+        return services
     }
-
-    func transport(of device: Originator) async throws -> ProfileTransport { Self.transport(device) }
-
-    private static func transport(_ device: Originator) -> ProfileTransport {
-        ProfileTransport(kind: ProfileTransport.Kind(rawValue: device.type) ?? .default)
-    }
-
-    func known(accessToken: String) -> Cached<(device: Originator, transport: ProfileTransport)> {
-        guard self.isPrompt else { return .unknown }
-        return Cached(Self.device(accessToken).map { ($0, Self.transport($0)) })
-    }
-
-    func device(clientId: String, userName: String?, password: String?) async throws -> Originator? { nil }
 }
 
 /// Bytes in memory that remember what was read of them.
@@ -323,15 +324,10 @@ struct TestNode: Sendable {
         answer: @escaping @Sendable (Message) async -> Outcome = { _ in .completed(nil) },
         _ body: (TestNode) async throws -> Void
     ) async throws {
-        let sessions = DeviceSessions()
+        let domain = try await TestDevices.domain()
+        let sessions = domain.sessions
         let outlet = TestOutlet(answer)
-        let node = try CoAPIngressNode.make(
-            Self.patience.merging(attributes) { $1 },
-            services: .testing { registry in
-                registry.register(TestAuthenticator(), as: (any DeviceAuthenticator).self)
-                registry.register(sessions, as: DeviceSessions.self)
-            }
-        )
+        let node = try CoAPIngressNode.make(Self.patience.merging(attributes) { $1 }, services: domain.live())
         let running = Task { try await node.run(outlet) }
         let listener = try #require(await outlet.listeners().first)
         let result: Result<Void, any Error>
@@ -356,7 +352,7 @@ func chain(_ content: TestContent = TestContent(count: 5000)) -> @Sendable (Mess
         case .packageInfoRequest:
             return .completed(.json(["fw_title": "T", "fw_version": "1"]))
         case .packageChunkRequest:
-            guard message.originator == TestAuthenticator.first else { return .completed(nil) }
+            guard message.originator == TestDevices.first else { return .completed(nil) }
             if message.metadata.string("title").map({ $0 != "T" }) == true {
                 return .completed(.refused(NodeError(.badRequest, "another package is assigned")))
             }

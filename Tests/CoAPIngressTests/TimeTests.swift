@@ -41,7 +41,7 @@ struct TimeTests {
     func readAtOnce() async throws {
         let gate = Gate()
         let time = try await StillTime(answer: { message in
-            if message.originator == TestAuthenticator.first { await gate.pass() }
+            if message.originator == TestDevices.first { await gate.pass() }
             return .completed(nil)
         })
         try await time.send(
@@ -83,7 +83,7 @@ struct TimeTests {
         let register = [CoAPOption(.observe, uint: 0)]
         _ = try await time.ask(.request(.get, "/api/v1/T1/attributes", messageID: 1, token: 1, options: register))
         _ = try await time.ask(.request(.get, "/api/v1/T1/rpc", messageID: 2, token: 2, options: register))
-        let device = TestAuthenticator.first.id
+        let device = TestDevices.first.id
         time.sessions.notify(device, .attributesUpdated(["a": 2]))
         time.sessions.notify(device, .rpcRequest(id: 1, method: "m", params: 1))
         let first = try await time.receive()

@@ -206,7 +206,7 @@ struct LimitNodeTests {
             let challenge = try await peer.ask(.get, "/api/v1/T1/attributes", options: [observe])
             let echo = try #require(challenge.option(.echo))
             #expect(challenge.sequence == nil)
-            #expect(node.sessions.notify(TestAuthenticator.first.id, .attributesUpdated(["a": 1])) == 0)
+            #expect(node.sessions.notify(TestDevices.first.id, .attributesUpdated(["a": 1])) == 0)
             let answer = try await peer.ask(.get, "/api/v1/T1/attributes", options: [observe, echo])
             #expect(answer.sequence == 0)
         }
@@ -268,12 +268,9 @@ struct LimitNodeTests {
 
     @Test("requests without a token of ours, from however many ports, leave nothing behind")
     func flood() async throws {
-        let sessions = DeviceSessions()
+        let domain = try await TestDevices.domain()
         let outlet = TestOutlet(chain())
-        let services = NodeServices.testing { registry in
-            registry.register(TestAuthenticator(), as: (any DeviceAuthenticator).self)
-            registry.register(sessions, as: DeviceSessions.self)
-        }
+        let services = domain.live()
         let node = try CoAPIngressNode.make(TestNode.patience, services: services)
         let eventLoop = services.eventLoopGroup.next()
         let handler = try await node.makeHandler(outlet, on: eventLoop)

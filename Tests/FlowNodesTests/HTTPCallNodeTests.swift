@@ -11,7 +11,7 @@ import Testing
         _ server: HTTPCallServer,
         _ attributes: [String: String] = [:],
         path: String = "/hook",
-        clock: any Clock<Duration> = LeapingClock(),
+        clock: any Clock<Duration> = ManualClock(),
         _ message: Message = .of(.postTelemetryRequest, [:], ["a": 1])
     ) async throws -> (message: Message, relation: Relation) {
         var attributes = attributes
@@ -83,12 +83,16 @@ import Testing
         let replies = [status, status, status, 200].map { HTTPCallServer.Reply(status: $0) }
         for (attempts, relation) in [("4", Relation.success), ("3", .failure)] {
             try await HTTPCallServer.run(replies) { server in
-                let clock = LeapingClock()
+                let clock = ManualClock()
                 let attributes = ["attempts-max": attempts, "backoff-milliseconds": "100"]
-                let route = try await Self.call(server, attributes, clock: clock)
+                async let call = Self.call(server, attributes, clock: clock)
+                for pause in [100, 200, 400].prefix(attempts == "4" ? 3 : 2) {
+                    await clock.sleeper(for: .milliseconds(pause))
+                    clock.advance(by: .milliseconds(pause))
+                }
+                let route = try await call
                 #expect(route.relation == relation)
                 #expect(server.requests.count == Int(attempts))
-                #expect(clock.elapsed == .milliseconds(attempts == "4" ? 700 : 300))
                 guard relation == .failure else { return }
                 #expect(route.message.metadata.string("errorCode") == "unavailable")
                 #expect(route.message.metadata.integer("httpStatus") == Int64(status))
@@ -112,16 +116,49 @@ import Testing
         var port = 0
         try await HTTPCallServer.run([.init(status: nil)]) { server in
             port = server.port
-            let clock = LeapingClock()
+            let clock = ManualClock()
             let attributes = ["timeout-seconds": "1", "attempts-max": "2", "backoff-milliseconds": "300"]
-            let route = try await Self.call(server, attributes, clock: clock)
-            #expect(route.relation == .failure && clock.elapsed == .milliseconds(300))
+            async let call = Self.call(server, attributes, clock: clock)
+            for wait in [1000, 300, 1000] {
+                await clock.sleeper(for: .milliseconds(wait))
+                clock.advance(by: .milliseconds(wait))
+            }
+            let route = try await call
+            #expect(route.relation == .failure)
             #expect(route.message.metadata.string("errorCode") == "timed-out")
             #expect(route.message.metadata["httpStatus"] == nil)
         }
-        let node = try HTTPCallNode.make(["url": "http://127.0.0.1:\(port)"], services: .testing(clock: LeapingClock()))
+        let node = try HTTPCallNode.make(
+            ["url": "http://127.0.0.1:\(port)", "attempts-max": "1"],
+            services: .testing(clock: ManualClock())
+        )
         let route = try await node.process(.of()).only
         #expect(route.relation == .failure && route.message.metadata.string("errorCode") == "unavailable")
+    }
+
+    @Test func `whoever makes calls in its place gets the whole request, and the clock ends what is not answered`()
+        async throws
+    {
+        let domain = try TestDomain()
+        let server = ScriptedCalls([.init(status: 503), nil, .init(status: 200, body: .init(string: "ok"))])
+        let attributes = ["url": "https://h:8443/x?n={n}", "json": #"{"n": "{n}"}"#, "timeout-seconds": "7"]
+        let node = try HTTPCallNode.make(
+            attributes,
+            services: domain.services { $0.register(server, as: (any OutsideCalls).self) }
+        )
+        let call = domain.start { try await node.process(.of(.postTelemetryRequest, ["n": 3])).only }
+        // The pause, the time of a call that is not answered, and a pause twice as long.
+        #expect(await domain.passToNextDeadline() == .milliseconds(500))
+        #expect(await domain.passToNextDeadline() == .seconds(7))
+        #expect(await domain.passToNextDeadline() == .seconds(1))
+        #expect(await domain.passToNextDeadline() == nil)
+        let route = try await call.value
+        #expect(route.relation == .success)
+        #expect(route.message.metadata.string("httpAnswer") == "ok")
+        #expect(server.calls.map(\.url) == Array(repeating: "https://h:8443/x?n=3", count: 3))
+        let first = try #require(server.calls.first)
+        #expect(first.method == "POST" && first.body == .init(string: #"{"n":3}"#))
+        #expect(first.fields.contains(.init("Host", "h:8443")) && first.fields.contains(.init("Content-Length", "7")))
     }
 
     @Test(.bug(id: "D1.3")) func `leaves out an answer with the character U+0000`() async throws {
@@ -184,6 +221,25 @@ import Testing
     )
     func accepted(url: String) {
         #expect(throws: Never.self) { try HTTPCallNode.make(["url": url]) }
+    }
+}
+
+/// Answers calls one after the other; one without an answer waits until its task is cancelled.
+private final class ScriptedCalls: OutsideCalls {
+    private let state: Mutex<(answers: [OutsideCall.Answer?], calls: [OutsideCall])>
+
+    init(_ answers: [OutsideCall.Answer?]) { self.state = Mutex((answers, [])) }
+
+    var calls: [OutsideCall] { self.state.withLock { $0.calls } }
+
+    func answer(to call: OutsideCall) async throws(NodeError) -> OutsideCall.Answer {
+        let answer = self.state.withLock { state in
+            state.calls.append(call)
+            return state.answers.removeFirst()
+        }
+        if let answer { return answer }
+        try? await ManualClock().sleep(for: .seconds(1))
+        throw NodeError(.unavailable, "cancelled")
     }
 }
 

@@ -35,27 +35,6 @@ extension Emission {
     }
 }
 
-/// A clock that stands still until somebody sleeps, and then is at once where the sleeper wants it.
-final class LeapingClock: Clock {
-    typealias Instant = ContinuousClock.Instant
-
-    private let start = ContinuousClock.now
-    private let passed = Mutex(Duration.zero)
-
-    var now: Instant { self.start.advanced(by: self.elapsed) }
-    var minimumResolution: Duration { .nanoseconds(1) }
-    /// How far it went since it was made.
-    var elapsed: Duration { self.passed.withLock { $0 } }
-
-    func advance(by duration: Duration) { self.passed.withLock { $0 += duration } }
-
-    func sleep(until deadline: Instant, tolerance: Duration?) async throws {
-        try Task.checkCancellation()
-        self.passed.withLock { $0 = max($0, self.start.duration(to: deadline)) }
-        await Task.yield()
-    }
-}
-
 /// Counts, and wakes who waits for a number.
 final class Tally: Sendable {
     private struct State {

@@ -46,6 +46,7 @@ extension RateLimits {
             deviceSessions: DeviceSessions(),
             connections: connections,
             now: { .now },
+            tasks: BackgroundTasks(),
             logger: logger
         )
     }

@@ -35,7 +35,7 @@ final class FakeServices: OtaPackageService, DeviceService, DeviceProfileService
     }
 
     let state = Mutex(State())
-    let calls = DeviceCalls(sessions: DeviceSessions())
+    let calls = DeviceCalls(sessions: DeviceSessions(), clock: ContinuousClock())
     let updateControl = FakeUpdateControl()
     let storedCalls = FakePersistentCalls()
     let defaultProfile = DeviceProfile(name: "default", isDefault: true)

@@ -41,7 +41,7 @@ struct TenantWorld: Sendable {
         let store = try await SQLiteStore.open(directory: folder, sessions: sessions)
         var registry = ServiceRegistry()
         store.register(in: &registry)
-        registry.register(DeviceCalls(sessions: sessions), as: DeviceCalls.self)
+        registry.register(DeviceCalls(sessions: sessions, clock: ContinuousClock()), as: DeviceCalls.self)
         let tenant = try await store.saveTenant(Tenant(title: "B \(Self.marker)")).id
         for (caller, owner) in [
             (Caller.system, TenantId.system), (.adminOfA, .main), (.readerOfA, .main), (.adminOfB, tenant),

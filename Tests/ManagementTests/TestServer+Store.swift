@@ -12,7 +12,7 @@ extension TestServer {
         let store = try await SQLiteStore.open(directory: folder, sessions: sessions)
         var registry = ServiceRegistry()
         store.register(in: &registry)
-        registry.register(DeviceCalls(sessions: sessions), as: DeviceCalls.self)
+        registry.register(DeviceCalls(sessions: sessions, clock: ContinuousClock()), as: DeviceCalls.self)
         do {
             try await Self.run(services: registry) { try await body($0, store) }
         } catch {

@@ -8,17 +8,25 @@ import Testing
 @testable import OTANodes
 
 @Suite struct ActivityNodeTests {
-    private let store = FakeStore()
+    private let domain: NodeDomain
+    private let attributes: WatchedAttributes
     private let time = ManualTime()
+
+    init() async throws {
+        self.domain = try await NodeDomain()
+        self.attributes = WatchedAttributes(self.domain.store)
+    }
 
     private func node(
         _ attributes: [String: String] = [:],
         clock: any Clock<Duration> = ContinuousClock()
     ) throws -> ActivityNode {
-        try ActivityNode.make(
-            attributes,
-            services: self.store.services(clock: clock, now: { self.time.now })
+        var services = self.domain.domain.services(
+            { $0.register(self.attributes, as: (any AttributesService).self) },
+            clock: clock
         )
+        services.now = { self.time.now }
+        return try ActivityNode.make(attributes, services: services)
     }
 
     private func pass(seconds: Int64) { self.time.pass(seconds: seconds) }
@@ -167,14 +175,18 @@ import Testing
 
     @Test func `devices that were active before a restart become inactive in time`() async throws {
         let count = UInt32(ActivityNode.pageSize + 1)
-        self.store.look { $0.activeDevices = (1...count).map(Originator.numbered) }
+        for number in 1...count {
+            if number > 1 { try await self.domain.domain.add(.numbered(number)) }
+            let device = DeviceId(Originator.numbered(number).id)
+            try await self.domain.store.saveAttributes(of: device, scope: .server, ["active": true], at: self.time.now)
+        }
         let node = try self.node(clock: LeapingClock())
         // Sent before what is stored is read: active as before, so there is nothing to tell.
         _ = try await node.process(self.message(from: .numbered(1)))
         let told = AsyncStream.makeStream(of: Relation.self)
         let outlet = RelationOutlet { told.continuation.yield($0) }
         let running = Task { try await node.run(outlet) }
-        while self.store.look({ $0.activeDevicesWereRead }) < 2 { await Task.yield() }
+        while self.attributes.readCount < 2 { await Task.yield() }
         _ = try await node.process(self.message(from: .numbered(count + 1)))
         var iterator = told.stream.makeAsyncIterator()
         #expect(await iterator.next() == "Active", "of the one that is new")

@@ -7,44 +7,64 @@ import Testing
 @testable import OTANodes
 
 @Suite struct AssignmentsNodeTests {
-    private let store = FakeStore()
+    private let domain: NodeDomain
+
+    init() async throws { self.domain = try await NodeDomain() }
+
+    private var updates: WatchedUpdates { self.domain.updates }
+
+    /// Makes devices, all of them with the firmware of their profile.
+    private func assign(_ numbers: Range<UInt32>) async throws {
+        for number in numbers where number != 1 { try await self.domain.domain.add(.numbered(number)) }
+        let package = try await self.domain.package()
+        let profile = try #require(try await self.domain.profile())
+        try await self.domain.domain.assign(package.id, to: profile.id)
+    }
+
+    private func assign(_ package: OtaPackageId?, to number: UInt32) async throws {
+        try await self.domain.domain.assign(package, to: DeviceId(Originator.numbered(number).id))
+    }
 
     /// Runs the node until `body` is done with it.
     private func running(
         _ outlet: TestOutlet,
         _ attributes: [String: String] = [:],
         clock: any Clock<Duration> = ContinuousClock(),
-        _ body: () async -> Void
+        _ body: () async throws -> Void
     ) async throws {
-        let node = try AssignmentsNode.make(attributes, services: self.store.services(clock: clock))
+        let node = try AssignmentsNode.make(attributes, services: self.domain.services(clock: clock))
         let run = Task { try await node.run(outlet) }
         #expect(await outlet.listeners().isEmpty)
-        await body()
+        try await body()
         run.cancel()
         try await run.value
     }
 
     @Test func `sends a message for each assignment and settles it`() async throws {
-        let packageId = OtaPackageId.random()
+        let packageId = try await self.domain.package().id
         let outlet = TestOutlet()
-        self.store.assign([.numbered(1)], packageId)
-        self.store.assign([.numbered(2)], nil)
-        try await self.running(outlet) { await self.store.settled(2) }
+        try await self.domain.domain.add(.numbered(2))
+        try await self.assign(packageId, to: 1)
+        try await self.assign(packageId, to: 2)
+        try await self.assign(nil, to: 2)
+        try await self.running(outlet) { await self.updates.settled(2) }
         let messages = outlet.sent.map(\.message).sorted { $0.originator.name < $1.originator.name }
         #expect(messages.map(\.type) == [.packageAssigned, .packageUnassigned])
         #expect(messages[0].metadata == ["packageType": "FIRMWARE", "packageId": .string(packageId.description)])
         #expect(messages[1].metadata == ["packageType": "FIRMWARE"])
         #expect(messages.map(\.originator) == [.numbered(1), .numbered(2)])
-        #expect(messages.allSatisfy { $0.timestamp.rawValue == 7 })
+        #expect(messages.allSatisfy { $0.timestamp == self.domain.domain.now() })
         #expect(outlet.sent.allSatisfy { $0.relation == .success })
     }
 
     @Test func `hands on what is assigned while it waits`() async throws {
         let outlet = TestOutlet()
+        try await self.domain.domain.add(.numbered(2))
+        let packages = [try await self.domain.package("fw", "1").id, try await self.domain.package("fw", "2").id]
         try await self.running(outlet) {
             for round in 1...20 {
-                self.store.assign([.numbered(1), .numbered(2)])
-                await self.store.settled(2 * round)
+                for number in [1, 2] as [UInt32] { try await self.assign(packages[round % 2], to: number) }
+                await self.updates.settled(2 * round)
             }
         }
         #expect(outlet.sent.count == 40)
@@ -67,12 +87,23 @@ import Testing
             seen.withLock { _ = $0.busy.remove(name) }
             return .completed(nil)
         }
-        let packages = (0..<40).map { _ in OtaPackageId.random() }
-        for package in packages { self.store.assign((0..<10).map { .numbered($0) }, package) }
-        try await self.running(outlet, ["in-flight-max": "7"]) { await self.store.settled(400) }
+        for number in 0..<10 as Range<UInt32> where number != 1 { try await self.domain.domain.add(.numbered(number)) }
+        var packages: [OtaPackageId] = []
+        for version in 0..<40 { packages.append(try await self.domain.package("fw", "\(version)").id) }
+        try await self.running(outlet, ["in-flight-max": "7"]) {
+            for package in packages {
+                for number in 0..<10 as Range<UInt32> { try await self.assign(package, to: number) }
+                await Task.yield()
+            }
+            // One that was not read before the next of its device takes its place.
+            while try await !self.updates.assignments(after: 0, limit: 1).isEmpty { await Task.yield() }
+        }
         #expect(seen.withLock { $0.overlaps } == 0)
         #expect(seen.withLock { $0.order.count } == 10)
-        #expect(seen.withLock { $0.order.values.allSatisfy { $0 == packages.map(\.description) } })
+        let places = Dictionary(uniqueKeysWithValues: packages.enumerated().map { ($1.description, $0) })
+        for order in seen.withLock({ $0.order.values.map { $0.compactMap { places[$0] } } }) {
+            #expect(order == order.sorted() && Set(order).count == order.count && order.last == 39)
+        }
     }
 
     @Test(arguments: [1, 5])
@@ -87,23 +118,23 @@ import Testing
             counts.withLock { $0.present -= 1 }
             return .completed(nil)
         }
-        self.store.assign((0..<300).map { .numbered($0) })
-        try await self.running(outlet, ["in-flight-max": String(limit)]) { await self.store.settled(300) }
+        try await self.assign(0..<300)
+        try await self.running(outlet, ["in-flight-max": String(limit)]) { await self.updates.settled(300) }
         #expect(counts.withLock { $0.most } <= limit)
     }
 
     @Test func `holds few of very many assignments in memory`() async throws {
-        let count = 100_000
-        self.store.assign((0..<UInt32(count)).map { .numbered($0) })
+        let bound = AssignmentsNode.backlogMax + AssignmentsNode.pageSize + AssignmentsNode.settleBatchSize + 64
+        let count = 2 * bound
+        try await self.assign(0..<UInt32(count))
         let outlet = CountingOutlet()
-        let node = try AssignmentsNode.make(services: self.store.services())
+        let node = try AssignmentsNode.make(services: self.domain.services())
         let run = Task { try await node.run(outlet) }
-        await self.store.settled(count)
+        await self.updates.settled(count)
         run.cancel()
         try await run.value
         #expect(outlet.count == count)
-        let bound = AssignmentsNode.backlogMax + AssignmentsNode.pageSize + AssignmentsNode.settleBatchSize + 64
-        #expect(self.store.look { $0.unsettledReadMax } <= bound)
+        #expect(self.updates.look { $0.unsettledMax } <= bound)
     }
 
     @Test func `tries again after growing pauses while the chain cannot take it`() async throws {
@@ -115,8 +146,8 @@ import Testing
                 return $0 >= 0 ? .failed(NodeError(.unavailable, "busy")) : .completed(nil)
             }
         }
-        self.store.assign([.device])
-        try await self.running(outlet, clock: clock) { await self.store.settled(1) }
+        try await self.domain.assign()
+        try await self.running(outlet, clock: clock) { await self.updates.settled(1) }
         #expect(outlet.sent.count == 12)
         #expect(
             clock.sleeps
@@ -128,21 +159,22 @@ import Testing
         let outlet = TestOutlet { message in
             message.originator == .numbered(0) ? .failed(NodeError(.timedOut, "slow")) : .completed(nil)
         }
-        for _ in 0..<3 { self.store.assign((0..<100).map { .numbered($0) }) }
-        try await self.running(outlet) { await self.store.settled(297) }
-        #expect(self.store.look { $0.settled.isDisjoint(with: [1, 101, 201]) })
+        try await self.assign(0..<100)
+        try await self.running(outlet) { await self.updates.settled(99) }
+        let left = try await self.domain.store.assignments(after: 0, limit: 100)
+        #expect(left.map(\.device) == [.numbered(0)])
     }
 
     @Test func `settles what can never be handled`() async throws {
         let outlet = TestOutlet { _ in .failed(NodeError(.badRequest, "no")) }
-        self.store.assign([.numbered(1), .numbered(2)])
-        try await self.running(outlet) { await self.store.settled(2) }
+        try await self.assign(1..<3)
+        try await self.running(outlet) { await self.updates.settled(2) }
         #expect(outlet.sent.count == 2)
     }
 
     @Test func `what was not settled comes again after a restart, and only that`() async throws {
         let stopped = Mutex<CheckedContinuation<Void, Never>?>(nil)
-        self.store.assign((1...3).map { .numbered($0) })
+        try await self.assign(1..<4)
         let first = TestOutlet { message in
             guard message.originator == .numbered(2) else { return .completed(nil) }
             // As the chain does while the host stops: it ends early and says that it may be tried again.
@@ -156,34 +188,34 @@ import Testing
             }
             return .failed(NodeError(wrapping: CancellationError()))
         }
-        try await self.running(first) { await self.store.settled(2) }
+        try await self.running(first) { await self.updates.settled(2) }
         let second = TestOutlet()
-        try await self.running(second) { await self.store.settled(3) }
+        try await self.running(second) { await self.updates.settled(3) }
         #expect(second.sent.map(\.message.originator) == [.numbered(2)])
     }
 
     @Test func `what the chain finished while the host stops is settled`() async throws {
         let isAtChain = AsyncStream.makeStream(of: Void.self)
         let mayGoOn = AsyncStream.makeStream(of: Void.self)
-        self.store.assign([.device])
+        try await self.domain.assign()
         let outlet = TestOutlet { _ in
             isAtChain.continuation.finish()
             // Not in this task, which is cancelled.
             await Task { for await _ in mayGoOn.stream {} }.value
             return .completed(nil)
         }
-        let node = try AssignmentsNode.make(services: self.store.services())
+        let node = try AssignmentsNode.make(services: self.domain.services())
         let run = Task { try await node.run(outlet) }
         for await _ in isAtChain.stream {}
         run.cancel()
         mayGoOn.continuation.finish()
         try await run.value
-        #expect(self.store.look { $0.settled } == [1])
+        #expect(try await self.domain.store.assignments(after: 0, limit: 1).isEmpty)
     }
 
     @Test func `throws what the store throws, for the host to start it again`() async throws {
-        self.store.look { $0.failure = NodeError(.unavailable, "busy") }
-        let node = try AssignmentsNode.make(services: self.store.services())
+        await self.domain.close()
+        let node = try AssignmentsNode.make(services: self.domain.services())
         await #expect(throws: NodeError.self) { try await node.run(TestOutlet()) }
     }
 }

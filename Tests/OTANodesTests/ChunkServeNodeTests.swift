@@ -6,16 +6,22 @@ import Testing
 @testable import OTANodes
 
 @Suite struct ChunkServeNodeTests {
-    private let store = FakeStore()
+    private let domain: NodeDomain
+    private let package: EffectivePackage
+
+    init() async throws {
+        self.domain = try await NodeDomain()
+        let package = try await self.domain.assign(bytes: Array(repeating: 7, count: 10))
+        self.package = try #require(try await self.domain.store.package(package.id))
+    }
 
     private func serve(
         _ metadata: Metadata,
-        bytes: Int = 10,
         attributes: [String: String] = [:]
     ) async throws -> (message: Message, relation: Relation) {
-        let node = try ChunkServeNode.make(attributes, services: self.store.services())
+        let node = try ChunkServeNode.make(attributes, services: self.domain.services())
         var message = Message.of(.packageChunkRequest, metadata)
-        message.attach(self.store.add(.firmware(), bytes: Array(repeating: 7, count: bytes)))
+        message.attach(self.package)
         return try await node.process(message).only
     }
 
@@ -67,7 +73,7 @@ import Testing
         let (message, relation) = try await self.serve(metadata)
         #expect(relation == "Refused")
         #expect(message.refusal?.code == .badRequest)
-        #expect(self.store.look { $0.served }.isEmpty)
+        #expect(self.domain.updates.look { $0.served }.isEmpty)
     }
 
     @Test(arguments: [(20, true), (21, false)])
@@ -90,8 +96,8 @@ import Testing
     @Test func `names the file, its type and what identifies its bytes`() async throws {
         let content = try #require(try await self.serve(["size": 4, "chunk": 1]).message.content)
         #expect(content.fileName == "fw.bin")
-        #expect(content.contentType == "application/x-fw")
-        #expect(content.entityTag == "c0ffee")
+        #expect(content.contentType == "application/octet-stream")
+        #expect(content.entityTag == self.package.package.sha256)
         #expect(try await content.content.read(content.range).readableBytes == 4)
     }
 
@@ -102,29 +108,30 @@ import Testing
             )
             if !reply.range.isEmpty { _ = try await reply.content.read(reply.range) }
         }
-        #expect(self.store.look { $0.served } == [0..<4, 4..<8, 8..<10])
+        #expect(self.domain.updates.look { $0.served } == [0..<4, 4..<8, 8..<10])
         let whole = try #require(try await self.serve([:]).message.content)
-        #expect(whole.range == 0..<10 && self.store.look { $0.served.count } == 3)
+        #expect(whole.range == 0..<10 && self.domain.updates.look { $0.served.count } == 3)
         for piece in [0..<3, 3..<10] as [Range<Int64>] { _ = try await whole.content.read(piece) }
-        #expect(self.store.look { $0.served.suffix(2) } == [0..<3, 3..<10])
+        #expect(self.domain.updates.look { $0.served.suffix(2) } == [0..<3, 3..<10])
         #expect(whole.content.readAtOnce(2..<4)?.readableBytes == 2)
-        #expect(self.store.look { $0.served.last } == 2..<4)
+        #expect(self.domain.updates.look { $0.served.last } == 2..<4)
         #expect(whole.content.readAtOnce(2..<40) == nil)
-        #expect(self.store.look { $0.served.last } == 2..<4)
+        #expect(self.domain.updates.look { $0.served.last } == 2..<4)
     }
 
     @Test func `a package that is fetched elsewhere is not found here`() async throws {
-        let node = try ChunkServeNode.make(services: self.store.services())
+        let node = try ChunkServeNode.make(services: self.domain.services())
         var message = Message.of(.packageChunkRequest)
-        message.attach(self.store.add(.firmware(url: "https://example.org/fw")))
+        let elsewhere = try await self.domain.domain.package(url: "https://example.org/fw")
+        message.attach(try #require(try await self.domain.store.package(elsewhere.id)))
         let (answered, relation) = try await node.process(message).only
         #expect(relation == "Refused")
         #expect(answered.refusal?.code == .notFound)
     }
 
     @Test func `a message that passed no lookup fails`() async throws {
-        let chunkServe = try ChunkServeNode.make(services: self.store.services())
-        let info = try PackageInfoNode.make(services: self.store.services())
+        let chunkServe = try ChunkServeNode.make(services: self.domain.services())
+        let info = try PackageInfoNode.make(services: self.domain.services())
         for node in [chunkServe, info] as [any Node] {
             let error = await #expect(throws: NodeError.self) { try await node.process(.of(.packageChunkRequest)) }
             #expect(error?.code == "missing-package")
@@ -132,15 +139,15 @@ import Testing
     }
 
     @Test func `package-info answers with the shared attributes`() async throws {
-        let node = try PackageInfoNode.make(services: self.store.services())
+        let node = try PackageInfoNode.make(services: self.domain.services())
         var message = Message.of(.packageInfoRequest)
-        message.attach(self.store.add(.firmware(), bytes: [1, 2]))
+        message.attach(self.package)
         let (answered, relation) = try await node.process(message).only
         #expect(relation == .success)
         #expect(
             answered.json == [
-                "fw_title": "fw", "fw_version": "1.1", "fw_size": 2, "fw_checksum_algorithm": "SHA256",
-                "fw_checksum": "c0ffee",
+                "fw_title": "fw", "fw_version": "1.1", "fw_size": 10, "fw_checksum_algorithm": "SHA256",
+                "fw_checksum": self.package.package.checksum.map(JSON.string) ?? .null,
             ]
         )
     }

@@ -6,12 +6,14 @@ import Testing
 @testable import OTANodes
 
 @Suite struct ErrorClassificationNodeTests {
-    private let store = FakeStore()
+    private let domain: NodeDomain
+
+    init() async throws { self.domain = try await NodeDomain() }
 
     private func classify(_ metadata: Metadata, _ data: JSON = [:]) async throws -> (
         message: Message, relation: Relation
     ) {
-        let node = try ErrorClassificationNode.make(services: self.store.services())
+        let node = try ErrorClassificationNode.make(services: self.domain.services())
         return try await node.process(.of(.postTelemetryRequest, metadata, data)).only
     }
 
@@ -37,7 +39,7 @@ import Testing
         let (message, relation) = try await self.classify(["packageType": "FIRMWARE", "fw_error": .string(text)])
         #expect(relation.rawValue == errorClass?.rawValue ?? "Unknown")
         #expect(message.metadata.string("errorClass") == errorClass?.rawValue)
-        #expect(self.store.look { $0.classes } == [errorClass])
+        #expect(self.domain.updates.look { $0.classes } == [errorClass])
     }
 
     @Test func `reads the data if the metadata has no reason`() async throws {
@@ -48,18 +50,14 @@ import Testing
     }
 
     @Test func `takes the reason that the device told before`() async throws {
-        self.store.look {
-            $0.record = UpdateRecord(
-                deviceId: .random(),
-                type: .firmware,
-                packageId: nil,
-                title: "fw",
-                version: "1",
-                state: .failed,
-                entered: [:],
-                error: "timeout"
-            )
-        }
+        try await self.domain.assign()
+        let report = StateReport(
+            type: .firmware,
+            state: "FAILED",
+            error: "timeout",
+            timestamp: self.domain.domain.now()
+        )
+        _ = try await self.domain.store.record(report, of: self.domain.device)
         #expect(try await self.classify(["packageType": "FIRMWARE"]).relation == "NETWORK_ERROR")
     }
 
@@ -73,7 +71,7 @@ import Testing
     }
 
     @Test func `a store that does not answer is a failure`() async throws {
-        self.store.look { $0.failure = NodeError(.unavailable, "busy") }
+        await self.domain.close()
         await #expect(throws: NodeError.self) {
             try await self.classify(["packageType": "FIRMWARE", "fw_error": "crc"])
         }

@@ -54,17 +54,3 @@ extension Emission {
         }
     }
 }
-
-extension OtaPackage {
-    static func firmware(_ version: String = "1.1", url: String? = nil) -> OtaPackage {
-        var package = OtaPackage(deviceProfileId: nil, type: .firmware, title: "fw", version: version, url: url)
-        if url == nil {
-            package.fileName = "fw.bin"
-            package.contentType = "application/x-fw"
-            package.checksumAlgorithm = .sha256
-            package.checksum = "c0ffee"
-            package.sha256 = "c0ffee"
-        }
-        return package
-    }
-}

@@ -255,7 +255,7 @@ private struct Returning: Sendable {
                 }
                 return .completed(nil)
             }
-            let services = fleet.services(clock: ManualClock())
+            let services = fleet.domain.services()
             guard let clock = services.clock as? ManualClock else { throw NodeError("test", "no clock") }
             let node = try MissedPushesNode.make(attributes, services: services)
             let run = Task { try await node.run(outlet) }

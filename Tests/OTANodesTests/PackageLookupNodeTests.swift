@@ -6,19 +6,23 @@ import Testing
 @testable import OTANodes
 
 @Suite struct PackageLookupNodeTests {
-    private let store = FakeStore()
+    private let domain: NodeDomain
+
+    init() async throws { self.domain = try await NodeDomain() }
 
     /// What becomes of a request, with nothing in memory; with all of it there it must be the same at once.
     private func emission(
         _ attributes: [String: String] = [:],
         _ metadata: Metadata
     ) async throws -> (message: Message, relation: Relation) {
-        let node = try PackageLookupNode.make(attributes, services: self.store.services())
+        let node = try PackageLookupNode.make(attributes, services: self.domain.services())
         let message = Message.of(.packageChunkRequest, metadata)
-        let isInMemory = self.store.look { $0.isInMemory }
-        if !isInMemory, case .now = try node.decideAtOnce(message) { Issue.record("it cannot know at once") }
+        if case .unknown = self.domain.store.known(effectiveFor: self.domain.device, type: .firmware),
+            case .now = try node.decideAtOnce(message)
+        {
+            Issue.record("it cannot know at once")
+        }
         let emission = try await node.process(message).only
-        self.store.look { $0.isInMemory = true }
         if case .now(let decided) = try node.decideAtOnce(message) {
             let atOnce = decided.only
             #expect(atOnce.relation == emission.relation)
@@ -28,12 +32,11 @@ import Testing
         } else if metadata["packageId"] == nil {
             Issue.record("it must know at once")
         }
-        self.store.look { $0.isInMemory = isInMemory }
         return emission
     }
 
     @Test func `attaches the effective package and provides its attributes as variables`() async throws {
-        self.store.add(.firmware(), bytes: [1, 2, 3])
+        try await self.domain.assign(bytes: [1, 2, 3])
         let (message, relation) = try await self.emission([:], ["packageType": "FIRMWARE"])
         #expect(relation == .success)
         #expect(message.reply == nil)
@@ -44,7 +47,7 @@ import Testing
     }
 
     @Test func `answers 'not found' if nothing is assigned`() async throws {
-        self.store.add(.firmware(), bytes: [1], isEffective: false)
+        _ = try await self.domain.package()
         let (message, relation) = try await self.emission([:], ["packageType": "FIRMWARE"])
         #expect(relation == "NotFound")
         #expect(message.refusal?.code == .notFound)
@@ -58,7 +61,7 @@ import Testing
         ] as [(Metadata, Bool)]
     )
     func `takes title and version if they are those assigned`(asked: Metadata, isFine: Bool) async throws {
-        self.store.add(.firmware(), bytes: [1])
+        try await self.domain.assign()
         var metadata = asked
         metadata["packageType"] = "FIRMWARE"
         let (message, relation) = try await self.emission([:], metadata)
@@ -68,10 +71,7 @@ import Testing
 
     @Test(.bug(id: "D1.2"), arguments: [["title": "fw-e\u{301}"], ["version": "1-\u{212A}"]] as [Metadata])
     func `a title or version that only looks like the assigned one is another`(asked: Metadata) async throws {
-        var package = OtaPackage.firmware()
-        package.title = "fw-\u{E9}"
-        package.version = "1-K"
-        self.store.add(package, bytes: [1])
+        try await self.domain.assign("fw-\u{E9}", "1-K")
         var metadata = asked
         metadata["packageType"] = "FIRMWARE"
         #expect(try await self.emission([:], metadata).relation == "Mismatch")
@@ -80,24 +80,24 @@ import Testing
     }
 
     @Test func `serves the package that a request is pinned to whatever is assigned by now`() async throws {
-        let old = self.store.add(.firmware("1.0"), bytes: [1])
-        self.store.add(.firmware("2.0"), bytes: [2])
-        let id = JSON.string(old.package.id.description)
+        let old = try await self.domain.package("fw", "1.0")
+        try await self.domain.assign("fw", "2.0")
+        let id = JSON.string(old.id.description)
         let (message, relation) = try await self.emission([:], ["packageType": "FIRMWARE", "packageId": id])
         #expect(relation == .success)
         #expect(message.attachment(EffectivePackage.self)?.package.version == "1.0")
     }
 
     @Test func `a pinned package that is gone or of the other kind is not found`() async throws {
-        let firmware = self.store.add(.firmware(), bytes: [1])
-        for (type, id) in [("SOFTWARE", firmware.package.id), ("FIRMWARE", .random())] {
+        let firmware = try await self.domain.assign()
+        for (type, id) in [("SOFTWARE", firmware.id), ("FIRMWARE", .random())] {
             let metadata: Metadata = ["packageType": .string(type), "packageId": .string(id.description)]
             #expect(try await self.emission([:], metadata).relation == "NotFound")
         }
     }
 
     @Test func `its own package type counts before that of the message`() async throws {
-        self.store.add(.firmware(), bytes: [1])
+        try await self.domain.assign()
         let attributes = ["package-type": "FIRMWARE"]
         #expect(try await self.emission(attributes, ["packageType": "SOFTWARE"]).relation == .success)
         #expect(try await self.emission(attributes, [:]).relation == .success)
@@ -110,13 +110,13 @@ import Testing
     }
 
     @Test func `a store that does not answer is a failure`() async throws {
-        self.store.look { $0.failure = NodeError(.unavailable, "busy") }
+        await self.domain.close()
         await #expect(throws: NodeError.self) { try await self.emission([:], ["packageType": "FIRMWARE"]) }
     }
 
     @Test func `a package type that does not exist is refused when the node is made`() {
         #expect(throws: NodeError.self) {
-            try PackageLookupNode.make(["package-type": "fw"], services: self.store.services())
+            try PackageLookupNode.make(["package-type": "fw"], services: self.domain.services())
         }
     }
 }

@@ -1,4 +1,3 @@
-import FoundationEssentials
 import NodeKit
 import NodeTesting
 import OTA
@@ -8,42 +7,22 @@ import Testing
 
 @testable import OTANodes
 
-/// A host's calls with a store on the disk, `calls` leading to `rpc-request`.
+/// A host's calls, `calls` leading to `rpc-request`.
 private struct CallChain {
-    let store: SQLiteStore
-    let sessions: DeviceSessions
-    let calls: DeviceCalls
-    let device: Originator
+    let domain: TestDomain
 
     static func run(_ attributes: [String: String] = [:], _ body: (CallChain) async throws -> Void) async throws {
-        let folder = FileManager.default.temporaryDirectory.path + "/windlass-calls-\(UUID.random().uuidString)"
-        defer { try? FileManager.default.removeItem(atPath: folder) }
-        let sessions = DeviceSessions()
-        let store = try await SQLiteStore.open(directory: folder, sessions: sessions)
-        let profile = try await store.saveDeviceProfile(DeviceProfile(name: "p"))
-        let device = try await store.saveDevice(Device(name: "d", deviceProfileId: profile.id), accessToken: nil)
-        let calls = DeviceCalls(sessions: sessions, lastRequest: 0)
-        let chain = CallChain(
-            store: store,
-            sessions: sessions,
-            calls: calls,
-            device: Originator(id: device.id.uuid, name: "d", type: "p")
-        )
-        do {
-            try await chain.running { try await body(chain) }
-        } catch {
-            await store.close()
-            throw error
-        }
-        await store.close()
+        let chain = CallChain(domain: try TestDomain())
+        try await chain.domain.add(.device)
+        try await chain.running { try await body(chain) }
     }
 
-    private var services: NodeServices {
-        .testing { registry in
-            self.store.register(in: &registry)
-            registry.register(self.calls, as: DeviceCalls.self)
-        }
-    }
+    var store: SQLiteStore { self.domain.store }
+    var sessions: DeviceSessions { self.domain.sessions }
+    var calls: DeviceCalls { self.domain.calls }
+    var device: Originator { .device }
+
+    private var services: NodeServices { self.domain.services() }
 
     /// Runs the node while a body runs.
     func running(_ body: () async throws -> Void) async throws {
@@ -73,8 +52,8 @@ private struct CallChain {
     ) async throws -> PersistentCallId {
         let call = PersistentCall(
             device: self.device,
-            createdTime: .now,
-            expirationTime: Timestamp.now.adding(expires),
+            createdTime: self.domain.now(),
+            expirationTime: self.domain.now().adding(expires),
             method: method,
             params: 1,
             isOneWay: isOneWay,
@@ -85,8 +64,12 @@ private struct CallChain {
         return call.id
     }
 
+    /// Lets time pass until the call has this status.
     func reaches(_ status: PersistentCall.Status, _ id: PersistentCallId) async throws {
-        try await eventually { try await self.store.call(id)?.status == status }
+        try await eventually {
+            self.domain.clock.advance(by: .milliseconds(10))
+            return try await self.store.call(id)?.status == status
+        }
     }
 
     /// Listens for calls as a session of the device, and answers each at once unless it returns `nil`.

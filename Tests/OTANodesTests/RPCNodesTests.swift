@@ -12,7 +12,7 @@ import Testing
     private let sessions = DeviceSessions()
     private let calls: DeviceCalls
 
-    init() { self.calls = DeviceCalls(sessions: self.sessions, lastRequest: 0) }
+    init() { self.calls = DeviceCalls(sessions: self.sessions, clock: ContinuousClock(), lastRequest: 0) }
 
     private func services(clock: any Clock<Duration> = ContinuousClock()) -> NodeServices {
         .testing(

@@ -6,13 +6,19 @@ import Testing
 @testable import OTANodes
 
 @Suite struct StateTrackingNodeTests {
-    private let store = FakeStore()
+    private let domain: NodeDomain
 
-    private func track(_ data: JSON, _ type: MessageType = .postTelemetryRequest) async throws -> Emission {
-        try await StateTrackingNode.make(services: self.store.services()).process(.of(type, [:], data))
+    init() async throws {
+        self.domain = try await NodeDomain()
+        try await self.domain.assign()
+        try await self.domain.assign("a", "2", type: .software)
     }
 
-    private var reports: [StateReport] { self.store.look { $0.reports } }
+    private func track(_ data: JSON, _ type: MessageType = .postTelemetryRequest) async throws -> Emission {
+        try await StateTrackingNode.make(services: self.domain.services()).process(.of(type, [:], data))
+    }
+
+    private var reports: [StateReport] { self.domain.updates.look { $0.reports } }
 
     @Test(arguments: [["temperature": 20], [:], [], ["fw_state": nil], ["fw_progress": "much"]] as [JSON])
     func `lets a message without a report pass`(data: JSON) async throws {
@@ -22,7 +28,7 @@ import Testing
 
     @Test(arguments: [MessageType.postTelemetryRequest, .postAttributesRequest])
     func `records what telemetry and client attributes say`(type: MessageType) async throws {
-        let data: JSON = ["fw_state": "DOWNLOADING", "fw_progress": 40, "fw_version": "1"]
+        let data: JSON = ["fw_state": "DOWNLOADING", "fw_progress": 40, "fw_version": "1.1"]
         #expect(try await self.track(data, type).only.relation == .success)
         #expect(
             self.reports == [
@@ -30,7 +36,7 @@ import Testing
                     type: .firmware,
                     state: "DOWNLOADING",
                     progress: 40,
-                    target: ReportedVersion(version: "1"),
+                    target: ReportedVersion(version: "1.1"),
                     timestamp: Timestamp(milliseconds: 1000),
                     source: type == .postAttributesRequest ? .attributes : .telemetry
                 )
@@ -89,7 +95,7 @@ import Testing
     )
     func `current_fw says what runs, fw_ so or what the report is about`(data: JSON, expected: String) async throws {
         for type in [MessageType.postTelemetryRequest, .postAttributesRequest] {
-            self.store.look { $0.reports = [] }
+            self.domain.updates.look { $0.reports = [] }
             #expect(try await self.versions(data, type) == [expected])
         }
     }
@@ -106,7 +112,7 @@ import Testing
             "{\"ts\":1700000000000,\"values\":{\"current_fw_version\": \(version) , \"x\":null}}",
         ]
         for form in forms {
-            self.store.look { $0.reports = [] }
+            self.domain.updates.look { $0.reports = [] }
             _ = try await self.track(try JSON(parsing: form))
             #expect(self.reports.map(\.running.version) == [version], "\(form)")
         }
@@ -134,7 +140,7 @@ import Testing
             ]
         )
         message.timestamp = Timestamp(milliseconds: now)
-        _ = try await StateTrackingNode.make(services: self.store.services()).process(message)
+        _ = try await StateTrackingNode.make(services: self.domain.services()).process(message)
         let states = ["DOWNLOADING", "VERIFIED", "FAILED", "UPDATING", "IDLE", "UPDATED"]
         #expect(self.reports.map(\.state) == states)
     }
@@ -143,11 +149,11 @@ import Testing
     func `the error of a device's clock is known from the other reports of message and session`()
         async throws
     {
-        let node = try StateTrackingNode.make(services: self.store.services())
+        let node = try StateTrackingNode.make(services: self.domain.services())
         let now = Int64(1_800_000_000_000)
         let session = SessionNumber()
         func send(_ ages: [Int64], _ session: SessionNumber?) async throws -> [Int64?] {
-            self.store.look { $0.reports = [] }
+            self.domain.updates.look { $0.reports = [] }
             var message = Message.of(
                 .postTelemetryRequest,
                 [:],
@@ -167,7 +173,7 @@ import Testing
     }
 
     @Test(.bug(id: "T1.4")) func `a device that runs its former version again leaves by RolledBack`() async throws {
-        self.store.look { $0.results = [.recorded(.failed, cause: .rolledBack, reason: "runs 1")] }
+        self.domain.updates.look { $0.results = [.recorded(.failed, cause: .rolledBack, reason: "runs 1")] }
         let (message, relation) = try await self.track(["fw_state": "UPDATED", "current_fw_version": "1"]).only
         #expect(relation == "RolledBack")
         #expect(message.metadata.string("fw_state") == "FAILED")
@@ -178,23 +184,23 @@ import Testing
     @Test(.bug(id: "T1.4")) func `a third version leaves by Failed and keeps its class in error-classification`()
         async throws
     {
-        self.store.look { $0.results = [.recorded(.failed, cause: .otherVersion, reason: "checksum")] }
+        self.domain.updates.look { $0.results = [.recorded(.failed, cause: .otherVersion, reason: "checksum")] }
         let (message, relation) = try await self.track(["fw_state": "UPDATED", "current_fw_version": "3"]).only
         #expect(relation == "Failed")
-        let why = try ErrorClassificationNode.make(services: self.store.services())
+        let why = try ErrorClassificationNode.make(services: self.domain.services())
         #expect(try await why.process(message).only.relation == "INVALID_PACKAGE")
-        #expect(self.store.look { $0.classes } == [.invalidPackage])
+        #expect(self.domain.updates.look { $0.classes } == [.invalidPackage])
     }
 
     @Test(.bug(id: "T1.3")) func `a version without a state can end an update`() async throws {
-        self.store.look { $0.results = [.recorded(.updated)] }
+        self.domain.updates.look { $0.results = [.recorded(.updated)] }
         let (message, relation) = try await self.track(["current_fw_version": "2"]).only
         #expect(relation == "Updated")
         #expect(message.metadata.string("fw_state") == "UPDATED")
     }
 
     @Test(.bug(id: "T1.4")) func `an interruption leaves by Success`() async throws {
-        self.store.look { $0.results = [.interrupted(.downloading)] }
+        self.domain.updates.look { $0.results = [.interrupted(.downloading)] }
         #expect(try await self.track(["fw_state": "UPDATED", "current_fw_version": "1"]).only.relation == .success)
     }
 
@@ -221,9 +227,10 @@ import Testing
 
     @Test func `the last report of a kind decides`() async throws {
         let again: JSON = [["fw_state": "FAILED"], ["fw_state": "DOWNLOADING"]]
+        self.domain.updates.look { $0.results = [.recorded(.failed), .recorded(.downloading)] }
         #expect(try await self.track(again).only.relation == .success)
         let done: JSON = [["fw_state": "FAILED"], ["fw_state": "UPDATED"], ["fw_progress": 100]]
-        self.store.look {
+        self.domain.updates.look {
             $0.results = [.recorded(.failed), .recorded(.updated), .recorded(.updated)]
         }
         #expect(try await self.track(done).only.relation == "Updated")
@@ -231,6 +238,7 @@ import Testing
 
     @Test func `a message about both kinds leaves by two relations`() async throws {
         let data: JSON = ["fw_state": "UPDATED", "sw_state": "FAILED", "sw_error": "boom"]
+        self.domain.updates.look { $0.results = [.recorded(.updated), .recorded(.failed)] }
         let routes = try await self.track(data).routes
         #expect(routes.map(\.relation) == ["Updated", "Failed"])
         #expect(routes.map { $0.message.metadata.string("packageType") } == ["FIRMWARE", "SOFTWARE"])
@@ -242,7 +250,7 @@ import Testing
     }
 
     @Test func `a report that does not fit leaves by Flagged`() async throws {
-        self.store.look { $0.results = [.flagged(.unknownState)] }
+        self.domain.updates.look { $0.results = [.flagged(.unknownState)] }
         let (message, relation) = try await self.track(["fw_state": "IDLE"]).only
         #expect(relation == "Flagged")
         #expect(message.metadata.string("fw_state") == "IDLE")
@@ -251,7 +259,7 @@ import Testing
 
     @Test(arguments: [OtaUpdateState.failed, .updated, .downloading])
     func `a repetition leaves by Success`(state: OtaUpdateState) async throws {
-        self.store.look { $0.results = [.duplicate(state)] }
+        self.domain.updates.look { $0.results = [.duplicate(state)] }
         #expect(try await self.track(["fw_state": .string(state.rawValue)]).only.relation == .success)
     }
 
@@ -272,7 +280,7 @@ import Testing
     @Test func `data that is no telemetry and a store that does not answer are failures`() async throws {
         await #expect(throws: NodeError.self) { try await self.track("x") }
         await #expect(throws: NodeError.self) { try await self.track([1], .postAttributesRequest) }
-        self.store.look { $0.failure = NodeError(.unavailable, "busy") }
+        await self.domain.close()
         await #expect(throws: NodeError.self) { try await self.track(["fw_state": "UPDATED"]) }
     }
 }

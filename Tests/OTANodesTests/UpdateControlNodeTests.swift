@@ -8,69 +8,29 @@ import Testing
 
 @testable import OTANodes
 
-/// A store on the disk with one device whose update is queued, and a time of day that a test sets.
-final class Fleet: Sendable {
-    let store: SQLiteStore
-    let sessions: DeviceSessions
+/// A domain with one device whose update is queued.
+struct Fleet: Sendable {
+    let domain: TestDomain
     let device: Device
     let package: OtaPackage
-    private let time: Mutex<Timestamp>
-
-    private init(
-        _ store: SQLiteStore,
-        _ sessions: DeviceSessions,
-        _ device: Device,
-        _ package: OtaPackage,
-        _ time: consuming Mutex<Timestamp>
-    ) {
-        self.store = store
-        self.sessions = sessions
-        self.device = device
-        self.package = package
-        self.time = time
-    }
 
     static func run(_ body: (Fleet) async throws -> Void) async throws {
-        let folder = FileManager.default.temporaryDirectory.path + "/windlass-nodes-\(UUID.random().uuidString)"
-        defer { try? FileManager.default.removeItem(atPath: folder) }
-        let sessions = DeviceSessions()
-        let clock = FleetClock()
-        let store = try await SQLiteStore.open(directory: folder, sessions: sessions, now: { clock.now })
-        let profile = try await store.saveDeviceProfile(DeviceProfile(name: "p"))
-        let package = try await store.saveOtaPackage(
-            OtaPackage(deviceProfileId: profile.id, type: .firmware, title: "fw", version: "1", url: "http://x")
-        )
-        var device = Device(name: "d", deviceProfileId: profile.id)
-        device.firmwareId = package.id
-        device = try await store.saveDevice(device, accessToken: nil)
-        let fleet = Fleet(store, sessions, device, package, Mutex(Timestamp(milliseconds: 0)))
-        clock.fleet.withLock { $0 = fleet }
-        do {
-            try await body(fleet)
-            #expect(try await store.check() == [])
-        } catch {
-            await store.close()
-            throw error
-        }
-        await store.close()
+        let domain = try TestDomain(at: Timestamp(milliseconds: 0))
+        let profile = try await domain.profile("p")
+        let package = try await domain.package(in: profile, url: "http://x")
+        let device = try await domain.device("d", in: profile, firmware: package.id)
+        let fleet = Fleet(domain: domain, device: device, package: package)
+        try await body(fleet)
+        #expect(try await fleet.store.check() == [])
     }
 
-    var now: Timestamp { self.time.withLock { $0 } }
+    var store: SQLiteStore { self.domain.store }
+    var sessions: DeviceSessions { self.domain.sessions }
+    var now: Timestamp { self.domain.now() }
 
-    func advance(_ duration: Duration) { self.time.withLock { $0 = $0.adding(duration) } }
+    func advance(_ duration: Duration) { self.domain.clock.advance(by: duration) }
 
-    var services: NodeServices { self.services(clock: LeapingClock()) }
-
-    func services(clock: any Clock<Duration>) -> NodeServices {
-        .testing(
-            { registry in
-                self.store.register(in: &registry)
-                registry.register(DeviceCalls(sessions: self.sessions, lastRequest: 0), as: DeviceCalls.self)
-            },
-            clock: clock,
-            now: { self.now }
-        )
-    }
+    var services: NodeServices { self.domain.services(clock: LeapingClock()) }
 
     func record() async throws -> UpdateRecord {
         try #require(try await self.store.updateRecord(of: self.device.id, type: .firmware))
@@ -113,12 +73,6 @@ final class Fleet: Sendable {
         }
         return try #require(route.withLock { $0 })
     }
-}
-
-/// The time of the fleet that a store is of, which is made after the store.
-private final class FleetClock: Sendable {
-    let fleet = Mutex<Fleet?>(nil)
-    var now: Timestamp { self.fleet.withLock { $0 }?.now ?? Timestamp(milliseconds: 0) }
 }
 
 /// Asks again and again until something is so.

@@ -8,14 +8,16 @@ import Testing
 
 /// The nodes one after the other, as the default chain links them.
 @Suite struct UpdateFlowTests {
-    private let store = FakeStore()
+    private let domain: NodeDomain
+
+    init() async throws { self.domain = try await NodeDomain() }
 
     @Test(arguments: [1, 7, 100, 1000, 1001] as [Int64])
     func `a device that asks for chunks until one is empty has the package`(size: Int64) async throws {
         let bytes = (0..<1000).map { UInt8(truncatingIfNeeded: $0 &* 31) }
-        self.store.add(.firmware(), bytes: bytes)
-        let lookup = try PackageLookupNode.make(services: self.store.services())
-        let serve = try ChunkServeNode.make(services: self.store.services())
+        try await self.domain.assign(bytes: bytes)
+        let lookup = try PackageLookupNode.make(services: self.domain.services())
+        let serve = try ChunkServeNode.make(services: self.domain.services())
         var received: [UInt8] = []
         for chunk in 0... {
             let metadata: Metadata = [
@@ -31,20 +33,21 @@ import Testing
             received += part.readableBytesView
         }
         #expect(received == bytes)
-        #expect(self.store.look { $0.served.map(\.count).reduce(0, +) } == 1000)
+        #expect(self.domain.updates.look { $0.served.map(\.count).reduce(0, +) } == 1000)
     }
 
     @Test func `what fails is tracked and then classified`() async throws {
-        let save = try SaveTelemetryNode.make(services: self.store.services())
-        let track = try StateTrackingNode.make(services: self.store.services())
-        let classify = try ErrorClassificationNode.make(services: self.store.services())
+        try await self.domain.assign()
+        let save = try SaveTelemetryNode.make(services: self.domain.services())
+        let track = try StateTrackingNode.make(services: self.domain.services())
+        let classify = try ErrorClassificationNode.make(services: self.domain.services())
         let data: JSON = [["fw_error": "connection lost", "fw_state": "FAILED"], ["temperature": 3]]
         let saved = try await save.process(.of(.postTelemetryRequest, [:], data)).only.message
         let failed = try await track.process(saved).only
         #expect(failed.relation == "Failed")
         let classified = try await classify.process(failed.message).only
         #expect(classified.relation == "NETWORK_ERROR")
-        #expect(self.store.look { $0.classes } == [.networkError])
+        #expect(self.domain.updates.look { $0.classes } == [.networkError])
     }
 
     @Test func `every node type is made without attributes, and says what it is`() throws {
@@ -58,7 +61,7 @@ import Testing
     }
 
     private func check<N: ChainNode>(_ type: N.Type) throws {
-        _ = try type.make(services: self.store.services())
+        _ = try type.make(services: self.domain.services())
         let relations = type.descriptor.relations.map(\.relation)
         #expect(!type.descriptor.summary.isEmpty)
         #expect(relations.contains(.success) || relations.contains("Unknown"))

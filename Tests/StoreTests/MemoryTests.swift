@@ -77,6 +77,7 @@ import Testing
         await #expect(throws: NodeError.self) {
             try await domain.store.saveAttributes(of: device.id, scope: .shared, ["a": 1], at: domain.now())
         }
+        await #expect(throws: NodeError.self) { try await domain.store.findDeviceById(device.id) }
     }
 
     @Test("a write that fails leaves nothing behind")

@@ -111,15 +111,14 @@ public final class ChainRuntime: Sendable {
     /// - Throws: ``ChainFaults``, or the error of an ingress node that cannot start; the old chains go on then.
     public func reload(_ sources: [ChainSource]) async throws {
         let chains = try self.checker.check(sources)
-        // Not a child: half a change would be worse than one that nobody waits for. It ends when all nodes have started or
-        // one has failed; `run` waits for it.
-        let change = Task {
+        // Half a change would be worse than one that nobody waits for. It ends when all nodes have started or one has failed;
+        // `run` waits for it.
+        try await withoutCancellation {
             try await self.changes.withLock {
                 guard self.starts.withLock({ $0.isOpen }) else { throw Self.shuttingDown }
                 try await self.change(to: chains)
             }
         }
-        try await change.value
     }
 
     /// Where the ingress nodes listen, in the order of the chain files.

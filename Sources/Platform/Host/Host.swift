@@ -107,7 +107,7 @@ public struct Host: Sendable {
         store.register(in: &registry)
         let counted = Metrics()
         registry.register(counted, as: Metrics.self)
-        registry.register(DeviceCalls(sessions: sessions), as: DeviceCalls.self)
+        registry.register(DeviceCalls(sessions: sessions, clock: ContinuousClock()), as: DeviceCalls.self)
         guard let storedUsers = registry[(any UserService).self] else {
             throw NodeError(.internalError, "the store registers no users")
         }
@@ -128,6 +128,7 @@ public struct Host: Sendable {
         }
         registry.register(users, as: (any UserService).self)
         let services = registry
+        let tasks = BackgroundTasks()
         let eventLoops = MultiThreadedEventLoopGroup.singleton
 
         let logger = self.logger
@@ -143,6 +144,7 @@ public struct Host: Sendable {
                     node: node,
                     logger: logger,
                     eventLoopGroup: eventLoops,
+                    tasks: tasks,
                     registry: services
                 )
             },
@@ -171,7 +173,13 @@ public struct Host: Sendable {
             }
         )
         let chains = ClosureService("chains") {
-            try await runtime.run(sources) { startup.finished(.chains, $0) }
+            do {
+                try await runtime.run(sources) { startup.finished(.chains, $0) }
+                await tasks.close()
+            } catch {
+                await tasks.close()
+                throw error
+            }
         }
         let reloader = ChainReloader(
             runtime: runtime,

@@ -128,7 +128,7 @@ public final class TLSContext: Sendable {
     /// Reads the files again whenever they change, until the task is cancelled.
     ///
     /// Files that cannot be used are logged once, and the certificate before stays.
-    public func watch(clock: any Clock<Duration> = ContinuousClock()) async {
+    public func watch(clock: any Clock<Duration>) async {
         while (try? await clock.sleep(for: Self.watchInterval)) != nil { self.refresh() }
     }
 

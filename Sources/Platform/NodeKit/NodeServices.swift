@@ -17,6 +17,8 @@ public struct NodeServices: Sendable {
     public var clock: any Clock<Duration>
     /// The time of day; tests pass their own.
     public var now: @Sendable () -> Timestamp
+    /// Tasks that outlive the call that begins them, shared by all nodes of the host.
+    public var tasks: BackgroundTasks
     private var registry: ServiceRegistry
 
     /// Lends services to one node.
@@ -27,6 +29,7 @@ public struct NodeServices: Sendable {
         eventLoopGroup: any EventLoopGroup,
         clock: any Clock<Duration> = ContinuousClock(),
         now: @escaping @Sendable () -> Timestamp = { .now },
+        tasks: BackgroundTasks = BackgroundTasks(),
         registry: ServiceRegistry
     ) {
         self.chain = chain
@@ -35,8 +38,18 @@ public struct NodeServices: Sendable {
         self.eventLoopGroup = eventLoopGroup
         self.clock = clock
         self.now = now
+        self.tasks = tasks
         self.registry = registry
     }
+
+    /// Starts a task that outlives the call; see ``BackgroundTasks/spawn(on:_:)``.
+    @discardableResult
+    public func spawn(on executor: (any TaskExecutor)? = nil, _ body: @escaping @Sendable () async -> Void) -> Bool {
+        self.tasks.spawn(on: executor, body)
+    }
+
+    /// The service of this type, if the host provides it.
+    public func find<Service>(_ type: Service.Type) -> Service? { self.registry[type] }
 
     /// The service of this type, such as `(any DeviceAuthenticator).self`.
     ///

@@ -26,6 +26,23 @@ public final class ManualClock: Clock {
         var sleepers: [Sleeper] = []
         var cancelled: Set<Int> = []
         var waiters: [(duration: Duration, continuation: CheckedContinuation<Void, Never>)] = []
+
+        /// Adds a sleeper, unless the time has come or its task is cancelled already.
+        ///
+        /// - Returns: How the sleep ends, if it does so at once, and who waited for somebody to sleep so long.
+        mutating func begin(
+            _ id: Int,
+            until deadline: Instant,
+            _ continuation: CheckedContinuation<Void, any Error>
+        ) -> (Result<Void, any Error>?, [CheckedContinuation<Void, Never>]) {
+            if self.cancelled.remove(id) != nil { return (.failure(CancellationError()), []) }
+            guard deadline > self.now else { return (.success(()), []) }
+            self.sleepers.append(Sleeper(id: id, start: self.now, deadline: deadline, continuation: continuation))
+            let duration = self.now.duration(to: deadline)
+            let due = self.waiters.filter { $0.duration == duration }.map(\.continuation)
+            self.waiters.removeAll { $0.duration == duration }
+            return (nil, due)
+        }
     }
 
     private let state = Mutex(State())
@@ -46,38 +63,40 @@ public final class ManualClock: Clock {
         }
         try await withTaskCancellationHandler {
             try await withCheckedThrowingContinuation { continuation in
-                let (isCancelled, waiters) = self.state.withLock { state in
-                    if state.cancelled.contains(id) { return (true, [] as [CheckedContinuation<Void, Never>]) }
-                    let sleeper = Sleeper(id: id, start: state.now, deadline: deadline, continuation: continuation)
-                    state.sleepers.append(sleeper)
-                    let duration = state.now.duration(to: deadline)
-                    let waiters = state.waiters.filter { $0.duration == duration }.map(\.continuation)
-                    state.waiters.removeAll { $0.duration == duration }
-                    return (false, waiters)
+                let (result, waiters) = self.state.withLock { state in
+                    state.begin(id, until: deadline, continuation)
                 }
-                if isCancelled { continuation.resume(throwing: CancellationError()) }
+                if let result { continuation.resume(with: result) }
                 for waiter in waiters { waiter.resume() }
             }
         } onCancel: {
             let sleeper = self.state.withLock { state -> Sleeper? in
-                state.cancelled.insert(id)
-                guard let index = state.sleepers.firstIndex(where: { $0.id == id }) else { return nil }
+                guard let index = state.sleepers.firstIndex(where: { $0.id == id }) else {
+                    state.cancelled.insert(id)
+                    return nil
+                }
                 return state.sleepers.remove(at: index)
             }
             sleeper?.continuation.resume(throwing: CancellationError())
         }
     }
 
-    /// Wakes all whose time has come.
-    public func advance(by duration: Duration) {
+    /// Lets time pass and wakes all whose time has come, in the order of their deadlines.
+    public func advance(by duration: Duration) { self.advance(to: self.now.advanced(by: duration)) }
+
+    /// Moves to a time that is not before the present one, as ``advance(by:)`` does.
+    public func advance(to time: Instant) {
         let due = self.state.withLock { state in
-            state.now = state.now.advanced(by: duration)
+            state.now = max(state.now, time)
             let due = state.sleepers.filter { $0.deadline <= state.now }
             state.sleepers.removeAll { $0.deadline <= state.now }
-            return due
+            return due.sorted { ($0.deadline, $0.id) < ($1.deadline, $1.id) }
         }
         for sleeper in due { sleeper.continuation.resume() }
     }
+
+    /// The first time that a task waits for; `nil` if none does.
+    public var nextDeadline: Instant? { self.state.withLock { $0.sleepers.map(\.deadline).min() } }
 
     /// Waits until someone who sleeps for this long has begun to.
     public func sleeper(for duration: Duration) async {

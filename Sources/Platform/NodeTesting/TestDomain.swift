@@ -21,6 +21,10 @@ public final class TestDomain: Sendable {
     public let links = DownloadLinks(secret: [1, 2, 3])
     /// What is stored: all services of the domain in one.
     public let store: SQLiteStore
+    /// Where all that works on its own runs.
+    public let executor = TestExecutor()
+    /// The tasks that nodes leave behind.
+    public let tasks: BackgroundTasks
     /// The time of day.
     public let now: @Sendable () -> Timestamp
 
@@ -37,6 +41,7 @@ public final class TestDomain: Sendable {
         let clock = self.clock
         let now: @Sendable () -> Timestamp = { start.adding(clock.now.offset) }
         self.now = now
+        self.tasks = BackgroundTasks(executor: self.executor)
         self.calls = DeviceCalls(sessions: self.sessions, clock: clock, lastRequest: 0)
         self.store = try SQLiteStore.inMemory(sessions: self.sessions, options: options, clock: clock, now: now)
     }
@@ -71,6 +76,7 @@ public final class TestDomain: Sendable {
             eventLoopGroup: MultiThreadedEventLoopGroup.singleton,
             clock: clock ?? self.clock,
             now: self.now,
+            tasks: self.tasks,
             registry: registry
         )
     }

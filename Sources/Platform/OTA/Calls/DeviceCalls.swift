@@ -100,7 +100,7 @@ public final class DeviceCalls: Sendable {
     public init(
         sessions: DeviceSessions,
         limits: Limits = Limits(),
-        clock: any Clock<Duration> = ContinuousClock(),
+        clock: any Clock<Duration>,
         lastRequest: Int32 = .random(in: 0..<1_000_000_000)
     ) {
         self.sessions = sessions

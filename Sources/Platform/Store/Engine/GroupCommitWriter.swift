@@ -29,6 +29,9 @@ final class GroupCommitWriter: Sendable {
     /// Twice as many as 10,000 reports a second are in the 5 s for which another program may lock the database.
     static let waitingMax = 100_000
 
+    /// Why a closed store refuses to write.
+    static let closed = "the store is closed; the host is shutting down"
+
     private struct State {
         var waiting: [QueuedWrite] = []
         var isDraining = false
@@ -180,7 +183,7 @@ final class GroupCommitWriter: Sendable {
     private func enqueue(_ write: QueuedWrite) {
         enum Decision { case drain, wait, begin, refuse(String) }
         let decision: Decision = self.state.withLock { state in
-            if state.isClosed { return .refuse("the store is closed; the host is shutting down") }
+            if state.isClosed { return .refuse(Self.closed) }
             if state.waiting.count >= Self.waitingMax {
                 return .refuse(
                     "the store cannot take more: \(Self.waitingMax) writes wait for the disk; try again later"

@@ -25,7 +25,7 @@ extension NodeError {
                 cause: error
             )
         case .SQLITE_MISUSE:
-            self.init(.unavailable, "the store is closed; the host is shutting down", cause: error)
+            self.init(.unavailable, GroupCommitWriter.closed, cause: error)
         case .SQLITE_CONSTRAINT where text.hasPrefix("UNIQUE"):
             self.init(
                 .conflict,

@@ -295,6 +295,7 @@ public final class SQLiteStore: StoreEngine {
     }
 
     private func readAtOnce<Value>(_ body: (Database) throws -> Value) throws(NodeError) -> Value {
+        guard !self.writer.isClosed else { throw NodeError(.unavailable, GroupCommitWriter.closed) }
         do {
             return try self.database.read(body)
         } catch {

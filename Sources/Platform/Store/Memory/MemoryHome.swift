@@ -27,7 +27,7 @@ struct MemoryHome: StoreHome {
 
     func lookThrough(_ db: Database) {}
 
-    /// Does nothing: what was stored may still be read, and goes with the store.
+    /// Does nothing: the memory goes with the store, which answers nothing from here on.
     func close(_ database: any DatabaseWriter) {}
 }
 

@@ -148,7 +148,7 @@ extension SQLiteStore: UserService {
     /// A secret with this name, made of random bytes on first use and kept; see ``SigningKeys``.
     public func secret(named name: String, count: Int) async throws -> [UInt8] {
         guard !self.writer.isClosed else {
-            throw NodeError(.unavailable, "the store is closed; the host is shutting down")
+            throw NodeError(.unavailable, GroupCommitWriter.closed)
         }
         return try await offEventLoop { [keys] in try keys.key(named: name, count: count) }
     }
