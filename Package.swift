@@ -65,11 +65,12 @@ let package = Package(
     ]
         + plugin("OTANodes")
         + plugin("FlowNodes")
-        + plugin("HTTPIngress", testData: ["Vectors"], testing: ["DeviceCases"])
+        + plugin("HTTPIngress", testing: ["DeviceCases"])
         + plugin("MQTTIngress", testData: ["Vectors"], testing: ["DeviceCases"])
         + plugin("CoAPIngress", testData: ["Vectors"], testing: ["DeviceCases"])
-        + ["Waiting", "NodeKit", "HTTPKit", "OTA", "Store", "Management", "Host"].map { tests($0) }
-        + [tests("Chains", testData: ["Golden"]), tests("IngressKit", testing: ["DeviceCases"])]
+        + ["Waiting", "NodeKit", "OTA", "Store", "Management", "Host"].map { tests($0) }
+        + [tests("Chains", testData: ["Golden"]), tests("HTTPKit", testData: ["Vectors"])]
+        + [tests("IngressKit", testing: ["DeviceCases"])]
         + [.testTarget(name: "StoreConformance", dependencies: [platform], swiftSettings: settings)],
     swiftLanguageModes: [.v6]
 )

@@ -69,10 +69,10 @@ let package = Package(
         .plugin(name: "StampPlugin", capability: .buildTool(), path: "StampPlugin"),
         room(
             "NodeTesting",
-            knows: ["Waiting", "NodeKit", "OTA", "Store", nio, nioPosix, nioHTTP1, nioTestUtils, logging]
+            knows: ["Waiting", "NodeKit", "OTA", "Store", nio, nioPosix, nioSSL, nioHTTP1, nioTestUtils, logging]
         ),
         room("IngressKit", knows: ["NodeKit", "OTA", nio, nioSSL, nioWebSocket, logging]),
-        room("HTTPKit", knows: ["Waiting", "NodeKit", "IngressKit", nio, nioPosix, nioSSL, logging]),
+        room("HTTPKit", knows: ["Waiting", "NodeKit", "IngressKit", nio, nioPosix, nioHTTP1, nioSSL, logging]),
         room("OTA", knows: ["Waiting", "NodeKit", nio, crypto]),
         .target(name: "CSystemShims", path: "CSystemShims"),
         room("Chains", knows: ["Waiting", "NodeKit", "CLibXML2", nio, logging]),
@@ -87,7 +87,7 @@ let package = Package(
         room(
             "Management",
             knows: [
-                "Waiting", "NodeKit", "OTA", nio, logging, crypto, cryptoExtras, lifecycle,
+                "Waiting", "NodeKit", "IngressKit", "HTTPKit", "OTA", nio, logging, crypto, cryptoExtras, lifecycle,
                 .product(name: "Hummingbird", package: "hummingbird"),
                 .product(name: "JWTKit", package: "jwt-kit"),
             ]
@@ -95,9 +95,8 @@ let package = Package(
         room(
             "Host",
             knows: [
-                "NodeKit", "PluginEntry", "OTA", "Chains", "Store", "Management", "CSystemShims", nio, nioPosix,
-                logging, lifecycle,
-                signals,
+                "NodeKit", "PluginEntry", "IngressKit", "OTA", "Chains", "Store", "Management", "CSystemShims", nio,
+                nioPosix, logging, lifecycle, signals,
             ]
         ),
     ],

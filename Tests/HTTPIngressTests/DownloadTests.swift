@@ -1,5 +1,6 @@
 import NIOCore
 import NodeKit
+import NodeTesting
 import OTA
 import Synchronization
 import Testing

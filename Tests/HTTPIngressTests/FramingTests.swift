@@ -1,81 +1,8 @@
-import FoundationEssentials
 import NIOCore
 import NodeKit
 import Testing
 
 @Suite(.timeLimit(.minutes(5))) struct FramingTests {
-    struct Vector: Sendable, CustomTestStringConvertible {
-        var status: Int
-        var staysOpen: Bool
-        var messages: Int
-        var bytes: [UInt8]
-        var testDescription: String
-
-        init?(_ line: Substring) {
-            let parts = line.split(separator: " ", maxSplits: 3)
-            guard parts.count == 4, let status = Int(parts[0]), let messages = Int(parts[2]) else { return nil }
-            self.status = status
-            self.staysOpen = parts[1] == "open"
-            self.messages = messages
-            self.testDescription = String(line)
-            self.bytes = []
-            var rest = parts[3][...]
-            while let character = rest.popFirst() {
-                guard character == "\\", let escape = rest.popFirst() else {
-                    self.bytes += Array(String(character).utf8)
-                    continue
-                }
-                switch escape {
-                case "r": self.bytes.append(0x0D)
-                case "n": self.bytes.append(0x0A)
-                case "t": self.bytes.append(0x09)
-                case "0": self.bytes.append(0x00)
-                default:
-                    guard escape == "x", let byte = UInt8(rest.prefix(2), radix: 16) else { return nil }
-                    self.bytes.append(byte)
-                    rest = rest.dropFirst(2)
-                }
-            }
-        }
-    }
-
-    private static let lines: [Substring] = {
-        let file = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "Vectors/framing.txt")
-        let text = (try? String(contentsOf: file, encoding: .utf8)) ?? ""
-        return text.split(separator: "\n").filter { !$0.hasPrefix("#") }
-    }()
-
-    static let vectors = Self.lines.compactMap(Vector.init)
-
-    @Test("every line of the vectors is read") func vectorsAreRead() {
-        #expect(Self.vectors.count == Self.lines.count)
-        #expect(Self.vectors.count > 100)
-    }
-
-    @Test(
-        "a request is taken apart in one way only, whether it is read at once or byte by byte",
-        arguments: Self.vectors,
-        [true, false]
-    )
-    func framing(vector: Vector, atOnce: Bool) async throws {
-        // The server reads single bytes: had the client to send them one by one, it could not know when to stop.
-        let receiving = atOnce ? nil : FixedSizeRecvByteBufferAllocator(capacity: 1)
-        try await withServer(receiving: receiving) { server in
-            let client = try await server.connect()
-            try await client.send(bytes: vector.bytes)
-            let response = try await client.response()
-            #expect(response.status == vector.status)
-            if vector.staysOpen {
-                try await client.send("GET /nothing HTTP/1.1\r\nHost: h\r\n\r\n")
-                #expect(try await client.response().status == 404)
-            } else {
-                #expect(await client.rest() == "")
-            }
-            #expect(server.messages.count == vector.messages)
-            try await client.close()
-        }
-    }
-
     @Test("a request may come byte by byte")
     func byteByByte() async throws {
         try await withServer { server in
@@ -118,45 +45,6 @@ import Testing
                 #expect(try await client.response().status == 200)
             }
             try await client.close()
-        }
-    }
-
-    @Test("a client that closes its side after its requests still gets the answers")
-    func halfClosed() async throws {
-        try await withServer { server in
-            let client = try await server.connect()
-            let request = "POST /api/v1/A1/telemetry HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}"
-            try await client.send(request + request)
-            try await client.closeOutput()
-            #expect(try await client.response().status == 200)
-            #expect(try await client.response().status == 200)
-            #expect(await client.rest() == "")
-        }
-    }
-
-    @Test("a request that is cut off is not handed on")
-    func cutOff() async throws {
-        try await withServer { server in
-            let client = try await server.connect()
-            try await client.send("POST /api/v1/A1/telemetry HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n{}")
-            try await client.closeOutput()
-            #expect(await client.rest() == "")
-            #expect(server.messages.isEmpty)
-        }
-    }
-
-    @Test("Connection: close is obeyed, and what follows is not served")
-    func close() async throws {
-        try await withServer { server in
-            let client = try await server.connect()
-            let request =
-                "POST /api/v1/A1/telemetry HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
-            try await client.send(request + request)
-            let response = try await client.response()
-            #expect(response.status == 200)
-            #expect(response["Connection"] == "close")
-            #expect(await client.rest() == "")
-            #expect(server.messages.count == 1)
         }
     }
 

@@ -104,7 +104,7 @@ import Testing
     @Test("those who ask to become devices take no more than half of the room from those who are")
     func room() async throws {
         try await withServer(["buffered-bytes-max": "60000"]) { server in
-            func begin() async throws -> TestClient {
+            func begin() async throws -> RawHTTPClient {
                 let client = try await server.connect()
                 let head = "POST /api/v1/provision HTTP/1.1\r\nHost: h\r\nContent-Length: 30000\r\n\r\n"
                 try await client.send(head + String(repeating: " ", count: 20_000))
@@ -315,7 +315,7 @@ import Testing
     func ipv6(host: String) async throws {
         try await withServer(["host": host]) { server in
             for address in host == "::" ? ["::1", "127.0.0.1"] : ["::1"] {
-                let client = try await TestClient.connect(host: address, port: server.port)
+                let client = try await RawHTTPClient.connect(host: address, port: server.port)
                 try await client.send("GET /nothing HTTP/1.1\r\nHost: [::1]:\(server.port)\r\n\r\n")
                 #expect(try await client.response().status == 404)
                 try await client.close()
@@ -371,8 +371,8 @@ import Testing
     }
 
     private actor Holder {
-        var client: TestClient?
-        func hold(_ client: TestClient) { self.client = client }
+        var client: RawHTTPClient?
+        func hold(_ client: RawHTTPClient) { self.client = client }
     }
 
     @Test("a chain that does not come to an end does not keep the node from stopping")

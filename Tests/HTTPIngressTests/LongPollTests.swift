@@ -1,4 +1,5 @@
 import NodeKit
+import NodeTesting
 import OTA
 import Testing
 
@@ -120,7 +121,7 @@ import Testing
 
     @Test("when the node stops, whoever waits gets 408 and the connection ends")
     func stopping() async throws {
-        var waiting: TestClient?
+        var waiting: RawHTTPClient?
         try await withServer(stopping: .minutes(5)) { server in
             let client = try await server.connect()
             try await client.send(Self.updates)

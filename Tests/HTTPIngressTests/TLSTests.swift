@@ -157,7 +157,7 @@ import Testing
     )
     func noHandshake(text: String) async throws {
         try await Self.withSecureServer(["header-timeout-seconds": "1"]) { server, _ in
-            let client = try await TestClient.connect(port: try #require(server.tlsPort))
+            let client = try await RawHTTPClient.connect(port: try #require(server.tlsPort))
             await client.sendAnyway(text)
             #expect(!(await client.rest()).hasPrefix("HTTP"))
         }
@@ -173,7 +173,7 @@ import Testing
             try await secure.send(Self.get("/nothing"))
             #expect(try await secure.response().status == 404)
             #expect(try await server.connect().response().status == 503)
-            let refused = try await TestClient.connect(port: try #require(server.tlsPort))
+            let refused = try await RawHTTPClient.connect(port: try #require(server.tlsPort))
             #expect(await refused.rest() == "")
             try await plain.close()
             try await secure.close()

@@ -58,17 +58,17 @@ struct TestServer: Sendable {
     var messages: [Message] { self.outlet.sent.map(\.message) }
 
     /// A connection that is closed when the test is done with it or the server stops.
-    func connect(autoRead: Bool = true) async throws -> TestClient {
-        try await TestClient.connect(port: self.port, autoRead: autoRead)
+    func connect(autoRead: Bool = true) async throws -> RawHTTPClient {
+        try await RawHTTPClient.connect(port: self.port, autoRead: autoRead)
     }
 
     /// A connection over TLS.
-    func connect(tls: NIOSSLContext) async throws -> TestClient {
-        try await TestClient.connect(port: self.tlsPort ?? 0, tls: tls)
+    func connect(tls: NIOSSLContext) async throws -> RawHTTPClient {
+        try await RawHTTPClient.connect(port: self.tlsPort ?? 0, tls: tls)
     }
 
     /// One request on a connection of its own.
-    func exchange(_ request: String, isHead: Bool = false) async throws -> TestResponse {
+    func exchange(_ request: String, isHead: Bool = false) async throws -> RawHTTPResponse {
         let client = try await self.connect()
         try await client.send(request)
         let response = try await client.response(isHead: isHead)
@@ -77,12 +77,12 @@ struct TestServer: Sendable {
     }
 
     /// A `GET` of a path on a connection of its own.
-    func get(_ path: String, fields: String = "") async throws -> TestResponse {
+    func get(_ path: String, fields: String = "") async throws -> RawHTTPResponse {
         try await self.exchange("GET \(path) HTTP/1.1\r\nHost: h\r\n\(fields)\r\n")
     }
 
     /// A `POST` to a path on a connection of its own.
-    func post(_ path: String, _ body: String) async throws -> TestResponse {
+    func post(_ path: String, _ body: String) async throws -> RawHTTPResponse {
         try await self.exchange(
             "POST \(path) HTTP/1.1\r\nHost: h\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)"
         )

@@ -1,6 +1,5 @@
 import IngressKit
 import NIOCore
-import NIOPosix
 import NodeKit
 import NodeTesting
 import Synchronization
@@ -32,7 +31,7 @@ private struct TextSite: HTTPSite, HTTPResponder {
 }
 
 /// A node with a server and nothing else.
-private struct TextNode: IngressNode {
+struct TextNode: IngressNode {
     static let descriptor = NodeDescriptor(
         type: "text",
         summary: "Answers with a text.",
@@ -90,77 +89,40 @@ private struct Running {
 }
 
 @Suite(.timeLimit(.minutes(5))) struct SharedListenerTests {
-    /// Sends a request on a connection and reads until the other end has sent a body.
-    private func get(_ path: String, on connection: Connection) async throws -> String {
-        try await connection.send("GET \(path) HTTP/1.1\r\nHost: h\r\n\r\n")
-        return try await connection.next()
+    /// Sends a request on a connection.
+    private func get(_ path: String, on client: RawHTTPClient) async throws -> RawHTTPResponse {
+        try await client.send("GET \(path) HTTP/1.1\r\nHost: h\r\n\r\n")
+        return try await client.response()
     }
 
-    private func get(_ path: String, port: Int) async throws -> String {
-        let connection = try await Connection(port: port)
-        let text = try await self.get(path, on: connection)
-        try await connection.close()
-        return text
-    }
-
-    /// A connection of a client that reads answers with short bodies of JSON.
-    private struct Connection {
-        private final class Reader: ChannelInboundHandler, Sendable {
-            typealias InboundIn = ByteBuffer
-
-            let answers: AsyncStream<String>.Continuation
-
-            init(_ answers: AsyncStream<String>.Continuation) { self.answers = answers }
-
-            func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-                self.answers.yield(String(buffer: Self.unwrapInboundIn(data)))
-            }
-
-            func channelInactive(context: ChannelHandlerContext) { self.answers.finish() }
-        }
-
-        private let channel: any Channel
-        private let answers: AsyncStream<String>
-
-        init(port: Int) async throws {
-            let (answers, continuation) = AsyncStream.makeStream(of: String.self)
-            self.answers = answers
-            self.channel = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
-                .channelInitializer { $0.pipeline.addHandler(Reader(continuation)) }
-                .connect(host: "127.0.0.1", port: port).get()
-        }
-
-        func send(_ text: String) async throws { try await self.channel.writeAndFlush(ByteBuffer(string: text)).get() }
-
-        /// The bytes of the next answer, which is small and comes in one piece; empty at the end.
-        func next() async throws -> String {
-            for await text in self.answers { return text }
-            return ""
-        }
-
-        func close() async throws { try? await self.channel.close() }
+    /// Sends a request on a connection of its own.
+    private func get(_ path: String, port: Int) async throws -> RawHTTPResponse {
+        let client = try await RawHTTPClient.connect(port: port)
+        let response = try await self.get(path, on: client)
+        try await client.close()
+        return response
     }
 
     @Test("two nodes share a listener by its address, each with its paths, also on connections from before")
     func sharing() async throws {
         let one = try await Running(TextSite(text: "one"), at: "/one/")
-        let before = try await Connection(port: one.port)
-        #expect(try await self.get("/two/x", on: before).hasPrefix("HTTP/1.1 404 "))
+        let before = try await RawHTTPClient.connect(port: one.port)
+        #expect(try await self.get("/two/x", on: before).status == 404)
         let two = try await Running(TextSite(text: "two"), at: "/two/", port: one.port)
         #expect(two.listeners == one.listeners)
-        #expect(try await self.get("/one/x", on: before).hasSuffix(#""one""#))
-        #expect(try await self.get("/two/x", on: before).hasSuffix(#""two""#))
-        #expect(try await self.get("/two/x", port: one.port).hasSuffix(#""two""#))
-        #expect(try await self.get("/three", port: one.port).hasPrefix("HTTP/1.1 404 "))
+        #expect(try await self.get("/one/x", on: before).text == #""one""#)
+        #expect(try await self.get("/two/x", on: before).text == #""two""#)
+        #expect(try await self.get("/two/x", port: one.port).text == #""two""#)
+        #expect(try await self.get("/three", port: one.port).status == 404)
         // The one that has opened it leaves, and the other is served on.
         try await one.stop()
-        #expect(try await self.get("/one/x", on: before).hasPrefix("HTTP/1.1 404 "))
-        #expect(try await self.get("/two/x", on: before).hasSuffix(#""two""#))
+        #expect(try await self.get("/one/x", on: before).status == 404)
+        #expect(try await self.get("/two/x", on: before).text == #""two""#)
         try await two.stop()
-        #expect(try await before.next() == "")
+        #expect(await before.rest() == "")
         // The port is free again.
         let three = try await Running(TextSite(text: "three"), at: "/one/", port: one.port)
-        #expect(try await self.get("/one/x", port: one.port).hasSuffix(#""three""#))
+        #expect(try await self.get("/one/x", port: one.port).text == #""three""#)
         try await three.stop()
     }
 
@@ -175,7 +137,7 @@ private struct Running {
             error?.message
                 == "'/a/b' on '127.0.0.1:\(one.port)' is taken: node 'first' of chain 'test' serves '/a/'; choose another path or port"
         )
-        #expect(try await self.get("/a/b", port: one.port).hasSuffix(#""one""#))
+        #expect(try await self.get("/a/b", port: one.port).text == #""one""#)
         try await one.stop()
     }
 
@@ -196,20 +158,21 @@ private struct Running {
         let site = TextSite(text: "one", isLet: isLet)
         let one = try await Running(site, at: "/one/")
         let two = try await Running(TextSite(text: "two"), at: "/two/", port: one.port)
-        let other = try await Connection(port: one.port)
-        #expect(try await self.get("/two/x", on: other).hasSuffix(#""two""#))
-        let busy = try await Connection(port: one.port)
+        let other = try await RawHTTPClient.connect(port: one.port)
+        #expect(try await self.get("/two/x", on: other).text == #""two""#)
+        let busy = try await RawHTTPClient.connect(port: one.port)
         try await busy.send("GET /one/x HTTP/1.1\r\nHost: h\r\n\r\n")
         await site.isAsked.opened()
         async let stopped: Void = one.stop()
         // Answered only once the route is gone.
-        while try await self.get("/one/x?now", port: one.port).hasSuffix(#""one""#) {}
+        while try await self.get("/one/x?now", port: one.port).text == #""one""# {}
         isLet.open()
-        let answer = try await busy.next()
-        #expect(answer.contains("Connection: close\r\n") && answer.hasSuffix(#""one""#))
-        #expect(try await busy.next() == "")
+        let answer = try await busy.response()
+        #expect(answer["Connection"] == "close")
+        #expect(answer.text == #""one""#)
+        #expect(await busy.rest() == "")
         try await stopped
-        #expect(try await self.get("/two/x", on: other).hasSuffix(#""two""#))
+        #expect(try await self.get("/two/x", on: other).text == #""two""#)
         try await two.stop()
     }
 
@@ -218,12 +181,12 @@ private struct Running {
         let site = TextSite(text: "one", isLet: Latch())
         let one = try await Running(site, at: "/one/", stopping: .milliseconds(50))
         let two = try await Running(TextSite(text: "two"), at: "/two/", port: one.port)
-        let busy = try await Connection(port: one.port)
+        let busy = try await RawHTTPClient.connect(port: one.port)
         try await busy.send("GET /one/x HTTP/1.1\r\nHost: h\r\n\r\n")
         await site.isAsked.opened()
         try await one.stop()
-        #expect(try await busy.next() == "")
-        #expect(try await self.get("/two/x", port: two.port).hasSuffix(#""two""#))
+        #expect(await busy.rest() == "")
+        #expect(try await self.get("/two/x", port: two.port).text == #""two""#)
         site.isLet?.open()
         try await two.stop()
     }
@@ -239,7 +202,7 @@ private struct Running {
             }
             var nodes: [Running] = []
             for try await node in group { nodes.append(node) }
-            for index in 1...8 { #expect(try await self.get("/\(index)/", port: port).hasSuffix("\"\(index)\"")) }
+            for index in 1...8 { #expect(try await self.get("/\(index)/", port: port).text == "\"\(index)\"") }
             for node in nodes { try await node.stop() }
         }
     }

@@ -1,4 +1,5 @@
 import Host
+import IngressKit
 import NodeKit
 import OTA
 import Testing
@@ -65,6 +66,18 @@ import Testing
         #expect(settings.reserveBytes == 0)
         #expect(settings.signingKeyFile == "/run/secrets/key")
         #expect(settings.timestampAheadMax == nil)
+    }
+
+    @Test("the management API has a certificate if it and its key are named")
+    func managementTLS() throws {
+        #expect(try HostSettings(environment: [:]).managementTLS() == nil)
+        let certificate = "management.tls.certificate.file=/c.pem"
+        let both = try HostSettings(given: [certificate, "management.tls.key.file=/k.pem"], environment: [:])
+        #expect(try both.managementTLS() == TLSSettings(certificateFile: "/c.pem", privateKeyFile: "/k.pem"))
+        let error = #expect(throws: NodeError.self) {
+            try HostSettings(given: [certificate], environment: [:]).managementTLS()
+        }
+        #expect(error?.message.contains("management.tls.key.file") == true)
     }
 
     @Test("the greatest values that are allowed are taken")

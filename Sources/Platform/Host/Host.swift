@@ -1,6 +1,7 @@
 import CSystemShims
 import Chains
 import Glibc
+import IngressKit
 public import Logging
 import Management
 import NIOCore
@@ -77,6 +78,7 @@ public struct Host: Sendable {
 
         let settings = try HostSettings(given: self.options.settings, environment: self.options.environment)
         let external = try settings.externalPackages()
+        let managementTLS = try settings.managementTLS()
         let sessions = DeviceSessions()
         let store = try await self.openStore(self.options, settings, sessions, self.logger)
         do {
@@ -86,6 +88,7 @@ public struct Host: Sendable {
                 store: store,
                 sessions: sessions,
                 external: external,
+                managementTLS: managementTLS,
                 onEvent: onEvent
             )
         } catch {
@@ -101,6 +104,7 @@ public struct Host: Sendable {
         store: any StoreEngine,
         sessions: DeviceSessions,
         external: ExternalPackages,
+        managementTLS: TLSSettings?,
         onEvent: @escaping @Sendable (Event) -> Void
     ) async throws {
         var registry = ServiceRegistry()
@@ -157,6 +161,7 @@ public struct Host: Sendable {
         managementOptions.host = self.options.managementHost
         managementOptions.port = self.options.managementPort
         managementOptions.external = external
+        managementOptions.tls = managementTLS
         let management = try ManagementServer(
             options: managementOptions,
             services: services,

@@ -1,3 +1,4 @@
+public import IngressKit
 public import NodeKit
 public import OTA
 
@@ -111,10 +112,26 @@ public struct HostSettings: Sendable {
             + "it they are random and in the file windlass.keys of the data folder."
     )
 
+    private static let managementCertificateFile = Setting(
+        name: "management.tls.certificate.file",
+        kind: .text,
+        defaultText: "",
+        summary:
+            "PEM file with the certificate of the management API and those between it and the root, read again when it changes; "
+            + "with it and its key the API speaks HTTPS and no plain HTTP."
+    )
+    private static let managementKeyFile = Setting(
+        name: "management.tls.key.file",
+        kind: .text,
+        defaultText: "",
+        summary: "PEM file with that certificate's private key, not encrypted."
+    )
+
     /// All settings there are.
     public static let all = [
         Self.externalEnabled, Self.externalURLPattern, Self.timeseriesDays, Self.timeseriesCount, Self.aheadSeconds,
         Self.historyDays, Self.auditDays, Self.auditCount, Self.groupRead, Self.reserveBytes, Self.signingKeyFile,
+        Self.managementCertificateFile, Self.managementKeyFile,
     ]
 
     private var texts: [String: String] = [:]
@@ -151,6 +168,20 @@ public struct HostSettings: Sendable {
             isEnabled: self.text(Self.externalEnabled) == "true",
             urlPattern: self.text(Self.externalURLPattern)
         )
+    }
+
+    /// The certificate and key of the management API; `nil` for plain HTTP.
+    ///
+    /// - Throws: ``NodeError`` with code `setting` if one of both is named without the other.
+    public func managementTLS() throws(NodeError) -> TLSSettings? {
+        let (certificate, key) = (self.text(Self.managementCertificateFile), self.text(Self.managementKeyFile))
+        guard certificate.isEmpty == key.isEmpty else {
+            throw NodeError(
+                "setting",
+                "\(Self.managementCertificateFile.name) and \(Self.managementKeyFile.name) belong together; name both or none"
+            )
+        }
+        return certificate.isEmpty ? nil : TLSSettings(certificateFile: certificate, privateKeyFile: key)
     }
 
     /// How long what grows by itself is kept, and how much of it.

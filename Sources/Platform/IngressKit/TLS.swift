@@ -54,6 +54,17 @@ public struct TLSSettings: Sendable, Hashable {
         ),
     ]
 
+    /// Makes settings by which clients show no certificate.
+    ///
+    /// - Parameters:
+    ///   - certificateFile: The path of the certificate's PEM file.
+    ///   - privateKeyFile: The path of the key's PEM file.
+    public init(certificateFile: String, privateKeyFile: String) {
+        self.certificateFile = certificateFile
+        self.privateKeyFile = privateKeyFile
+        self.clientCertificates = .none
+    }
+
     /// Takes the settings from the configuration of a node that declares ``attributes``; `nil` if it names no files.
     ///
     /// - Throws: ``NodeError`` with code `tls-settings` if one of certificate and key is named without the other.

@@ -3,7 +3,7 @@ import Hummingbird
 import NIOCore
 import NIOHTTPTypes
 
-/// Ends connections whose peer stops reading or sends a body without end, and answers `Expect: 100-continue`.
+/// Ends connections whose peer stops reading or sends a body without end.
 ///
 /// An answer may be given before the request's body is read to its end. The rest is read and dropped, because closing a
 /// socket with unread bytes makes many systems throw the answer away; how much of it depends on the answer.
@@ -26,12 +26,9 @@ final class ConnectionGuard: ChannelDuplexHandler, RemovableChannelHandler {
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         switch self.unwrapInboundIn(data) {
-        case .head(let head):
+        case .head:
             self.received = 0
             self.limit = self.uploadBytesMax
-            if head.headerFields[.expect]?.lowercased() == "100-continue" {
-                context.writeAndFlush(self.wrapOutboundOut(.head(HTTPResponse(status: .continue))), promise: nil)
-            }
         case .body(let bytes):
             self.received += Int64(bytes.readableBytes)
             // Once more than the limit has come in, whoever reads the body has refused it.

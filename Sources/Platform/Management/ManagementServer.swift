@@ -1,6 +1,7 @@
-import HTTPTypes
+import HTTPKit
 import Hummingbird
 import HummingbirdCore
+public import IngressKit
 public import Logging
 public import NIOCore
 import NIOPosix
@@ -12,13 +13,17 @@ public import ServiceLifecycle
 public struct ManagementServer: Service {
     /// Where to listen, and the limits of what clients may do.
     public struct Options: Sendable {
-        /// The address to listen on; loopback unless told otherwise, because the API speaks plain HTTP.
+        /// The address to listen on; loopback unless told otherwise, because the API speaks plain HTTP by default.
         public var host = "127.0.0.1"
         /// The port to listen on, 0…65535; 0 takes any free one.
         public var port = 8081
         /// The most connections at once; more wait to be accepted.
         public var connectionsMax = 1024
-        /// The most bytes of a request's header fields together, and of one of them.
+        /// How many connections one address may begin in a second; 0 for no limit.
+        public var addressConnectionsPerSecondMax = 1000
+        /// The certificate and key of the server; `nil` to speak plain HTTP.
+        public var tls: TLSSettings?
+        /// The most bytes of a request's target and the names and values of its header fields together.
         public var headerBytesMax = 16 * 1024
         /// The most header fields of a request.
         public var headersMax = 100
@@ -143,14 +148,25 @@ public struct ManagementServer: Service {
             now: self.now
         )
 
-        let onListening = self.onListening
-        let host = self.options.host
+        let (options, now, onListening) = (self.options, self.now, self.onListening)
+        let host = options.host
+        let tls = try options.tls.map {
+            try TLSContext($0, applicationProtocols: ["http/1.1"], logger: self.logger)
+        }
         // Hummingbird tells on level info what the host tells in its own words.
         var quiet = self.logger
         quiet.logLevel = max(quiet.logLevel, .notice)
         let application = Application(
             responder: responder,
-            server: .http1(configuration: self.channelConfiguration),
+            server: HTTPServerBuilder { responder in
+                ManagementChannel(
+                    options: options,
+                    tls: tls,
+                    beginnings: RateLimiter(perSecond: options.addressConnectionsPerSecondMax),
+                    now: now,
+                    responder: responder
+                )
+            },
             configuration: ApplicationConfiguration(
                 address: .hostname(host, port: self.options.port),
                 availableConnectionsDelegate: MaximumAvailableConnections(self.options.connectionsMax, logger: quiet)
@@ -167,6 +183,7 @@ public struct ManagementServer: Service {
         let timeout = self.options.shutdownTimeout
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await application.run() }
+            if let tls { group.addTask { await tls.watch(clock: ContinuousClock()) } }
             group.addTask {
                 try? await gracefulShutdown()
                 try? await Task.sleep(for: timeout)
@@ -175,7 +192,7 @@ public struct ManagementServer: Service {
             try await group.next()
             group.cancelAll()
             do {
-                try await group.next()
+                try await group.waitForAll()
             } catch is CancellationError {
                 return
             }
@@ -210,23 +227,6 @@ public struct ManagementServer: Service {
         EntityQueryRoutes(services: services, now: now).add(to: &routes)
         OpenAPIRoutes().add(to: &routes)
         return routes
-    }
-
-    private var channelConfiguration: HTTP1Channel.Configuration {
-        let options = self.options
-        let idle = TimeAmount(options.idleTimeout)
-        return HTTP1Channel.Configuration(
-            additionalChannelHandlers: [
-                IdleStateHandler(writeTimeout: idle),
-                ConnectionGuard(uploadBytesMax: options.uploadBytesMax, bodyBytesMax: Int64(options.bodyBytesMax)),
-            ],
-            idleTimeout: idle,
-            httpDecoderConfiguration: .init(
-                maxHeaderFieldSize: options.headerBytesMax,
-                maxHeaderListSize: options.headerBytesMax,
-                maxHeaderFieldCount: options.headersMax
-            )
-        )
     }
 }
 

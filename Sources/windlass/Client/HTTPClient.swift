@@ -57,7 +57,12 @@ final class HTTPClient: Sendable {
     ) async throws -> HTTPReply {
         let channel = try await self.channel()
         var head = HTTPRequestHead(version: .http1_1, method: method, uri: target, headers: headers)
-        head.headers.replaceOrAdd(name: "Host", value: "\(self.endpoint.host):\(self.endpoint.port)")
+        let host = self.endpoint.host
+        // RFC 3986 §3.2.2: an IPv6 address is in brackets.
+        head.headers.replaceOrAdd(
+            name: "Host",
+            value: "\(host.contains(":") ? "[\(host)]" : host):\(self.endpoint.port)"
+        )
         if let size { head.headers.replaceOrAdd(name: "Content-Length", value: "\(size)") }
         let reply = channel.eventLoop.makePromise(of: HTTPReply.self)
         do {

@@ -11,25 +11,6 @@ final class Connections: Sendable {
     /// It ends once it has answered a request of that. Returns whether it ends.
     typealias Stop = @Sendable (Mount?) -> Bool
 
-    /// What becomes of a new connection.
-    enum Admission {
-        /// It is taken in.
-        case admitted
-        /// There are too many, or the listener closes.
-        case tooMany
-        /// Its address began too many within a second.
-        case tooFrequent
-
-        /// What one is told that is not taken in.
-        var answer: StaticString? {
-            switch self {
-            case .admitted: nil
-            case .tooMany: ResponseEncoder.busy
-            case .tooFrequent: ResponseEncoder.tooFrequent
-            }
-        }
-    }
-
     private struct State {
         var nextID: UInt64 = 0
         var channels: [UInt64: (channel: any Channel, stop: Stop)] = [:]
@@ -56,7 +37,9 @@ final class Connections: Sendable {
     var bufferedBytes: Int { self.buffered.load(ordering: .relaxed) }
 
     /// Takes a connection in, until its channel closes.
-    func admit(_ channel: any Channel, stop: @escaping Stop) -> Admission {
+    ///
+    /// - Returns: Why it is not taken in; `nil` if it is.
+    func admit(_ channel: any Channel, stop: @escaping Stop) -> RefusingHandler.Reason? {
         if let peer = PeerNetwork(channel.remoteAddress), !self.beginnings.admit(peer, at: .now()) {
             return .tooFrequent
         }
@@ -80,7 +63,7 @@ final class Connections: Sendable {
             return .tooMany
         }
         channel.closeFuture.whenComplete { _ in self.remove(id) }
-        return .admitted
+        return nil
     }
 
     /// Counts bytes of a body that are held from now on; `false` if they are too many.

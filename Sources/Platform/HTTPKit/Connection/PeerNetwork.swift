@@ -1,12 +1,12 @@
-import NIOCore
+public import NIOCore
 
 /// What connections of one peer have in common: its IPv4 address, or the network of 64 bits that an IPv6 peer has to itself
 /// (RFC 6177 §2), within which it may take any address it likes.
-struct PeerNetwork: Hashable, Sendable {
+public struct PeerNetwork: Hashable, Sendable {
     private let bits: UInt64
 
     /// The network of an address; `nil` if it is none of the Internet.
-    init?(_ address: SocketAddress?) {
+    public init?(_ address: SocketAddress?) {
         switch address {
         case .v4(let address):
             self.bits = Self.mapped(UInt32(bigEndian: address.address.sin_addr.s_addr))

@@ -218,11 +218,10 @@ final class SharedListener: Sendable {
         let connection = HTTPConnection(self, eventLoop: channel.eventLoop, isSecure: tls != nil)
         let bound = NIOLoopBound(connection, eventLoop: channel.eventLoop)
         let pipeline = channel.pipeline.syncOperations
-        let admission = self.connections.admit(channel) { bound.value.stop($0) }
-        guard admission == .admitted else {
+        if let reason = self.connections.admit(channel, stop: { bound.value.stop($0) }) {
             self.first.metrics.refusedConnections.add()
             // Over TLS an answer would cost a handshake, of which there may be too many already.
-            return try pipeline.addHandler(RefusingHandler(answer: tls == nil ? admission.answer : nil))
+            return try pipeline.addHandler(RefusingHandler(tls == nil ? reason : nil))
         }
         self.first.metrics.opened()
         channel.closeFuture.whenComplete { _ in self.first.metrics.closed() }

@@ -1,28 +1,31 @@
-import NIOCore
+public import NIOCore
 import NIOPosix
-import NIOSSL
+public import NIOSSL
 import Synchronization
 
 /// A response as it came off the wire.
-struct TestResponse {
-    var status: Int
-    var fields: [(name: String, value: String)]
-    var body: ByteBuffer
+public struct RawHTTPResponse {
+    /// The status code.
+    public var status: Int
+    /// The header fields in order.
+    public var fields: [(name: String, value: String)]
+    /// The body, as long as `Content-Length` says.
+    public var body: ByteBuffer
 
     /// The text of the body.
-    var text: String { String(buffer: self.body) }
+    public var text: String { String(buffer: self.body) }
 
     /// The value of a field, whose name is compared without case.
-    subscript(name: String) -> String? {
+    public subscript(name: String) -> String? {
         self.fields.first { $0.name.lowercased() == name.lowercased() }?.value
     }
 }
 
 /// The other end closed before the response was complete.
-struct ConnectionEnded: Error {}
+public struct ConnectionEnded: Error {}
 
-/// A socket that sends what it is told, well-formed or not.
-final class TestClient: Sendable {
+/// A client of an HTTP server that sends what it is told, well-formed or not, over a socket.
+public final class RawHTTPClient: Sendable {
     private let channel: any Channel
     private let inbox: Inbox
 
@@ -32,12 +35,20 @@ final class TestClient: Sendable {
     }
 
     /// Connects, over TLS if there is something to shake hands with.
-    static func connect(
+    ///
+    /// - Parameters:
+    ///   - host: The address.
+    ///   - port: The port.
+    ///   - autoRead: Whether what comes is read; if not, begin with ``startReading()``.
+    ///   - tls: The client's side of TLS; `nil` for plain HTTP.
+    /// - Returns: The client.
+    /// - Throws: An error of the system if nobody listens there.
+    public static func connect(
         host: String = "127.0.0.1",
         port: Int,
         autoRead: Bool = true,
         tls: NIOSSLContext? = nil
-    ) async throws -> TestClient {
+    ) async throws -> RawHTTPClient {
         let inbox = Inbox()
         let channel = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
             .channelOption(.autoRead, value: autoRead)
@@ -52,39 +63,46 @@ final class TestClient: Sendable {
                 }
             }
             .connect(host: host, port: port).get()
-        return TestClient(channel: channel, inbox: inbox)
+        return RawHTTPClient(channel: channel, inbox: inbox)
     }
 
-    func send(_ text: String) async throws { try await self.send(bytes: Array(text.utf8)) }
+    /// Sends a text; returns when the system has it.
+    public func send(_ text: String) async throws { try await self.send(bytes: Array(text.utf8)) }
 
-    func send(bytes: [UInt8]) async throws {
+    /// Sends bytes; returns when the system has them.
+    public func send(bytes: [UInt8]) async throws {
         try await self.channel.writeAndFlush(ByteBuffer(bytes: bytes)).get()
     }
 
     /// Sends what the other end may not want to have any more.
-    func sendAnyway(_ text: String) async { try? await self.send(text) }
+    public func sendAnyway(_ text: String) async { try? await self.send(text) }
 
     /// Says that nothing more comes, and goes on reading.
-    func closeOutput() async throws { try await self.channel.close(mode: .output).get() }
+    public func closeOutput() async throws { try await self.channel.close(mode: .output).get() }
 
-    func close() async throws {
+    /// Closes the connection.
+    public func close() async throws {
         self.channel.close(promise: nil)
         try await self.channel.closeFuture.get()
     }
 
     /// Reads on by hand where the connection does not by itself.
-    func startReading() async throws { try await self.channel.setOption(.autoRead, value: true).get() }
+    public func startReading() async throws { try await self.channel.setOption(.autoRead, value: true).get() }
 
     /// The certificate that the other end showed, in DER form.
-    func certificate() async throws -> [UInt8]? {
+    public func certificate() async throws -> [UInt8]? {
         let channel = self.channel
         return try await channel.eventLoop.submit {
             try channel.pipeline.syncOperations.nioSSL_peerCertificate()?.toDERBytes()
         }.get()
     }
 
-    /// The next response on the connection.
-    func response(isHead: Bool = false) async throws -> TestResponse {
+    /// Waits for the next response on the connection.
+    ///
+    /// - Parameter isHead: Whether it is the one to a `HEAD`, which has no body.
+    /// - Returns: The response.
+    /// - Throws: ``ConnectionEnded`` if the other end closes before.
+    public func response(isHead: Bool = false) async throws -> RawHTTPResponse {
         while true {
             if let response = self.inbox.takeResponse(isHead: isHead) { return response }
             guard await self.inbox.more() else { throw ConnectionEnded() }
@@ -92,7 +110,7 @@ final class TestClient: Sendable {
     }
 
     /// Waits for the other end to close, and returns what came before and was not taken.
-    func rest() async -> String {
+    public func rest() async -> String {
         while await self.inbox.more() {}
         return self.inbox.takeAll()
     }
@@ -142,7 +160,7 @@ private final class Inbox: Sendable {
         }
     }
 
-    func takeResponse(isHead: Bool) -> TestResponse? {
+    func takeResponse(isHead: Bool) -> RawHTTPResponse? {
         self.state.withLock { state in
             let view = state.bytes.readableBytesView
             guard let end = view.firstRange(of: Array("\r\n\r\n".utf8)) else { return nil }
@@ -152,7 +170,7 @@ private final class Inbox: Sendable {
                 return (String(line[..<colon]), String(line[colon...].dropFirst(2)))
             }
             let status = Int(lines[0].split(separator: " ")[1]) ?? 0
-            var response = TestResponse(status: status, fields: fields, body: ByteBuffer())
+            var response = RawHTTPResponse(status: status, fields: fields, body: ByteBuffer())
             let hasBody = !isHead && status != 304 && status != 100
             let length = hasBody ? Int(response["Content-Length"] ?? "0") ?? 0 : 0
             let headLength = view.distance(from: view.startIndex, to: end.upperBound)
