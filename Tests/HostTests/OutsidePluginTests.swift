@@ -1,5 +1,8 @@
 import Foundation
+import NIOCore
+import NIOPosix
 import NodeKit
+import NodeTesting
 import Testing
 
 @testable import Host
@@ -68,6 +71,17 @@ import Testing
             \(nodes)
             """
         try text.write(to: source, atomically: true, encoding: .utf8)
+        try await self.compile([source], module: name, as: name, linking: options, into: folder)
+    }
+
+    /// Compiles `lib<name>Plugin.so` into a folder.
+    private func compile(
+        _ sources: [URL],
+        module: String,
+        as name: String,
+        linking options: [String] = [],
+        into folder: URL
+    ) async throws {
         // The modules of the platform name C modules; SwiftPM tells the compiler of a dependent package where they are.
         let build = Command.products.deletingLastPathComponent().deletingLastPathComponent()
         let modules =
@@ -75,18 +89,22 @@ import Testing
             + Self.subfolders(of: build.appendingPathComponent("checkouts")).flatMap { checkout in
                 (try? Self.subfolders(of: checkout.appendingPathComponent("Sources"))) ?? []
             }
-            .filter { ["_AtomicsShims", "_NumericsShims", "CSystem"].contains($0.lastPathComponent) }
+            .filter {
+                ["_AtomicsShims", "_NumericsShims", "CSystem", "CNIOWindows", "CNIOBoringSSL"].contains(
+                    $0.lastPathComponent
+                )
+            }
             .map { $0.appendingPathComponent("include/module.modulemap") }
         let maps = modules.filter { FileManager.default.fileExists(atPath: $0.path) }
             .flatMap { ["-Xcc", "-fmodule-map-file=\($0.path)"] }
         let compiler = try await Command.run(
             executable: URL(fileURLWithPath: "/usr/bin/env"),
             [
-                "swiftc", "-emit-library", "-parse-as-library", "-swift-version", "6", "-module-name", name,
+                "swiftc", "-emit-library", "-parse-as-library", "-swift-version", "6", "-module-name", module,
                 "-I", "\(Self.products)/Modules", "-L", Self.products, "-lWindlassPlatform",
                 "-Xlinker", "-rpath", "-Xlinker", "$ORIGIN",
-                source.path, "-o", folder.appendingPathComponent("lib\(name)Plugin.so").path,
-            ] + maps + options
+                "-o", folder.appendingPathComponent("lib\(name)Plugin.so").path,
+            ] + sources.map(\.path) + maps + options
         )
         try #require(compiler.status == 0, "\(compiler.output)\(compiler.errors)")
     }
@@ -193,6 +211,66 @@ import Testing
             }
             #expect(status == 0)
         }
+    }
+
+    /// Compiles an example's plugin into a folder.
+    private func compile(example name: String, into folder: URL) async throws {
+        let example = URL(filePath: #filePath).deletingLastPathComponent()
+            .appending(path: "../../Examples/\(name)Plugin/Sources/\(name)").standardizedFileURL
+        let sources = try FileManager.default.contentsOfDirectory(at: example, includingPropertiesForKeys: nil)
+        try await self.compile(sources, module: name, as: name, into: folder)
+    }
+
+    @Test("the examples are built and run, one of them on the listener of 'http:ingress'", .timeLimit(.minutes(3)))
+    func examples() async throws {
+        try await withTemporaryFolder { folder in
+            try await self.compile(example: "Shout", into: folder)
+            try await self.compile(example: "Webhook", into: folder)
+            // Nodes share a listener by its port, so that it has to be known; it was free a moment ago.
+            let port = try await Self.freePort()
+            let chains = folder.appendingPathComponent("chains")
+            try FileManager.default.createDirectory(at: chains, withIntermediateDirectories: false)
+            let chain = """
+                <chain name="hooks" xmlns="urn:windlass:chain:1" xmlns:flow="urn:windlass:flow"
+                       xmlns:http="urn:windlass:http" xmlns:shout="urn:example:shout" xmlns:webhook="urn:example:webhook">
+                  <http:ingress id="http" host="127.0.0.1" port="\(port)" to="log"/>
+                  <webhook:ingress id="hooks" host="127.0.0.1" port="\(port)" secret="s3cret" to="loud"/>
+                  <shout:upper-case id="loud" of="hook" to="log"/>
+                  <flow:log id="log" level="notice" message="HOOK {shout}"/>
+                </chain>
+                """
+            try chain.write(to: chains.appendingPathComponent("hooks.xml"), atomically: true, encoding: .utf8)
+            let status = try await RunningHost.serve(
+                [
+                    "--data", folder.appendingPathComponent("data").path, "--chains", chains.path, "--plugins",
+                    Self.products, "--plugins", folder.path,
+                ]
+            ) { lines in
+                for await line in lines {
+                    if line.hasSuffix("HOOK BUILD") { return }
+                    guard line.hasSuffix("ready") else { continue }
+                    let client = try await RawHTTPClient.connect(port: port)
+                    let post =
+                        "POST /hooks/build HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nX-Hook-Secret: s3cret\r\n\r\n"
+                    try await client.send("\(post){}")
+                    #expect(try await client.response().status == 200)
+                    // The device API is on the same connection.
+                    try await client.send("GET /api/v1/none/attributes HTTP/1.1\r\nHost: h\r\n\r\n")
+                    #expect(try await client.response().status == 401)
+                    try await client.close()
+                }
+                Issue.record("the host ended before it was asked")
+            }
+            #expect(status == 0)
+        }
+    }
+
+    private static func freePort() async throws -> Int {
+        let listener = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+            .bind(host: "127.0.0.1", port: 0).get()
+        let port = try #require(listener.localAddress?.port)
+        try await listener.close()
+        return port
     }
 
     @Test(

@@ -101,6 +101,25 @@ public struct Request: Sendable {
     /// The value of the first header field with a name, which is compared without case; `nil` if there is none, or the route
     /// does not keep fields.
     public func field(_ name: String) -> String? {
-        self.fields.first { $0.name.count == name.count && $0.name.lowercased() == name.lowercased() }?.value
+        self.fields.first { $0.name.lowercased() == name.lowercased() }?.value
+    }
+
+    /// From how many bytes on a body is parsed away from the event loop, which serves others meanwhile.
+    static let parseAside = 64 * 1024
+
+    /// The body as JSON.
+    ///
+    /// - Throws: ``NodeError`` with code `bad-request` if there is none, or it is no JSON.
+    public func json() async throws(NodeError) -> JSON {
+        guard self.body.readableBytes > 0 else { throw NodeError(.badRequest, "Required request body is missing") }
+        let body = self.body
+        do {
+            if body.readableBytes < Self.parseAside { return try JSON(parsing: body) }
+            return try await withTaskExecutorPreference(globalConcurrentExecutor) { try JSON(parsing: body) }
+        } catch let error as JSONSyntaxError {
+            throw NodeError(unreadable: "the body", error)
+        } catch {
+            throw NodeError(wrapping: error)
+        }
     }
 }

@@ -103,6 +103,30 @@ extension Response {
         }
     }
 
+    /// The answer to what became of a message.
+    ///
+    /// - Parameters:
+    ///   - outcome: What the chain says.
+    ///   - request: The request, which may want a part of a content.
+    ///   - isDownload: Whether a package was asked for, as for ``failure(_:isDownload:at:)``.
+    ///   - timestamp: The present time.
+    /// - Returns: The reply, or the error; `nil` if nothing in the chain replied.
+    public static func outcome(
+        _ outcome: Outcome,
+        of request: Request,
+        isDownload: Bool = false,
+        at timestamp: Timestamp
+    ) -> Response? {
+        switch outcome {
+        case .completed(nil): nil
+        case .completed(.empty): .empty(200)
+        case .completed(.json(let value)): .json(value)
+        case .completed(.content(let reply)): .content(reply, conditions: request.conditions)
+        case .completed(.refused(let error)), .failed(let error):
+            .failure(error, isDownload: isDownload, at: timestamp)
+        }
+    }
+
     /// The answer to what a chain could not do.
     ///
     /// - Parameters:
@@ -110,7 +134,7 @@ extension Response {
     ///   - isDownload: Whether a package was asked for, where ThingsBoard answers 400 and 404 with nothing more.
     ///   - timestamp: The present time.
     /// - Returns: The status of the error's code, with its text where a device may have it.
-    public static func failure(_ error: NodeError, isDownload: Bool, at timestamp: Timestamp) -> Response {
+    public static func failure(_ error: NodeError, isDownload: Bool = false, at timestamp: Timestamp) -> Response {
         switch error.code {
         case .badRequest: isDownload ? .empty(400) : .error(400, error.message, at: timestamp)
         case .unauthorized: .empty(401)
