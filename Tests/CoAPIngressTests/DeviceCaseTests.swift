@@ -15,7 +15,7 @@ import Testing
             let message = node.outlet.sent.first?.message
             #expect(node.outlet.sent.count == (row.message == nil ? 0 : 1))
             if let message, let expected = row.message {
-                #expect(expected.matches(message, from: TestAuthenticator.first, over: "coap"), "\(message)")
+                #expect(expected.matches(message, from: TestDevices.first, over: "coap"), "\(message)")
             }
             switch row.answer {
             case .empty:
