@@ -19,6 +19,11 @@ import Testing
         let package = try await self.domain.package()
         let profile = try #require(try await self.domain.profile())
         try await self.domain.domain.assign(package.id, to: profile.id)
+        // Those of a large fleet follow in steps, which the store makes as time goes by.
+        let work = self.domain.domain.start { [store = self.domain.store] in await store.run() }
+        await self.domain.domain.pass(.seconds(1))
+        work.cancel()
+        try await work.value
     }
 
     private func assign(_ package: OtaPackageId?, to number: UInt32) async throws {

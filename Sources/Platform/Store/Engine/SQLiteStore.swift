@@ -263,7 +263,7 @@ public final class SQLiteStore: StoreEngine {
         var due = Removal.all.map { _ in self.uptime() }
         var timeOfDayDue = self.uptime()
         while !Task.isCancelled {
-            try? await offEventLoop { self.room?.deletion.take() }
+            if let room = self.room { try? await offEventLoop { room.deletion.take() } }
             await self.housework.attempt(.clock) { try await self.followClock() }
             for (index, removal) in Removal.all.enumerated() where self.uptime() >= due[index] {
                 await self.housework.attempt(removal.work) { try await removal.carryOut(self) }
