@@ -156,7 +156,7 @@ extension CoAPResponder {
             )
             return CoAPResponse(kind.answerCode, json: body, for: request, exponentMax: self.blockExponent)
         case .content(let content):
-            return try await CoAPResponse.reading(content, for: request, exponentMax: self.blockExponent).response
+            return await CoAPResponse.reading(content, for: request, exponentMax: self.blockExponent).value
         }
     }
 }

@@ -107,12 +107,12 @@ struct CoAPResponder: Sendable {
             }
         }
         switch self.read(request, kind, of: device, at: handler.timestamp) {
-        case .ended(let response):
+        case .now(let response):
             handler.respond(response, to: asked, isAtHand: true)
             return nil
-        case .waiting(let rest):
+        case .suspended(let rest):
             let handler = NIOLoopBound(handler, eventLoop: handler.eventLoop)
-            return { await self.finish(asked, handler: handler) { (try await rest(), nil) } }
+            return { await self.finish(asked, handler: handler) { (await rest(), nil) } }
         }
     }
 
@@ -172,7 +172,7 @@ struct CoAPResponder: Sendable {
         guard resource == .attributes else {
             return (CoAPResponse(.badRequest, diagnostic: "calls can only be observed; add the Observe option"), nil)
         }
-        return (try await self.read(request, kind, source).response, nil)
+        return (await self.read(request, kind, source).value, nil)
     }
 
     private func read(_ request: CoAPRequest, _ kind: CoAPResource.Kind, _ source: Source) -> CoAPResponse.Begun {
@@ -190,13 +190,13 @@ struct CoAPResponder: Sendable {
         do {
             message = try request.message(to: kind, from: device, at: time)
         } catch {
-            return .ended(CoAPResponse(error))
+            return .now(CoAPResponse(error))
         }
         switch self.outlet.begin(message, by: .success) {
         case .now(let outcome):
             return self.answer(outcome, to: request, kind)
         case .suspended(let rest):
-            return .waiting { try await self.answer(await rest(), to: request, kind).response }
+            return .suspended(Suspension { await self.answer(await rest(), to: request, kind).value })
         }
     }
 
@@ -209,19 +209,19 @@ struct CoAPResponder: Sendable {
         do throws(NodeError) {
             switch try DeviceProtocol.answer(outcome, to: kind.wish(.get)) {
             case .empty:
-                return .ended(CoAPResponse(.content))
+                return .now(CoAPResponse(.content))
             case .json(let json) where json == [:]:
-                return .ended(kind == .attributes ? Self.noAttributes : CoAPResponse(.notFound))
+                return .now(kind == .attributes ? Self.noAttributes : CoAPResponse(.notFound))
             case .json(let json):
                 var response = CoAPResponse(json: json.bytes, for: request, exponentMax: self.blockExponent)
                 // They change at any time, so what is told of them is not good for the 60 s that a cache would assume.
                 if kind == .attributes { response.add(CoAPOption(.maxAge, uint: 0)) }
-                return .ended(response)
+                return .now(response)
             case .content(let content):
                 return CoAPResponse.reading(content, for: request, exponentMax: self.blockExponent)
             }
         } catch {
-            return .ended(CoAPResponse(error))
+            return .now(CoAPResponse(error))
         }
     }
 
@@ -251,7 +251,7 @@ struct CoAPResponder: Sendable {
                 return (CoAPResponse(.serviceUnavailable, diagnostic: "there are too many observers"), nil)
             }
             // RFC 7641 §4.1: who cannot be added to the list gets the state, without the Observe option.
-            return (try await self.read(request, kind, source).response, nil)
+            return (await self.read(request, kind, source).value, nil)
         }
         var response = CoAPResponse(.valid)
         if resource == .attributes {

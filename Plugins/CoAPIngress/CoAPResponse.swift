@@ -134,36 +134,21 @@ struct CoAPResponse: Hashable, Sendable {
     }
 
     /// How far an answer came at once.
-    enum Begun {
-        /// This is the answer.
-        case ended(CoAPResponse)
-        /// Something has to be waited for; call this once.
-        case waiting(@Sendable () async throws -> CoAPResponse)
-
-        /// The answer, once nothing has to be waited for any more; ask for it once.
-        var response: CoAPResponse {
-            get async throws {
-                switch self {
-                case .ended(let response): response
-                case .waiting(let rest): try await rest()
-                }
-            }
-        }
-    }
+    typealias Begun = Step<CoAPResponse, Suspension<CoAPResponse>>
 
     /// The block of a package's bytes that a request asks for; only this block is read.
     static func reading(_ reply: ContentReply, for request: CoAPRequest, exponentMax: UInt8) -> Begun {
         guard request.accept == nil || request.accept == ContentFormat.octets else {
-            return .ended(Self(.notAcceptable, diagnostic: "this resource is bytes (content format 42)"))
+            return .now(Self(.notAcceptable, diagnostic: "this resource is bytes (content format 42)"))
         }
         let etag = reply.entityTag.map(EntityTag.of)
-        if let settled = Self.settled(request, etag: etag, .content) { return .ended(settled) }
+        if let settled = Self.settled(request, etag: etag, .content) { return .now(settled) }
         let size = reply.range.upperBound - reply.range.lowerBound
         let slice: BlockSlice
         do {
             slice = try BlockSlice(of: size, requested: request.block2, exponentMax: exponentMax)
         } catch {
-            return .ended(Self(error, bodySize: size))
+            return .now(Self(error, bodySize: size))
         }
         let options = Self.options(
             slice,
@@ -172,15 +157,21 @@ struct CoAPResponse: Hashable, Sendable {
             isSizeAsked: request.wantsSize2,
             format: ContentFormat.octets
         )
-        guard !slice.range.isEmpty else { return .ended(Self(.content, options: options)) }
+        guard !slice.range.isEmpty else { return .now(Self(.content, options: options)) }
         let start = reply.range.lowerBound
         let range = start + slice.range.lowerBound..<start + slice.range.upperBound
         if let payload = reply.content.readAtOnce(range) {
-            return .ended(Self(.content, options: options, payload: payload))
+            return .now(Self(.content, options: options, payload: payload))
         }
-        return .waiting { [content = reply.content] in
-            Self(.content, options: options, payload: try await content.read(range))
-        }
+        return .suspended(
+            Suspension { [content = reply.content] in
+                do {
+                    return Self(.content, options: options, payload: try await content.read(range))
+                } catch {
+                    return Self(NodeError(wrapping: error))
+                }
+            }
+        )
     }
 
     /// What answers a GET without its body: that the peer has it already, or that it is not what the peer wants it to be.

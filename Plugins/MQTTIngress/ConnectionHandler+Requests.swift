@@ -52,8 +52,8 @@ extension ConnectionHandler {
             switch peer {
             case .device(let requests):
                 switch requests.begin(request) {
-                case .answered(let answer): guard self.take(answer, request) else { return .client(answer, request) }
-                case .waiting(let wait): return .device(wait, request)
+                case .now(let answer): guard self.take(answer, request) else { return .client(answer, request) }
+                case .suspended(let wait): return .device(wait, request)
                 }
             case .provisioning: return .provisioning(request)
             }

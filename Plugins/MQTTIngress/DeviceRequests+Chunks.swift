@@ -21,7 +21,7 @@ extension DeviceRequests {
         switch self.services.packages.known(effectiveFor: DeviceId(self.device.id), type: type) {
         case .hit(let package): return try self.ask(for: request, of: package)
         case .absent: return try self.ask(for: request, of: nil)
-        case .unknown: return .waiting(.package(request))
+        case .unknown: return .suspended(.package(request))
         }
     }
 
@@ -60,18 +60,18 @@ extension DeviceRequests {
         let reply = try Self.content(outcome, isElsewhere: isElsewhere)
         let count = reply.range.upperBound - reply.range.lowerBound
         guard count <= Int64(Limits.pieceBytes) else {
-            return .answered(Answer(outcome: .success, response: Answer.Response(topic: topic, body: .content(reply))))
+            return .now(Answer(outcome: .success, response: Answer.Response(topic: topic, body: .content(reply))))
         }
-        guard count > 0 else { return .answered(.response(topic, ByteBuffer())) }
+        guard count > 0 else { return .now(.response(topic, ByteBuffer())) }
         guard let bytes = reply.content.readAtOnce(reply.range), bytes.readableBytes == reply.range.count else {
-            return .waiting(.bytes(reply, topic: topic))
+            return .suspended(.bytes(reply, topic: topic))
         }
-        return .answered(.response(topic, bytes))
+        return .now(.response(topic, bytes))
     }
 
     func read(_ reply: ContentReply, topic: String) async throws(NodeError) -> Begun {
         do {
-            return .answered(.response(topic, try await reply.content.readAll(reply.range)))
+            return .now(.response(topic, try await reply.content.readAll(reply.range)))
         } catch {
             throw NodeError(wrapping: error)
         }

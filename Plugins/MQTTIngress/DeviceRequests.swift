@@ -77,13 +77,11 @@ extension ReasonCode {
 /// Belongs to one connection, which asks for one answer at a time.
 final class DeviceRequests {
     /// How far a request came at once.
-    enum Begun {
-        case answered(Answer)
-        /// There is something to wait for; the rest is done by ``DeviceRequests/finish(_:after:)``.
-        case waiting(Wait)
-    }
+    typealias Begun = Step<Answer, Wait>
 
-    /// What a request waits for.
+    /// What a request waits for; the rest is done by ``DeviceRequests/finish(_:after:)``.
+    ///
+    /// No ``Suspension``, as what goes on belongs to one event loop.
     enum Wait: Sendable {
         case chain(Suspension<Outcome>, Aim)
         /// The package that a download begins with.
@@ -121,15 +119,15 @@ final class DeviceRequests {
     /// Returns when the chain is done with it and what it stored is stored.
     func answer(_ request: Session.Request) async -> Answer {
         switch self.begin(request) {
-        case .answered(let answer): answer
-        case .waiting(let wait): await self.finish(request, after: wait)
+        case .now(let answer): answer
+        case .suspended(let wait): await self.finish(request, after: wait)
         }
     }
 
     /// Carries a request out as far as nothing has to be waited for; for a chunk that is mostly to its end.
     func begin(_ request: Session.Request) -> Begun {
         guard self.services.deviceLimiter.admit(self.device.id, at: .now()) else {
-            return .answered(self.failure(DeviceProtocol.tooManyRequests, of: request))
+            return .now(self.failure(DeviceProtocol.tooManyRequests, of: request))
         }
         do throws(NodeError) {
             switch request.topic {
@@ -151,18 +149,18 @@ final class DeviceRequests {
                 let message = try DeviceProtocol.mqtt.claim(request.payload, from: self.sender)
                 return try self.send(message, for: .claim)
             case .protobuf: throw DeviceProtocol.protobuf
-            case .gateway: return .answered(.ignored(.notAuthorized, DeviceProtocol.notAGateway.message))
+            case .gateway: return .now(.ignored(.notAuthorized, DeviceProtocol.notAGateway.message))
             case .provision:
-                return .answered(.ignored(.topicNameInvalid, DeviceProtocol.alreadyProvisioned.message))
+                return .now(.ignored(.topicNameInvalid, DeviceProtocol.alreadyProvisioned.message))
             case .badId(let text):
                 // The topic is at fault, not the payload: no reason to end a connection.
                 let error = DeviceProtocol.notANumber(text, MessageKey.requestId)
-                return .answered(.ignored(.topicNameInvalid, error.message))
+                return .now(.ignored(.topicNameInvalid, error.message))
             case .unknown:
-                return .answered(.ignored(.topicNameInvalid, DeviceProtocol.unknownResource.message))
+                return .now(.ignored(.topicNameInvalid, DeviceProtocol.unknownResource.message))
             }
         } catch {
-            return .answered(self.failure(error, of: request))
+            return .now(self.failure(error, of: request))
         }
     }
 
@@ -178,8 +176,8 @@ final class DeviceRequests {
                     case .bytes(let reply, let topic): try await self.read(reply, topic: topic)
                     }
                 switch begun {
-                case .answered(let answer): return answer
-                case .waiting(let next): wait = next
+                case .now(let answer): return answer
+                case .suspended(let next): wait = next
                 }
             }
         } catch {
@@ -216,7 +214,7 @@ final class DeviceRequests {
     func send(_ message: Message, for aim: Aim) throws(NodeError) -> Begun {
         switch self.services.outlet.begin(message, by: .success) {
         case .now(let outcome): try self.answer(outcome, aim)
-        case .suspended(let rest): .waiting(.chain(rest, aim))
+        case .suspended(let rest): .suspended(.chain(rest, aim))
         }
     }
 
@@ -225,18 +223,18 @@ final class DeviceRequests {
         switch aim {
         case .report:
             _ = try DeviceProtocol.answer(outcome, to: .acknowledgement)
-            return .answered(.done)
+            return .now(.done)
         case .claim:
             do throws(NodeError) {
                 _ = try DeviceProtocol.answer(outcome, to: .claim)
-                return .answered(.done)
+                return .now(.done)
             } catch {
                 guard error.code == .notFound else { throw error }
-                return .answered(.ignored(ReasonCode(error.code), error.message))
+                return .now(.ignored(ReasonCode(error.code), error.message))
             }
         case .attributes(let topic):
-            return .answered(.response(topic, try DeviceProtocol.json(outcome, to: .attributes).bytes))
-        case .call(let topic): return .answered(Self.result(outcome, topic: topic))
+            return .now(.response(topic, try DeviceProtocol.json(outcome, to: .attributes).bytes))
+        case .call(let topic): return .now(Self.result(outcome, topic: topic))
         case .chunk(let topic, let isElsewhere): return try self.answer(outcome, topic: topic, isElsewhere: isElsewhere)
         }
     }
@@ -246,7 +244,7 @@ final class DeviceRequests {
     private func call(_ payload: ByteBuffer, id: Int64, topic: String) throws(NodeError) -> Begun {
         let message = try DeviceProtocol.mqtt.serverCall(payload, id: id, from: self.sender)
         if message.metadata[MessageKey.method] == "getSessionLimits" {
-            return .answered(.response(topic, self.sessionLimits.bytes))
+            return .now(.response(topic, self.sessionLimits.bytes))
         }
         return try self.send(message, for: .call(topic: topic))
     }

@@ -67,10 +67,10 @@ import Testing
             let request = Self.chunk(index, size: 100)
             let answer: Answer
             switch requests.begin(request) {
-            case .answered(let atOnce):
+            case .now(let atOnce):
                 #expect(isPackageKnown && isChainPrompt && index > 0)
                 answer = atOnce
-            case .waiting(let wait):
+            case .suspended(let wait):
                 #expect(!isPackageKnown || !isChainPrompt || index == 0)
                 answer = await requests.finish(request, after: wait)
             }

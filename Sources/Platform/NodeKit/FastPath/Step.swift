@@ -12,6 +12,18 @@
 
 extension Step: Sendable where Value: Sendable, Rest: Sendable {}
 
+extension Step where Value: Sendable, Rest == Suspension<Value> {
+    /// The value, once nothing has to be waited for any more; ask for it once.
+    @inlinable public var value: Value {
+        get async {
+            switch self {
+            case .now(let value): value
+            case .suspended(let rest): await rest()
+            }
+        }
+    }
+}
+
 /// What is left to do where something has to be waited for; call it once.
 ///
 /// Not the closure by itself: a closure that is the payload of a generic type is wrapped in another one, with an allocation, as
