@@ -70,6 +70,7 @@ final class SharedListener: Sendable {
     /// - Throws: ``NodeError`` with code `listener-settings` if the site wants another listener than this at the same
     ///   address, and `route-conflict` if another has one of its paths.
     func mount(_ mount: Mount, _ settings: HTTPServer.Settings) async throws -> Bool {
+        guard !self.state.withLock(\.isClosing) else { return false }
         if let (name, mine, theirs) = settings.difference(from: self.settings) {
             throw NodeError(
                 "listener-settings",

@@ -1,5 +1,6 @@
 public import NIOCore
 public import NodeKit
+import OTA
 
 /// The numbers of requests.
 extension DeviceProtocol {
