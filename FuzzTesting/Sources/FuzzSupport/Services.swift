@@ -64,6 +64,7 @@ struct Packages: OtaPackageService {
         page: PageLink
     ) async throws -> Page<OtaPackage> { throw Self.notUsed }
     func upload(to id: OtaPackageId) async throws -> any OtaPackageUpload { throw Self.notUsed }
+    func upload(creating package: OtaPackage) async throws -> any OtaPackageUpload { throw Self.notUsed }
     func content(of id: OtaPackageId) async throws -> (any Content)? { throw Self.notUsed }
     func package(_ id: OtaPackageId) async throws -> EffectivePackage? { throw Self.notUsed }
 }
