@@ -52,7 +52,7 @@ private struct MemoryContent: Content {
 
     func read(_ range: Range<Int64>) async throws -> ByteBuffer {
         guard let bytes = self.readAtOnce(range) else {
-            throw NodeError(.badRequest, "bytes \(range.lowerBound)..<\(range.upperBound) are not within \(self.size)")
+            throw NodeError(range, notWithin: self.size)
         }
         return bytes
     }
