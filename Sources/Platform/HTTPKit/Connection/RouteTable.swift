@@ -55,7 +55,7 @@ final class RouteTable {
     init(_ mounts: [Mount] = []) { self.mounts = mounts }
 
     /// Finds the route of a request, or why there is none.
-    func find(_ target: HeadBytes, for head: inout RequestHead) {
+    func find(_ target: HeadBytes, for head: RequestHead) {
         guard let target = RequestTarget(target) else { return head.refuse(.notFound) }
         for mount in self.mounts where mount.serves(target.path) {
             head.mount = mount

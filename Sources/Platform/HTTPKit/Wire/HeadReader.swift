@@ -49,7 +49,7 @@ struct RequestLine {
 /// What it refuses outright is no HTTP, or leaves open where the request ends; whatever else read it may have seen another
 /// end. What only means that the request is not served stands in ``RequestHead/refusal``.
 struct HeadReader {
-    private var head: RequestHead
+    private let head: RequestHead
     private let keepsFields: Bool
     private var hostsCount = 0
     private var isHostValid = true
@@ -66,9 +66,9 @@ struct HeadReader {
     ///   - line: The line.
     ///   - routes: Where a route is looked for; `nil` to keep the target and all fields in place of that.
     init(_ line: RequestLine, _ routes: RouteTable?) {
-        var head = RequestHead(method: line.method, isOldVersion: line.isOldVersion)
+        let head = RequestHead(method: line.method, isOldVersion: line.isOldVersion)
         if let routes {
-            routes.find(line.target, for: &head)
+            routes.find(line.target, for: head)
             self.keepsFields = head.route?.keepsFields == true
         } else {
             head.target = String(decoding: line.target, as: UTF8.self)
@@ -169,12 +169,12 @@ struct HeadReader {
         return self.head
     }
 
-    private mutating func refuse(_ rejection: Rejection) {
+    private func refuse(_ rejection: Rejection) {
         self.head.refuse(rejection)
         self.head.isKeepAlive = false
     }
 
-    private mutating func setConditions(_ change: (inout ConditionFields) -> Void) {
+    private func setConditions(_ change: (inout ConditionFields) -> Void) {
         var conditions = self.head.conditions ?? ConditionFields()
         change(&conditions)
         self.head.conditions = conditions

@@ -1,5 +1,7 @@
 /// What the head of a request says that matters here.
-struct RequestHead {
+///
+/// An object, as it is large and passes through many hands of one connection.
+final class RequestHead {
     /// The method.
     var method: RequestMethod
     /// Who answers it; `nil` if it is refused, or if no routes are looked for.
@@ -37,7 +39,7 @@ struct RequestHead {
     var hasBody: Bool { self.isChunked || (self.contentLength ?? 0) > 0 }
 
     /// Notes why it is not served.
-    mutating func refuse(_ rejection: Rejection) {
+    func refuse(_ rejection: Rejection) {
         self.refusal = rejection
         self.route = nil
     }
