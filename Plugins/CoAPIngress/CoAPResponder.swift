@@ -214,7 +214,7 @@ struct CoAPResponder: Sendable {
                 return .now(kind == .attributes ? Self.noAttributes : CoAPResponse(.notFound))
             case .json(let json):
                 var response = CoAPResponse(json: json.bytes, for: request, exponentMax: self.blockExponent)
-                // They change at any time, so what is told of them is not good for the 60 s that a cache would assume.
+                // Attributes change at any time; without this option a cache would keep the answer for 60 s (RFC 7252 §5.10.5).
                 if kind == .attributes { response.add(CoAPOption(.maxAge, uint: 0)) }
                 return .now(response)
             case .content(let content):

@@ -190,7 +190,7 @@ final class DeviceAPI: Sendable {
         case .awaitAttributes: return await self.wait(for: .attributes, of: device)
         case .awaitCall: return await self.wait(for: .calls, of: device)
         default:
-            // Only a link has none, and who follows it is told by the link, not by a token.
+            // Only a request that follows a link makes no message, and such a request has no token.
             guard let message = try await self.message(request, from: device) else { throw DeviceProtocol.deadLink }
             return self.response(to: await self.outlet.send(message), call.wish, request.conditions)
         }

@@ -27,7 +27,7 @@ enum DeviceCall: Hashable, Sendable {
     /// `GET /api/download/{link}`: the package that a link leads to; without a token.
     case follow(link: String)
 
-    /// How long its answer may wait for news; `nil` if it is no long poll.
+    /// How long a long poll may wait for news; `nil` for any other call.
     var waitsAtMost: TimeAmount? {
         switch self {
         case .awaitAttributes(let milliseconds), .awaitCall(let milliseconds): .milliseconds(milliseconds)

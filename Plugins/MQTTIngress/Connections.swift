@@ -55,7 +55,7 @@ final class Connections: Sendable {
 
     private let countMax: Int
     private let state = Mutex(State())
-    /// Open once there are no connections and come none.
+    /// Opened when the node stops and the last connection has closed.
     private let emptied = Latch()
 
     init(countMax: Int) { self.countMax = countMax }

@@ -31,7 +31,7 @@ enum DeviceTopic: Hashable, Sendable {
     case protobuf
     /// A message for devices behind a gateway, of which there are none.
     case gateway
-    /// One of these, but with an identifier that is none.
+    /// One of these topics, with a text in place of the identifier that is not a number.
     case badId(String)
     /// None of these.
     case unknown

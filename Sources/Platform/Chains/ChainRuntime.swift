@@ -111,8 +111,8 @@ public final class ChainRuntime: Sendable {
     /// - Throws: ``ChainFaults``, or the error of an ingress node that cannot start; the old chains go on then.
     public func reload(_ sources: [ChainSource]) async throws {
         let chains = try self.checker.check(sources)
-        // Half a change would be worse than one that nobody waits for. It ends when all nodes have started or one has failed;
-        // `run` waits for it.
+        // The change is finished even if the caller is cancelled: half of it would leave a chain without some of its nodes. It ends
+        // when all nodes have started or one has failed; `run` waits for it.
         try await withoutCancellation {
             try await self.changes.withLock {
                 guard self.starts.withLock({ $0.isOpen }) else { throw Self.shuttingDown }

@@ -64,7 +64,7 @@ private struct Post: HTTPResponder {
     let hooks: Hooks
 
     func refusal(of request: Request) async -> Response? {
-        // Compares all bytes, so that the time tells nothing of how many are right.
+        // Compares all bytes, so that a client cannot learn from the time how many of them are right.
         let (given, secret) = ((request.field("X-Hook-Secret") ?? "").utf8, self.hooks.secret.utf8)
         let isSame = given.count == secret.count && zip(given, secret).reduce(0) { $0 | $1.0 ^ $1.1 } == 0
         return isSame ? nil : .empty(401)

@@ -6,9 +6,9 @@ import Synchronization
 
 /// The open connections of a listener: how many there may be, and how to end them.
 final class Connections: Sendable {
-    /// Tells one connection, on its event loop, that a site is no longer served, or with `nil` that nothing is.
+    /// Tells one connection, on its event loop, that the server no longer serves a site; `nil` stands for all sites.
     ///
-    /// It ends once it has answered a request of that. Returns whether it ends.
+    /// The connection closes when it has answered the request to that site that is under way. Returns whether it closes.
     typealias Stop = @Sendable (Mount?) -> Bool
 
     private struct State {
