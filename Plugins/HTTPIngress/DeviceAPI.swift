@@ -83,8 +83,9 @@ final class DeviceAPI: Sendable {
         else { return .suspended(Suspension { await self.answer(request) }) }
         guard self.requests.admit(device.id, at: .now()) else { return .now(self.tooManyRequests) }
         let conditions = request.conditions
-        let message = self.messages.package(download, from: DeviceProtocol.Sender(device, at: self.now()))
-        switch self.outlet.begin(message, by: .success) {
+        let sender = DeviceProtocol.Sender(device, at: self.now())
+        // Not kept here: the chain changes a message in place that nobody else has.
+        switch self.outlet.begin(self.messages.package(download, from: sender), by: .success) {
         case .now(let outcome):
             return .now(self.response(to: outcome, .package, conditions))
         case .suspended(let rest):

@@ -203,7 +203,7 @@ public struct DeviceProtocol: Sendable {
             if let version = request.version { members.append((MessageKey.version, .string(version))) }
             members.append((MessageKey.chunk, .integer(request.chunk)))
             members.append((MessageKey.size, .integer(request.size)))
-            metadata = Metadata(JSON.Object(members))
+            metadata = Metadata(JSON.Object(distinct: members))
         }
         return self.message(.packageChunkRequest, .none, sender, metadata)
     }

@@ -59,6 +59,12 @@ public enum JSON: Sendable, Hashable {
             }
         }
 
+        /// Makes an object of few members, whose names the caller knows to differ.
+        package init(distinct members: [(name: String, value: JSON)]) {
+            assert(members.count < Self.indexedFrom && Set(members.map(\.name.exact)).count == members.count)
+            self.members = members
+        }
+
         /// The value of the member with this name; setting `nil` removes it.
         public subscript(name: String) -> JSON? {
             get { self.place(of: name).map { self.members[$0].value } }
@@ -109,7 +115,9 @@ public enum JSON: Sendable, Hashable {
 
         private func place(of name: String) -> Int? {
             if let places { return places[name.exact] }
-            return self.members.firstIndex { $0.name.exact == name.exact }
+            // A closure would be given a copy of each member.
+            for index in self.members.indices where self.members[index].name.exact == name.exact { return index }
+            return nil
         }
 
         private mutating func indexAll() {
