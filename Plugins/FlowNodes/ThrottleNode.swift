@@ -47,7 +47,8 @@ public struct ThrottleNode: Node, IngressNode {
                 unit: "messages",
                 summary: "How many go on side by side if there is no pause."
             ),
-        ]
+        ],
+        traits: .isQueue
     )
 
     /// How many messages are read at once, beside those that are passed over.

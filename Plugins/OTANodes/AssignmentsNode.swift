@@ -40,7 +40,8 @@ public struct AssignmentsNode: IngressNode {
                 MessageKey.cause,
                 "Why it comes: RETRIED, RESENT or CANCELLED; empty if the package is another."
             ),
-        ]
+        ],
+        traits: [.isQueue, .startsDelivery]
     )
 
     /// How many assignments are read at once.

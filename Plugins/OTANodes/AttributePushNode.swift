@@ -51,7 +51,8 @@ public struct AttributePushNode: Node {
                 optional: true,
                 summary: "A method to call on connected devices as well, with the attributes as its parameters."
             ),
-        ]
+        ],
+        traits: .delivers
     )
 
     private let setsTargetAttributes: Bool

@@ -19,6 +19,8 @@ public struct NodeDescriptor: Sendable {
     /// Fine for a node that neither reads what is stored nor tells the outside of the message: what it writes itself comes after
     /// what was begun before. All others get a message once it is safe.
     public var overtakesWrites: Bool
+    /// What the chain checker must know to tell whether messages come to where they are meant for.
+    public var traits: Traits
 
     /// Declares a node type.
     public init(
@@ -28,7 +30,8 @@ public struct NodeDescriptor: Sendable {
         hasOpenRelations: Bool = false,
         attributes: [AttributeDescriptor] = [],
         variables: [VariableDescriptor] = [],
-        overtakesWrites: Bool = false
+        overtakesWrites: Bool = false,
+        traits: Traits = []
     ) {
         self.type = type
         self.summary = summary
@@ -37,6 +40,24 @@ public struct NodeDescriptor: Sendable {
         self.attributes = attributes
         self.variables = variables
         self.overtakesWrites = overtakesWrites
+        self.traits = traits
+    }
+
+    /// The part of a node type in how messages wait and come to where they are meant for.
+    public struct Traits: OptionSet, Sendable, Hashable {
+        public let rawValue: UInt8
+        public init(rawValue: UInt8) { self.rawValue = rawValue }
+
+        /// Messages wait here, stored, and start again from here when their time has come. A node behind it may say *later*, as
+        /// this one knows when to try again.
+        public static let isQueue = Self(rawValue: 1 << 0)
+        /// The node may say *later* of a message. On every way to it there must be a queue, and no message may be copied after
+        /// the last of them.
+        public static let saysLater = Self(rawValue: 1 << 1)
+        /// What starts here is meant for a device, which waits in vain if it ends before a node that delivers.
+        public static let startsDelivery = Self(rawValue: 1 << 2)
+        /// The node delivers what is meant for a device; messages may end here.
+        public static let delivers = Self(rawValue: 1 << 3)
     }
 }
 
