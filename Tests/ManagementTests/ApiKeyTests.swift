@@ -94,9 +94,9 @@ import Testing
                 .expectError(400, 31, "API key expiration time should be in the future!")
             let key = try await self.make(world, as: .adminOfB, ["expirationTime": .integer(now + 2000)]).json
             let value = try #require(key["value"]?.string)
-            world.server.advance(seconds: 1)
+            world.server.advance(by: .seconds(1))
             #expect(try await self.get("/api/auth/user", key: value, world).status == 200)
-            world.server.advance(seconds: 1)
+            world.server.advance(by: .seconds(1))
             try (try await self.get("/api/auth/user", key: value, world)).expectError(401, 10, "API key is expired")
             let user = key["userId"]?["id"]?.string ?? ""
             let keys = try await world.get("/api/apiKeys/\(user)?pageSize=9&page=0&textSearch=CI", as: .adminOfB).json
@@ -140,7 +140,7 @@ import Testing
             try refused.expectError(429, 33, "Too many wrong API keys; try again in 1 seconds")
             #expect(refused.headers.first(name: "Retry-After") == "1")
             #expect(try await self.get("/api/auth/user", key: value, world).status == 200)
-            world.server.advance(seconds: 1)
+            world.server.advance(by: .seconds(1))
             try (try await self.get("/api/auth/user", key: "tb_guessed", world)).expectError(401, 10)
         }
     }

@@ -95,7 +95,7 @@ import Testing
         try await TenantWorld.run { world in
             let user = world.entities["user"] ?? ""
             let start = try await self.log(world).count
-            world.server.advance(seconds: 10)
+            world.server.advance(by: .seconds(10))
             #expect(try await world.send(.POST, "/api/device", ["name": "found"], as: .adminOfB).status == 200)
             let later = 1_700_000_010_000
             #expect(try await self.log(world, "", "&startTime=\(later)").count == 1)
@@ -189,9 +189,10 @@ import Testing
     }
 
     @Test func aChangeThatCannotBeLoggedIsStillAnsweredTruthfully() async throws {
-        try await TestServer.run { server in
-            let full = NodeError(.storageFull, "full")
-            server.services.state.withLock { state in state.logFailure = full }
+        let parts = try TestServer.Parts {
+            $0.register(FailingAudit(error: NodeError(.storageFull, "full")), as: (any AuditService).self)
+        }
+        try await TestServer.run(on: parts) { server in
             let made = try await server.post("/api/device", ["name": "x"])
             #expect(made.status == 200, "\(made.text)")
             let found = try await server.get("/api/tenant/device?deviceName=x")

@@ -43,10 +43,10 @@ import Testing
     func clockAhead() async throws {
         try await TestServer.run { server in
             let year: Int64 = 365 * 86_400
-            server.advance(seconds: year)
+            server.advance(by: .seconds(year))
             let ahead = try #require(try await server.logIn("admin@windlass.local")["token"]?.string)
             #expect(try await server.send(.GET, "/api/auth/user", json: [:], token: ahead).status == 200)
-            server.advance(seconds: -year)
+            server.setBack(by: .seconds(year))
             #expect(try await server.send(.GET, "/api/auth/user", json: [:], token: ahead).status == 401)
             let now = try #require(try await server.logIn("admin@windlass.local")["token"]?.string)
             #expect(try await server.send(.GET, "/api/auth/user", json: [:], token: now).status == 200)
@@ -79,7 +79,7 @@ import Testing
             let refused = try await server.send(.POST, "/api/auth/login", json: body, token: nil)
             try refused.expectError(429, 33, "Too many failed logins; try again in 1 seconds")
             #expect(refused.headers.first(name: "Retry-After") == "1")
-            server.advance(seconds: 1)
+            server.advance(by: .seconds(1))
             #expect(try await server.send(.POST, "/api/auth/login", json: body, token: nil).status == 200)
         }
     }
@@ -137,9 +137,9 @@ import Testing
         try await TestServer.run { server in
             let login = try await server.logIn()
             let refreshToken = try #require(login["refreshToken"])
-            server.advance(seconds: 8999)
+            server.advance(by: .seconds(8999))
             #expect(try await server.get("/api/auth/user").status == 200)
-            server.advance(seconds: 1)
+            server.advance(by: .seconds(1))
             try (try await server.get("/api/auth/user")).expectError(401, 11, "Token has expired")
             let refreshed = try await server.send(
                 .POST,
@@ -150,7 +150,7 @@ import Testing
             #expect(refreshed.status == 200)
             let token = try #require(try refreshed.json["token"]?.string)
             #expect(try await server.send(.GET, "/api/auth/user", [:], ByteBuffer(), token: token).status == 200)
-            server.advance(seconds: 604_800)
+            server.advance(by: .seconds(604_800))
             let late = try await server.send(.POST, "/api/auth/token", json: ["refreshToken": refreshToken], token: nil)
             try late.expectError(401, 11, "Token has expired")
         }
@@ -181,15 +181,15 @@ import Testing
     }
 
     @Test func aLoginThatEndedStaysEndedWhenTheHostStartsAnew() async throws {
-        let parts = TestServer.Parts()
+        let parts = try TestServer.Parts()
         var tokens: [JSON] = []
-        try await TestServer.run(services: parts.services.registry) { server in
+        try await TestServer.run(on: parts) { server in
             tokens = [try await server.logIn(), try await server.logIn()]
             let ended = try #require(tokens[0]["token"]?.string)
             let answer = try await server.send(.POST, "/api/auth/logout", json: [:], token: ended)
             #expect(answer.status == 200)
         }
-        try await TestServer.run(services: parts.services.registry, logsIn: false) { server in
+        try await TestServer.run(on: parts, logsIn: false) { server in
             let refresh: JSON = ["refreshToken": tokens[0]["refreshToken"] ?? .null]
             try (try await server.send(.POST, "/api/auth/token", json: refresh, token: nil))
                 .expectError(401, 10, "Authentication failed")
@@ -201,23 +201,24 @@ import Testing
     @Test func aTokenEndsWhenThePasswordChangesOrTheUserGoes() async throws {
         try await TestServer.run { server in
             _ = try await bootstrapAdministrator(
-                users: server.services,
+                users: server.store,
                 name: TestServer.userName,
                 password: "another",
                 cost: TestServer.cost
             )
             try (try await server.get("/api/auth/user")).expectError(401, 10)
             let token = try #require(try await server.logIn(TestServer.userName, "another")["token"]?.string)
-            server.services.state.withLock { $0.users = [:] }
+            let id = try #require(try await server.store.findUser(name: TestServer.userName)).id
+            _ = try await server.store.saveUser(TestServer.user("who remains"))
+            try await server.store.deleteUser(id)
             try (try await server.send(.GET, "/api/auth/user", [:], ByteBuffer(), token: token)).expectError(401, 10)
         }
     }
 
     @Test func aUserWhoIsDisabledMayDoNothing() async throws {
         try await TestServer.run { server in
-            server.services.state.withLock { state in
-                for id in state.users.keys { state.users[id]?.isEnabled = false }
-            }
+            let id = try #require(try await server.store.findUser(name: TestServer.userName)).id
+            _ = try await server.store.changeUser(id) { $0.isEnabled = false }
             try (try await server.get("/api/auth/user")).expectError(401, 10, "User account is not active")
             let body: JSON = ["username": .string(TestServer.userName), "password": .string(TestServer.password)]
             let right = try await server.send(.POST, "/api/auth/login", json: body, token: nil)

@@ -1,13 +1,12 @@
 import NodeKit
 import OTA
-import Store
 import Testing
 
 @testable import Management
 
 @Suite struct DeviceListTests {
     /// The devices `a`, which is active, and `b` of the profile `pump`, and `c` of `valve`.
-    private func fill(_ server: TestServer, _ store: SQLiteStore) async throws {
+    private func fill(_ server: TestServer) async throws {
         for (name, type, label) in [("a", "pump", "z"), ("b", "pump", "y"), ("c", "valve", "x")] {
             let device = try await server.post(
                 "/api/device",
@@ -25,8 +24,8 @@ import Testing
     }
 
     @Test func devicesAreListedByTypeProfileAndActivity() async throws {
-        try await TestServer.runOnStore { server, store in
-            try await self.fill(server, store)
+        try await TestServer.run { server in
+            try await self.fill(server)
             let profile = try await server.get("/api/deviceProfiles?pageSize=9&page=0&textSearch=valve").json
             let valve = profile["data"]?.array?.first?.entityId ?? ""
             let null = EntityShape.nullCustomerId
@@ -52,8 +51,8 @@ import Testing
     }
 
     @Test func infosTellWhatPeopleWantToKnow() async throws {
-        try await TestServer.runOnStore { server, store in
-            try await self.fill(server, store)
+        try await TestServer.run { server in
+            try await self.fill(server)
             let page = try await server.get("/api/tenant/deviceInfos?pageSize=9&page=0&sortProperty=name").json
             let infos = page["data"]?.array ?? []
             #expect(infos.map { $0["active"] } == [true, false, false])
@@ -72,8 +71,8 @@ import Testing
     }
 
     @Test func listsAreSortedAsClientsAsk() async throws {
-        try await TestServer.runOnStore { server, store in
-            try await self.fill(server, store)
+        try await TestServer.run { server in
+            try await self.fill(server)
             let list = "/api/tenant/deviceInfos?pageSize=9&page=0"
             for (order, names) in [
                 ("", ["c", "b", "a"]), ("&sortOrder=ASC", ["a", "b", "c"]),

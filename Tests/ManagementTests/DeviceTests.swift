@@ -18,6 +18,7 @@ import Testing
             let profileData: JSON = [
                 "configuration": ["type": "DEFAULT"], "transportConfiguration": ["type": "DEFAULT"],
             ]
+            server.advance(by: .seconds(1))
             let created = try await server.post(
                 "/api/deviceProfile",
                 ["name": "P", "type": "DEFAULT", "transportType": "MQTT", "profileData": profileData, "ours": [1]]
@@ -53,15 +54,20 @@ import Testing
 
     @Test func savingAProfileReplacesItInFull() async throws {
         try await TestServer.run { server in
-            let package = OtaPackageId.random()
-            let created = try await server.post(
+            let created = try await server.post("/api/deviceProfile", ["name": "P"]).json
+            let id = try #require(DeviceProfileId(created.entityId))
+            let profile = try await server.store.findDeviceProfileById(id)
+            let package = try await server.domain.package(in: profile).id
+            let full = try await server.post(
                 "/api/deviceProfile",
                 [
-                    "name": "P", "description": "d", "ours": 1,
+                    "id": created["id"] ?? .null, "name": "P", "description": "d", "ours": 1,
                     "firmwareId": ["entityType": "OTA_PACKAGE", "id": .string(package.description)],
                 ]
             ).json
-            #expect(created["firmwareId"]?["id"]?.string == package.description)
+            #expect(full["firmwareId"]?["id"]?.string == package.description)
+            #expect(full["description"] == "d")
+            #expect(full["ours"] == 1)
             let saved = try await server.post("/api/deviceProfile", ["id": created["id"] ?? .null, "name": "Q"]).json
             #expect(saved.entityId == created.entityId)
             #expect(saved["createdTime"] == created["createdTime"])
@@ -86,7 +92,7 @@ import Testing
             let created = try await server.post("/api/deviceProfile", body).json
             for name in ["provisionType", "provisionDeviceKey", "profileData"] { #expect(created[name] == body[name]) }
             let id = try #require(DeviceProfileId(created.entityId))
-            let saved = try #require(server.services.state.withLock { $0.profiles[id] })
+            let saved = try #require(try await server.store.findDeviceProfileById(id))
             #expect(
                 saved.provisioning
                     == ProfileProvisioning(kind: .checkPreProvisionedDevices, deviceKey: "k", deviceSecret: "s")
@@ -138,7 +144,7 @@ import Testing
 
     @Test func aDeviceIsCreatedAsClientsDo() async throws {
         try await TestServer.run { server in
-            let profile = server.services.defaultProfile.id
+            let profile = try await server.defaultProfile
             let created = try await server.post(
                 "/api/device?accessToken=TOKEN",
                 [
@@ -180,7 +186,8 @@ import Testing
 
     @Test func savingADeviceReplacesItInFull() async throws {
         try await TestServer.run { server in
-            let package: JSON = ["entityType": "OTA_PACKAGE", "id": .string(OtaPackageId.random().description)]
+            let id = try await server.domain.package().id
+            let package: JSON = ["entityType": "OTA_PACKAGE", "id": .string(id.description)]
             var device = try #require(try await server.post("/api/device", ["name": "d", "label": "l"]).json.object)
             device["firmwareId"] = package
             device["deviceData"] = ["configuration": ["type": "DEFAULT", "ours": 1]]
@@ -274,15 +281,20 @@ import Testing
             let stored = try await server.get("/api/device/\(basic.entityId)/credentials").json
             #expect(stored["credentialsType"] == "MQTT_BASIC")
             #expect(stored["credentialsValue"] == value)
-            let taken = try await server.post(
-                "/api/device-with-credentials",
-                [
-                    "device": ["name": "d3"],
-                    "credentials": ["credentialsType": "X509_CERTIFICATE", "credentialsId": "T"],
-                ]
-            )
-            try taken.expectError(400, 31, "Device credentials are already assigned to another device!")
-            try (try await server.get("/api/tenant/device?deviceName=d3")).expectError(404, 32)
+            for (type, sentence) in [
+                ("ACCESS_TOKEN", "Device credentials are already assigned to another device!"),
+                ("X509_CERTIFICATE", "Device credentials value should be specified!"),
+            ] {
+                let refused = try await server.post(
+                    "/api/device-with-credentials",
+                    [
+                        "device": ["name": "d3"],
+                        "credentials": ["credentialsType": .string(type), "credentialsId": "T"],
+                    ]
+                )
+                try refused.expectError(400, 31, sentence)
+                try (try await server.get("/api/tenant/device?deviceName=d3")).expectError(404, 32)
+            }
             try (try await server.post("/api/device-with-credentials", ["device": ["name": "d4"]]))
                 .expectError(400, 31, "Parameter 'credentials' can't be empty!")
         }
@@ -313,55 +325,45 @@ import Testing
             let device = try #require(DeviceId(id))
             try (try await server.get("/api/device/\(id)/update/FIRMWARE"))
                 .expectError(404, 32, "Device with id [\(id)] never had a FIRMWARE update")
-            let package = OtaPackageId.random()
-            server.services.state.withLock { state in
-                state.records = [
-                    UpdateRecord(
-                        deviceId: device,
+            let package = try await server.domain.package().id
+            try await server.domain.assign(package, to: device)
+            let reports: [(String, String?)] = [
+                ("DOWNLOADING", nil), ("FAILED", "no power"), ("DOWNLOADING", nil), ("FAILED", "no route"),
+            ]
+            for (state, error) in reports {
+                server.advance(by: .seconds(1))
+                _ = try await server.store.record(
+                    StateReport(
                         type: .firmware,
-                        packageId: package,
-                        title: "fw",
-                        version: "1",
-                        state: .failed,
-                        entered: [.queued: Timestamp(milliseconds: 1), .failed: Timestamp(milliseconds: 2)],
-                        progress: 40,
-                        attempts: 2,
-                        errorClass: .networkError,
-                        error: "no route"
-                    )
-                ]
-                state.history = [
-                    UpdateHistoryEntry(
-                        id: 7,
-                        deviceId: device,
-                        type: .firmware,
-                        title: "fw",
-                        version: "1",
-                        state: "FAILED",
-                        timestamp: Timestamp(milliseconds: 2),
-                        accepted: true,
-                        error: "no route"
-                    )
-                ]
+                        state: state,
+                        progress: state == "DOWNLOADING" ? 40 : nil,
+                        error: error,
+                        timestamp: server.domain.now()
+                    ),
+                    of: device
+                )
             }
+            try await server.store.classify(.networkError, of: device, type: .firmware)
             let record = try await server.get("/api/device/\(id)/update/firmware").json
             #expect(
                 record == [
                     "deviceId": ["entityType": "DEVICE", "id": .string(id)], "type": "FIRMWARE", "state": "FAILED",
                     "packageId": ["entityType": "OTA_PACKAGE", "id": .string(package.description)],
-                    "title": "fw", "version": "1", "entered": ["QUEUED": 1, "FAILED": 2], "lastChange": 0,
-                    "progress": 40,
-                    "attempts": 2, "retryTime": nil, "failureCause": nil, "errorClass": "NETWORK_ERROR",
-                    "error": "no route", "servedTime": nil, "interrupted": false, "installed": nil,
+                    "title": "fw", "version": "1",
+                    "entered": [
+                        "QUEUED": 1_700_000_000_000, "DOWNLOADING": 1_700_000_003_000, "FAILED": 1_700_000_004_000,
+                    ],
+                    "lastChange": 1_700_000_004_000, "progress": 40, "attempts": 2, "retryTime": nil,
+                    "failureCause": nil, "errorClass": "NETWORK_ERROR", "error": "no route", "servedTime": nil,
+                    "interrupted": false, "installed": nil,
                 ]
             )
             let history = try await server.get("/api/device/\(id)/update/FIRMWARE/history").json
+            #expect(history.array?.map { $0["state"] } == ["QUEUED", "DOWNLOADING", "FAILED", "DOWNLOADING", "FAILED"])
             #expect(
-                history == [
-                    [
-                        "id": 7, "ts": 2, "state": "FAILED", "title": "fw", "version": "1", "accepted": true,
-                        "cause": nil, "flag": nil, "flagReason": nil, "error": "no route",
-                    ]
+                history.array?.last == [
+                    "id": 5, "ts": 1_700_000_004_000, "state": "FAILED", "title": "fw", "version": "1",
+                    "accepted": true, "cause": nil, "flag": nil, "flagReason": nil, "error": "no route",
                 ]
             )
             #expect(try await server.get("/api/device/\(id)/update/SOFTWARE/history").json == [])

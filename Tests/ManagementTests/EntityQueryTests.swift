@@ -44,7 +44,7 @@ import Testing
     }
 
     @Test func aQueryIsAnsweredInThingsBoardsShape() async throws {
-        try await TestServer.runOnStore { server, _ in
+        try await TestServer.run { server in
             let ids = try await self.fill(server)
             let page = try await server.post(
                 "/api/entitiesQuery/find",
@@ -88,7 +88,7 @@ import Testing
     }
 
     @Test func entityFiltersFindWhatTheyName() async throws {
-        try await TestServer.runOnStore { server, _ in
+        try await TestServer.run { server in
             let ids = try await self.fill(server)
             let filters: [(JSON, [String])] = [
                 (Self.all, ["d1", "d2"]), (["type": "entityType", "entityType": "ASSET"], []),
@@ -108,7 +108,7 @@ import Testing
     }
 
     @Test func keyFiltersAreRead() async throws {
-        try await TestServer.runOnStore { server, _ in
+        try await TestServer.run { server in
             _ = try await self.fill(server)
             func predicate(_ type: String, _ operation: String, _ value: JSON) -> JSON {
                 ["type": .string(type), "operation": .string(operation), "value": ["defaultValue": value]]
@@ -151,7 +151,7 @@ import Testing
     }
 
     @Test func whatCannotBeAskedIsToldWhy() async throws {
-        try await TestServer.runOnStore { server, _ in
+        try await TestServer.run { server in
             let link: JSON = ["pageSize": 10, "page": 0]
             func filtered(_ key: JSON, _ predicate: JSON) -> JSON {
                 ["entityFilter": Self.all, "pageLink": link, "keyFilters": [["key": key, "predicate": predicate]]]

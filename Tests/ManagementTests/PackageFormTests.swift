@@ -29,7 +29,7 @@ import Testing
     }
 
     @Test func aPackageIsMadeOfOneForm() async throws {
-        try await TestServer.runOnStore { server, _ in
+        try await TestServer.run { server in
             let profile = try await server.get("/api/deviceProfileInfo/default").json.entityId
             let fields =
                 Self.info + [
@@ -50,7 +50,7 @@ import Testing
     }
 
     @Test func theChecksumMayFollowTheFile() async throws {
-        try await TestServer.runOnStore { server, _ in
+        try await TestServer.run { server in
             let form = self.form(Self.info, file: "123456789", then: [("checksum", "2639f4cb")])
             let made = try await self.send(server, query: "?checksumAlgorithm=crc32", form).json
             #expect(made["checksumAlgorithm"] == "CRC32")
@@ -59,7 +59,7 @@ import Testing
     }
 
     @Test func aFormWithAURLNeedsNoFile() async throws {
-        try await TestServer.runOnStore { server, _ in
+        try await TestServer.run { server in
             let fields = [
                 ("title", "e"), ("version", "1"), ("type", "SOFTWARE"), ("usesUrl", "true"), ("url", "http://a/b"),
                 ("checksum", "ab"), ("checksumAlgorithm", "MD5"),
@@ -73,7 +73,7 @@ import Testing
     }
 
     @Test(.bug(id: "D2.4")) func ofAFormThatIsRefusedNothingRemains() async throws {
-        try await TestServer.runOnStore { server, store in
+        try await TestServer.run { server in
             let whole = self.form(Self.info, file: "bytes")
             let cases: [(String, String)] = [
                 (self.form([], file: "bytes", then: Self.info), "Type should be specified!"),
@@ -106,7 +106,7 @@ import Testing
                     "\(message)"
                 )
             }
-            #expect(try await store.check() == [])
+            #expect(try await server.store.check() == [])
             #expect(try await self.send(server, whole).status == 200)
             try (try await self.send(server, whole))
                 .expectError(400, 31, "OtaPackage with such title and version already exists!")

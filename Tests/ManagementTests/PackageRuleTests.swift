@@ -5,7 +5,7 @@ import Testing
 
 @testable import Management
 
-/// Every rule of packages is broken over the API of a real store, which answers with ThingsBoard's sentence.
+/// Every rule of packages is broken over the API, which answers with ThingsBoard's sentence.
 @Suite struct PackageRuleTests {
     /// Two profiles, each with a package of each type that has bytes; a package without, and a device of the first profile.
     private struct Fleet {
@@ -115,13 +115,13 @@ import Testing
         ] as [(JSON.Object, String)]
     )
     func creation(body: JSON.Object, message: String) async throws {
-        try await TestServer.runOnStore { server, _ in
+        try await TestServer.run { server in
             try (try await Fleet(server).create(body)).expectError(400, 31, message)
         }
     }
 
     @Test func textsMayBeAsLongAsTheLimit() async throws {
-        try await TestServer.runOnStore { server, _ in
+        try await TestServer.run { server in
             let most = JSON.string(Self.long(255))
             let made = try await Fleet(server).create([
                 "title": most, "version": most, "tag": most, "url": most, "fileName": most, "contentType": most,
@@ -147,7 +147,7 @@ import Testing
         ] as [(String, JSON, String)]
     )
     func changes(member: String, value: JSON, message: String) async throws {
-        try await TestServer.runOnStore { server, _ in
+        try await TestServer.run { server in
             let fleet = try await Fleet(server)
             try (try await fleet.change(fleet.firmware, member, value)).expectError(400, 31, message)
             #expect(try await fleet.change(fleet.firmware, "additionalInfo", ["n": 1]).status == 200)
@@ -155,7 +155,7 @@ import Testing
     }
 
     @Test func theProfileAndTheBytesDoNotChange() async throws {
-        try await TestServer.runOnStore { server, _ in
+        try await TestServer.run { server in
             let fleet = try await Fleet(server)
             try (try await fleet.change(fleet.firmware, "deviceProfileId", fleet.otherProfile["id"] ?? .null))
                 .expectError(400, 31, "Updating otaPackage deviceProfile is prohibited!")
@@ -187,16 +187,16 @@ import Testing
         ] as [(String, String, String)]
     )
     func uploads(query: String, form: String, message: String) async throws {
-        try await TestServer.runOnStore { server, store in
+        try await TestServer.run { server in
             let fleet = try await Fleet(server)
             try (try await fleet.upload(fleet.empty, query: query, form)).expectError(400, 31, message)
             #expect(try await server.get("/api/otaPackage/info/\(fleet.empty.entityId)").json["hasData"] == false)
-            #expect(try await store.check() == [])
+            #expect(try await server.store.check() == [])
         }
     }
 
     @Test func bytesAreNotTakenBesideAURL() async throws {
-        try await TestServer.runOnStore { server, _ in
+        try await TestServer.run { server in
             let fleet = try await Fleet(server)
             try (try await fleet.upload(fleet.external, Fleet.form("x")))
                 .expectError(400, 31, "File can't be saved if URL present!")
@@ -204,7 +204,7 @@ import Testing
     }
 
     @Test func onlyWhatFitsIsAssigned() async throws {
-        try await TestServer.runOnStore { server, _ in
+        try await TestServer.run { server in
             let fleet = try await Fleet(server)
             let unknown: JSON = ["entityType": "OTA_PACKAGE", "id": .string(OtaPackageId.random().description)]
             func id(_ package: JSON) -> JSON { package["id"] ?? .null }
@@ -226,7 +226,7 @@ import Testing
     }
 
     @Test func whatIsUsedIsNotDeleted() async throws {
-        try await TestServer.runOnStore { server, _ in
+        try await TestServer.run { server in
             let fleet = try await Fleet(server)
             let cases: [(JSON, String, JSON, String)] = [
                 (

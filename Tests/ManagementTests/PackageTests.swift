@@ -1,10 +1,63 @@
 import FoundationEssentials
 import NIOCore
 import NodeKit
+import NodeTesting
 import OTA
+import Synchronization
 import Testing
 
 @testable import Management
+
+/// What becomes of the uploads of a server.
+private final class UploadWatch: Sendable {
+    /// How many were given up.
+    let cancelled = Mutex(0)
+    /// What writing throws.
+    let failure = Mutex<NodeError?>(nil)
+    private let (cancellations, continuation) = AsyncStream.makeStream(of: Void.self)
+
+    /// Waits until an upload is given up.
+    func cancellation() async { for await _ in self.cancellations { return } }
+
+    private struct Upload: OtaPackageUpload {
+        let upload: any OtaPackageUpload
+        let watch: UploadWatch
+
+        func write(_ bytes: ByteBuffer) async throws {
+            if let failure = self.watch.failure.withLock({ $0 }) { throw failure }
+            try await self.upload.write(bytes)
+        }
+
+        func finish(
+            fileName: String?,
+            contentType: String?,
+            algorithm: ChecksumAlgorithm,
+            checksum: String?
+        ) async throws -> OtaPackage {
+            try await self.upload.finish(
+                fileName: fileName,
+                contentType: contentType,
+                algorithm: algorithm,
+                checksum: checksum
+            )
+        }
+
+        func cancel() async {
+            await self.upload.cancel()
+            self.watch.cancelled.withLock { $0 += 1 }
+            self.watch.continuation.yield()
+        }
+    }
+
+    /// Runs a server whose uploads are watched.
+    static func run(_ body: (TestServer, UploadWatch) async throws -> Void) async throws {
+        let domain = try TestDomain()
+        let watch = UploadWatch()
+        let packages = WrappedUploads(packages: domain.store) { Upload(upload: $0, watch: watch) }
+        let parts = try TestServer.Parts(domain) { $0.register(packages, as: (any OtaPackageService).self) }
+        try await TestServer.run(on: parts) { try await body($0, watch) }
+    }
+}
 
 @Suite struct PackageTests {
     static let members = [
@@ -12,10 +65,17 @@ import Testing
         "fileName", "contentType", "checksumAlgorithm", "checksum", "dataSize", "additionalInfo", "externalId", "name",
     ]
 
+    /// Checksums of `hello`.
+    static let md5 = "5d41402abc4b2a76b9719d911017c592"
+    static let sha256 = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+    static let sha512 =
+        "9b71d224bd62f3785d96d46ad3ea3d73319bfbc2890caadae2dff72519673ca7"
+        + "2323c3d99ba5c11d7c7acc6e14b8c5da0c4663475c2e5c3adef46f73bcdec043"
+
     private func create(_ server: TestServer, version: String = "1", _ more: JSON.Object = [:]) async throws -> JSON {
         var body: JSON.Object = [
             "deviceProfileId": [
-                "entityType": "DEVICE_PROFILE", "id": .string(server.services.defaultProfile.id.description),
+                "entityType": "DEVICE_PROFILE", "id": .string(try await server.defaultProfile.description),
             ],
             "type": "FIRMWARE", "title": "fw", "version": .string(version), "tag": "fw 1", "usesUrl": false,
         ]
@@ -38,7 +98,8 @@ import Testing
             #expect(package.object?.names == Self.members)
             #expect(package["id"]?["entityType"] == "OTA_PACKAGE")
             #expect(package["tenantId"]?["entityType"] == "TENANT")
-            #expect(package["deviceProfileId"]?["id"]?.string == server.services.defaultProfile.id.description)
+            let profile = try await server.defaultProfile
+            #expect(package["deviceProfileId"]?["id"]?.string == profile.description)
             #expect(package["type"] == "FIRMWARE")
             #expect(package["title"] == "fw")
             #expect(package["name"] == "fw")
@@ -50,14 +111,16 @@ import Testing
             }
             let id = package.entityId
             #expect(try await server.get("/api/otaPackage/info/\(id)").json == package)
-            _ = try await self.create(server, version: "2")
+            server.advance(by: .seconds(1))
+            let newest = try await self.create(server, version: "2")
             let page = try await server.get("/api/otaPackages?pageSize=1&page=0").json
             #expect(page.object?.names == ["data", "totalPages", "totalElements", "hasNext"])
-            #expect(page["data"] == [package])
+            #expect(page["data"] == [newest])
             #expect(page["totalPages"] == 2)
             #expect(page["totalElements"] == 2)
             #expect(page["hasNext"] == true)
-            let ofProfile = "/api/otaPackages/\(server.services.defaultProfile.id)/FIRMWARE?pageSize=10&page=0"
+            #expect(try await server.get("/api/otaPackages?pageSize=1&page=1").json["data"] == [package])
+            let ofProfile = "/api/otaPackages/\(profile)/FIRMWARE?pageSize=10&page=0"
             #expect(try await server.get(ofProfile).json["totalElements"] == 0, "only those with data")
             _ = try await server.upload(to: id, query: "?checksumAlgorithm=SHA256", self.form("x"))
             #expect(try await server.get(ofProfile).json["totalElements"] == 1)
@@ -117,17 +180,17 @@ import Testing
     @Test(
         "The checksum is taken from the query and from the form, before and after the file",
         arguments: [
-            ("?checksumAlgorithm=sha256&checksum=abc", [], true, "SHA256", "abc"),
-            ("?checksumAlgorithm=MURMUR3_32&checksum=", [], true, "MURMUR3_32", "computed"),
-            ("", [("checksumAlgorithm", "MD5"), ("checksum", "abc")], true, "MD5", "abc"),
-            ("", [("checksumAlgorithm", "CRC32")], false, "CRC32", "computed"),
-            ("?checksumAlgorithm=SHA512", [("checksumAlgorithm", "MD5"), ("other", "x")], true, "SHA512", "computed"),
+            ("?checksumAlgorithm=sha256&checksum=\(Self.sha256)", [], true, "SHA256", Self.sha256),
+            ("?checksumAlgorithm=MURMUR3_32&checksum=", [], true, "MURMUR3_32", "47fa8b24"),
+            ("", [("checksumAlgorithm", "MD5"), ("checksum", Self.md5)], true, "MD5", Self.md5),
+            ("", [("checksumAlgorithm", "CRC32")], false, "CRC32", "86a61036"),
+            ("?checksumAlgorithm=SHA512", [("checksumAlgorithm", "MD5"), ("other", "x")], true, "SHA512", Self.sha512),
         ] as [(String, [(String, String)], Bool, String, String)]
     )
     func upload(query: String, fields: [(String, String)], fileFirst: Bool, algorithm: String, checksum: String)
         async throws
     {
-        try await TestServer.run { server in
+        try await UploadWatch.run { server, watch in
             let id = try await self.create(server).entityId
             let response = try await server.upload(
                 to: id,
@@ -143,7 +206,7 @@ import Testing
             #expect(package["hasData"] == true)
             #expect(package["checksumAlgorithm"]?.string == algorithm)
             #expect(package["checksum"]?.string == checksum)
-            #expect(server.services.state.withLock { $0.uploadsCancelled } == 0)
+            #expect(watch.cancelled.withLock { $0 } == 0)
         }
     }
 
@@ -165,7 +228,7 @@ import Testing
         ]
     )
     func refusedUpload(query: String, form: String, message: String) async throws {
-        try await TestServer.run { server in
+        try await UploadWatch.run { server, watch in
             let id = try await self.create(server).entityId
             let file = self.form("hello")
             let text =
@@ -179,7 +242,7 @@ import Testing
             try response.expectError(400, 31, message)
             #expect(try await server.get("/api/otaPackage/info/\(id)").json["hasData"] == false)
             let began = form.hasPrefix("FILE") && !query.contains("SHA3")
-            #expect(server.services.state.withLock { $0.uploadsCancelled } == (began ? 1 : 0))
+            #expect(watch.cancelled.withLock { $0 } == (began ? 1 : 0))
         }
     }
 
@@ -229,17 +292,17 @@ import Testing
     }
 
     @Test func aFullDiskIsToldAndTheUploadGivenUp() async throws {
-        try await TestServer.run { server in
+        try await UploadWatch.run { server, watch in
             let id = try await self.create(server).entityId
-            server.services.state.withLock { $0.writeFailure = NodeError(.storageFull, "the disk is full") }
+            watch.failure.withLock { $0 = NodeError(.storageFull, "the disk is full") }
             let response = try await server.upload(to: id, query: "?checksumAlgorithm=MD5", self.form("x"))
             try response.expectError(507, 2, "the disk is full")
-            #expect(server.services.state.withLock { $0.uploadsCancelled } == 1)
+            #expect(watch.cancelled.withLock { $0 } == 1)
         }
     }
 
     @Test func anUploadThatTheClientCutsOffIsGivenUp() async throws {
-        try await TestServer.run { server in
+        try await UploadWatch.run { server, watch in
             let id = try await self.create(server).entityId
             let form = self.form("hello")
             try await server.raw { _, outbound, _ in
@@ -250,7 +313,7 @@ import Testing
                 // Swift takes a line break for one character, so this cuts in the middle of the file's bytes.
                 try await outbound.write(ByteBuffer(string: head + String(form.dropLast(10))))
             }
-            await server.services.uploadCancelled()
+            await watch.cancellation()
             #expect(try await server.get("/api/otaPackage/info/\(id)").json["hasData"] == false)
         }
     }
@@ -268,7 +331,7 @@ import Testing
             #expect(file.headers["x-filename"] == ["a.bin"])
             #expect(file.headers["Content-Length"] == ["640001"])
             #expect(file.headers["Content-Type"] == ["application/x-firmware"])
-            #expect(file.headers["ETag"] == ["\"abc\""])
+            #expect(file.headers["ETag"] == ["\"d230c1244461dd73533795026a1c642f030e9d4650656c737dca8c9ac28c928b\""])
             let whole = try await server.get("/api/otaPackage/\(id)")
             let json = try whole.json
             #expect(json.object?.names == Self.members + ["data"])
@@ -309,11 +372,12 @@ import Testing
     @Test func aPackageIsDeletedUnlessItIsUsed() async throws {
         try await TestServer.run { server in
             let id = try await self.create(server).entityId
+            #expect(try await server.upload(to: id, query: "?checksumAlgorithm=MD5", self.form("x")).status == 200)
             let device: JSON = ["name": "d", "firmwareId": ["entityType": "OTA_PACKAGE", "id": .string(id)]]
             let deviceId = try await server.post("/api/device", device).json.entityId
             try (try await server.delete("/api/otaPackage/\(id)"))
                 .expectError(400, 31, "The otaPackage referenced by the devices cannot be deleted!")
-            let count = "/api/devices/count/FIRMWARE/\(server.services.defaultProfile.id)"
+            let count = "/api/devices/count/FIRMWARE/\(try await server.defaultProfile)"
             #expect(try await server.get(count).text == "0")
             _ = try await server.delete("/api/device/\(deviceId)")
             _ = try await server.post("/api/device", ["name": "e"])

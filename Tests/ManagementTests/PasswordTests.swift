@@ -1,4 +1,5 @@
 import NodeKit
+import NodeTesting
 import OTA
 import Testing
 
@@ -126,20 +127,20 @@ import Testing
     // MARK: The first administrator
 
     private func bootstrap(
-        _ users: FakeServices,
+        _ users: any UserService,
         _ name: String? = nil,
         _ password: String? = nil
     ) async throws -> GeneratedPassword? {
         try await bootstrapAdministrator(users: users, name: name, password: password, cost: TestServer.cost)
     }
 
-    private func matches(_ users: FakeServices, _ name: String, _ password: String) async throws -> Bool {
+    private func matches(_ users: any UserService, _ name: String, _ password: String) async throws -> Bool {
         let user = try #require(try await users.findUser(name: name))
         return try #require(PasswordHash(user.passwordHash)).matches(password)
     }
 
     @Test func theFirstAdministratorGetsAPasswordThatIsShownOnce() async throws {
-        let users = FakeServices()
+        let users = try TestDomain().store
         let generated = try #require(try await self.bootstrap(users))
         #expect(generated.name == "admin@windlass.local")
         #expect(generated.password.count == 20)
@@ -150,13 +151,13 @@ import Testing
     }
 
     @Test func givenNameAndPasswordAreTaken() async throws {
-        let users = FakeServices()
+        let users = try TestDomain().store
         #expect(try await self.bootstrap(users, "me", "secret") == nil)
         #expect(try await self.matches(users, "me", "secret"))
     }
 
     @Test func aGivenPasswordReplacesAnotherOneOnly() async throws {
-        let users = FakeServices()
+        let users = try TestDomain().store
         _ = try await self.bootstrap(users, "me", "secret")
         let before = try #require(try await users.findUser(name: "me"))
         _ = try await self.bootstrap(users, "ME", "secret")
@@ -169,7 +170,7 @@ import Testing
     }
 
     @Test func theSystemAdministratorIsMadeOnlyOfAGivenPassword() async throws {
-        let users = FakeServices()
+        let users = try TestDomain().store
         func start(_ system: GivenLogin) async throws {
             let started = try BootstrappedUsers(users, name: "me", password: "a", system: system, cost: TestServer.cost)
             #expect(try await started.bootstrap() == nil)
@@ -186,11 +187,10 @@ import Testing
     }
 
     @Test func aGivenPasswordLetsADisabledAdministratorInAgain() async throws {
-        let users = FakeServices()
+        let users = try TestDomain().store
         _ = try await self.bootstrap(users, "me", "secret")
-        users.state.withLock { state in
-            for id in state.users.keys { state.users[id]?.isEnabled = false }
-        }
+        let id = try #require(try await users.findUser(name: "me")).id
+        _ = try await users.changeUser(id) { $0.isEnabled = false }
         _ = try await self.bootstrap(users, "me", "secret")
         #expect(try await users.findUser(name: "me")?.isEnabled == true)
     }
@@ -204,22 +204,21 @@ import Testing
     )
     func systemRefused(system: GivenLogin) throws {
         let error = #expect(throws: NodeError.self) {
-            _ = try BootstrappedUsers(FakeServices(), name: "me", password: "a", system: system)
+            _ = try BootstrappedUsers(TestDomain().store, name: "me", password: "a", system: system)
         }
         #expect(error?.code == .badRequest)
     }
 
     @Test func nobodyBecomesAnAdministratorByHisName() async throws {
-        let users = FakeServices()
-        let reader = User(name: "me", passwordHash: "", authority: .customerUser)
-        _ = try await users.saveUser(reader)
+        let users = try TestDomain().store
+        let reader = try await users.saveUser(User(name: "me", passwordHash: "", authority: .customerUser))
         let error = await #expect(throws: NodeError.self) { _ = try await self.bootstrap(users, "me", "secret") }
         #expect(error?.code == .badRequest)
         #expect(try await users.findUser(name: "me") == reader)
     }
 
     @Test func nobodyIsFoundBeforeTheGivenPasswordIsTaken() async throws {
-        let stored = FakeServices()
+        let stored = try TestDomain().store
         _ = try await self.bootstrap(stored, "me", "old")
         // Enough work that those who ask at once come before it is done.
         let cost = PasswordHash.Cost(log2Rounds: 12, blockSize: 8, parallelism: 1)
@@ -239,7 +238,7 @@ import Testing
     }
 
     @Test func nobodyIsFoundIfTheGivenPasswordCannotBeStored() async throws {
-        let stored = FakeServices()
+        let stored = try TestDomain().store
         _ = try await self.bootstrap(stored, "me", "old")
         let users = try BootstrappedUsers(stored, name: "me", password: "new", cost: TestServer.cost)
         let bootstrap = Task {
@@ -259,7 +258,7 @@ import Testing
         ]
     )
     func refused(name: String, password: String) async throws {
-        let users = FakeServices()
+        let users = try TestDomain().store
         let error = await #expect(throws: NodeError.self) { _ = try await self.bootstrap(users, name, password) }
         #expect(error?.code == .badRequest)
         let same = #expect(throws: NodeError.self) { _ = try BootstrappedUsers(users, name: name, password: password) }

@@ -1,59 +1,15 @@
-import FoundationEssentials
 import NodeKit
 import OTA
-import Synchronization
 import Testing
 
 @testable import Management
 
-/// Calls that are stored, in memory.
-final class FakePersistentCalls: PersistentCallService {
-    let stored = Mutex<[PersistentCall]>([])
-    let failure = Mutex<NodeError?>(nil)
-
-    func addCall(_ call: PersistentCall) async throws {
-        if let failure = self.failure.withLock({ $0 }) { throw failure }
-        self.stored.withLock { $0.append(call) }
-    }
-
-    func call(_ id: PersistentCallId) async throws -> PersistentCall? {
-        self.stored.withLock { $0.first { $0.id == id } }
-    }
-
-    func calls(
-        of device: DeviceId,
-        status: PersistentCall.Status?,
-        page: PageLink
-    ) async throws -> Page<PersistentCall> {
-        let all = self.stored.withLock {
-            $0.filter { $0.device.id == device.uuid && (status ?? $0.status) == $0.status }
-        }
-        let data = Array(all.dropFirst(page.page * page.pageSize).prefix(page.pageSize))
-        return Page(data: data, totalElements: all.count, link: page)
-    }
-
-    func deleteCall(_ id: PersistentCallId) async throws -> Bool {
-        self.stored.withLock { stored in
-            let count = stored.count
-            stored.removeAll { $0.id == id }
-            return stored.count < count
-        }
-    }
-
-    func nextCall(of device: DeviceId) async throws -> PersistentCall? { nil }
-    func devicesWithNewCalls() async -> Set<UUID> { [] }
-    func noteCall(
-        _ id: PersistentCallId,
-        _ status: PersistentCall.Status,
-        response: JSON?,
-        retriesLeft: Int?
-    ) async throws {}
-    func noteTaken(_ id: PersistentCallId) {}
-    func requeueCalls() async throws {}
-    func expireCalls(at now: Timestamp) async throws {}
-}
-
 @Suite struct PersistentCallTests {
+    /// The call as it is stored.
+    private func call(_ id: String, _ server: TestServer) async throws -> PersistentCall? {
+        try await server.store.call(try #require(PersistentCallId(id)))
+    }
+
     @Test("a persistent call is stored, answered with its identifier, and can be looked at, listed and deleted")
     func life() async throws {
         try await TestServer.run { server in
@@ -64,7 +20,7 @@ final class FakePersistentCalls: PersistentCallService {
             ]
             let answer = try await server.post("/api/rpc/twoway/\(id)", body).json
             let rpc = try #require(answer["rpcId"]?.string)
-            let stored = try #require(server.services.storedCalls.stored.withLock { $0.first })
+            let stored = try #require(try await self.call(rpc, server))
             #expect(stored.device.name == "d" && stored.device.type == "default" && !stored.isOneWay)
             #expect(stored.timeout == .seconds(7) && stored.retriesLeft == 2 && stored.status == .queued)
             let shown = try await server.get("/api/rpc/persistent/\(rpc)").json
@@ -100,7 +56,7 @@ final class FakePersistentCalls: PersistentCallService {
             let id = try await server.post("/api/device", ["name": "d"]).json.entityId
             let response = try await server.post("\(path)/oneway/\(id)", ["method": "m", "persistent": true])
             #expect(response.status == 200)
-            let stored = try #require(server.services.storedCalls.stored.withLock { $0.first })
+            let stored = try #require(try await self.call(response.json["rpcId"]?.string ?? "", server))
             #expect(stored.isOneWay && stored.params == .null && stored.retriesLeft == 5)
             #expect(stored.timeout == .seconds(10))
             #expect(stored.expirationTime == stored.createdTime.adding(.seconds(10)))
@@ -124,8 +80,14 @@ final class FakePersistentCalls: PersistentCallService {
                 ["method": "m", "persistent": true, "retries": 100, "timeout": 3_600_000]
             )
             #expect(largest.status == 200)
-            server.services.storedCalls.failure.withLock { $0 = NodeError(.tooManyRequests, "full") }
-            try (try await server.post(path, ["method": "m", "persistent": true])).expectError(429, 33, "full")
+            for _ in 1..<PersistentCallRules.deviceCallsMax {
+                #expect(try await server.post(path, ["method": "m", "persistent": true]).status == 200)
+            }
+            try (try await server.post(path, ["method": "m", "persistent": true])).expectError(
+                429,
+                33,
+                "100 calls of this device wait already; delete some, or wait until they are over"
+            )
         }
     }
 }

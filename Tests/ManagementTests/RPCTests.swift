@@ -16,8 +16,8 @@ import Testing
     ) async throws {
         try await TestServer.run { server in
             let id = try await server.post("/api/device", ["name": "d"]).json.entityId
-            let chain = Task { await server.services.calls.carry(chain) }
-            while server.services.calls.carrierCount == 0 { await Task.yield() }
+            let chain = Task { await server.domain.calls.carry(chain) }
+            while server.domain.calls.carrierCount == 0 { await Task.yield() }
             defer { chain.cancel() }
             try await body(server, id)
         }

@@ -102,6 +102,14 @@ import Testing
         }
     }
 
+    /// Checks the answer to a request for which a service throws an error.
+    private func failing(_ error: NodeError, _ check: (TestResponse) throws -> Void) async throws {
+        let parts = try TestServer.Parts { $0.register(FailingAudit(error: error), as: (any AuditService).self) }
+        try await TestServer.run(on: parts) { server in
+            try check(try await server.get("/api/audit/logs?pageSize=1&page=0"))
+        }
+    }
+
     @Test(
         "What a service throws is answered by its code",
         arguments: [
@@ -111,16 +119,13 @@ import Testing
         ] as [(NodeError.Code, Int, Int64)]
     )
     func codes(code: NodeError.Code, status: Int, errorCode: Int64) async throws {
-        try await TestServer.run { server in
-            server.services.state.withLock { $0.failure = NodeError(code, "the reason") }
-            try (try await server.get("/api/device/\(DeviceId.random())")).expectError(status, errorCode, "the reason")
+        try await self.failing(NodeError(code, "the reason")) { response in
+            try response.expectError(status, errorCode, "the reason")
         }
     }
 
     @Test func whatNobodyExpectedKeepsItsTextToItself() async throws {
-        try await TestServer.run { server in
-            server.services.state.withLock { $0.failure = NodeError(.internalError, "SELECT secret") }
-            let response = try await server.get("/api/device/\(DeviceId.random())")
+        try await self.failing(NodeError(.internalError, "SELECT secret")) { response in
             try response.expectError(500, 2)
             #expect(!response.text.contains("secret"))
         }
@@ -244,7 +249,7 @@ import Testing
     }
 
     @Test func aGracefulShutdownEndsEvenWithARequestUnderWay() async throws {
-        let parts = TestServer.Parts()
+        let parts = try TestServer.Parts()
         let (listeners, continuation) = AsyncStream.makeStream(of: Listener.self)
         let server = try await TestServer.make(
             parts,
@@ -288,7 +293,8 @@ import Testing
 
     @Test func aPortThatIsTakenIsAnError() async throws {
         try await TestServer.run { server in
-            let second = try await TestServer.make(TestServer.Parts(), { $0.port = server.port }, onListening: { _ in })
+            let parts = try TestServer.Parts()
+            let second = try await TestServer.make(parts, { $0.port = server.port }, onListening: { _ in })
             await #expect(throws: (any Error).self) { try await second.run() }
         }
     }

@@ -1,14 +1,12 @@
-import FoundationEssentials
 import NIOHTTP1
 import NIOPosix
 import NodeKit
 import OTA
-import Store
 import Testing
 
 @testable import Management
 
-/// A server on a real store with two tenants, one of which owns one entity of each kind, and users of every authority.
+/// A server with two tenants, one of which owns one entity of each kind, and users of every authority.
 struct TenantWorld: Sendable {
     /// Who asks; `b` is of the tenant that owns the entities.
     enum Caller: String, CaseIterable {
@@ -35,13 +33,8 @@ struct TenantWorld: Sendable {
     let entities: [String: String]
 
     static func run(_ body: (TenantWorld) async throws -> Void) async throws {
-        let folder = FileManager.default.temporaryDirectory.path + "/windlass-tenants-\(UUID.random().uuidString)"
-        defer { try? FileManager.default.removeItem(atPath: folder) }
-        let sessions = DeviceSessions()
-        let store = try await SQLiteStore.open(directory: folder, sessions: sessions)
-        var registry = ServiceRegistry()
-        store.register(in: &registry)
-        registry.register(DeviceCalls(sessions: sessions, clock: ContinuousClock()), as: DeviceCalls.self)
+        let parts = try TestServer.Parts()
+        let store = parts.domain.store
         let tenant = try await store.saveTenant(Tenant(title: "B \(Self.marker)")).id
         for (caller, owner) in [
             (Caller.system, TenantId.system), (.adminOfA, .main), (.readerOfA, .main), (.adminOfB, tenant),
@@ -51,23 +44,10 @@ struct TenantWorld: Sendable {
             let name = owner == tenant ? "\(caller) \(Self.marker)" : caller.rawValue
             _ = try await store.saveUser(try TestServer.user(name, of: owner, authority))
         }
-        let services = registry
-        do {
-            try await TestServer.run(services: services) { server in
-                try await body(try await Self.make(server, services, tenant))
-            }
-        } catch {
-            await store.close()
-            throw error
-        }
-        await store.close()
+        try await TestServer.run(on: parts) { server in try await body(try await Self.make(server, tenant)) }
     }
 
-    private static func make(
-        _ server: TestServer,
-        _ registry: ServiceRegistry,
-        _ tenant: TenantId
-    ) async throws -> TenantWorld {
+    private static func make(_ server: TestServer, _ tenant: TenantId) async throws -> TenantWorld {
         var tokens: [Caller: String] = [:]
         for caller in Caller.allCases where caller != .nobody {
             let isOfB = caller == .adminOfB || caller == .readerOfB
@@ -102,7 +82,7 @@ struct TenantWorld: Sendable {
             "/api/apiKey",
             ["userId": me["id"] ?? .null, "description": .string("key \(Self.marker)")]
         )
-        let services = try ManagementServices(registry)
+        let services = try ManagementServices(server.parts.registry)
         let options = ManagementServer.Options()
         let routes = ManagementServer.routes(
             services: services,
@@ -111,10 +91,10 @@ struct TenantWorld: Sendable {
                 users: services.users,
                 passwordThread: NIOThreadPool(numberOfThreads: 1),
                 options: options,
-                now: { .now }
+                now: server.domain.now
             ),
-            tokens: await TokenIssuer(secret: Array(repeating: 0, count: 64), options: options, now: { .now }),
-            now: { .now },
+            tokens: await TokenIssuer(secret: Array(repeating: 0, count: 64), options: options, now: server.domain.now),
+            now: server.domain.now,
             health: { [:] }
         )
         return TenantWorld(

@@ -3,21 +3,39 @@ import NIOCore
 import NIOHTTP1
 import NIOPosix
 import NodeKit
+import NodeTesting
 import OTA
 import ServiceLifecycle
+import Store
 import Synchronization
 import Testing
 
 @testable import Management
 
-/// A server on a port of its own with services in memory, and a client that has logged in.
+/// A server on a port of its own with a domain in memory, and a client that has logged in.
 struct TestServer: Sendable {
     /// What a test looks into and changes while the server runs.
     final class Parts: Sendable {
-        let services = FakeServices()
-        let clock = Mutex(Timestamp(milliseconds: 1_700_000_000_000))
+        let domain: TestDomain
+        let registry: ServiceRegistry
+        /// How far the time of day was set back.
+        let setBack = Mutex(Duration.zero)
         let isReady = Mutex(true)
         let token = Mutex("")
+
+        /// Makes the parts of a server with an empty domain, unless another one is given.
+        ///
+        /// - Parameters:
+        ///   - domain: The domain.
+        ///   - register: Puts other services in place of the domain's, such as one that fails.
+        /// - Throws: ``NodeError`` if SQLite has no memory.
+        init(_ domain: TestDomain? = nil, _ register: (inout ServiceRegistry) -> Void = { _ in }) throws {
+            let domain = if let domain { domain } else { try TestDomain() }
+            var registry = domain.registry
+            register(&registry)
+            self.domain = domain
+            self.registry = registry
+        }
     }
 
     static let userName = "admin@windlass.local"
@@ -27,12 +45,17 @@ struct TestServer: Sendable {
     let parts: Parts
     let port: Int
 
-    var services: FakeServices { self.parts.services }
+    var domain: TestDomain { self.parts.domain }
+    var store: SQLiteStore { self.domain.store }
+
+    /// The identifier of the profile that devices and packages have if nothing is said.
+    var defaultProfile: DeviceProfileId {
+        get async throws { try await self.store.defaultDeviceProfile(of: .main).id }
+    }
 
     /// A server that is not running yet.
     static func make(
         _ parts: Parts,
-        services: ServiceRegistry? = nil,
         _ configure: (inout ManagementServer.Options) -> Void,
         onListening: @escaping @Sendable (Listener) -> Void
     ) async throws -> ManagementServer {
@@ -40,15 +63,15 @@ struct TestServer: Sendable {
         options.port = 0
         options.passwordCost = Self.cost
         configure(&options)
-        let registry = services ?? parts.services.registry
-        let users = try #require(registry[(any UserService).self])
-        _ = try await users.saveUser(Self.user(Self.userName))
+        if try await parts.domain.store.findUser(name: Self.userName) == nil {
+            _ = try await parts.domain.store.saveUser(Self.user(Self.userName))
+        }
         return try ManagementServer(
             options: options,
-            services: registry,
+            services: parts.registry,
             eventLoopGroup: MultiThreadedEventLoopGroup.singleton,
             logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
-            now: { parts.clock.withLock { $0 } },
+            now: { parts.domain.now().adding(.zero - parts.setBack.withLock { $0 }) },
             health: { ["store": true, "chains": parts.isReady.withLock { $0 }] },
             onListening: { onListening($0) }
         )
@@ -64,16 +87,16 @@ struct TestServer: Sendable {
         return User(tenantId: tenant, name: name, passwordHash: hash, authority: authority)
     }
 
-    /// Runs a server while the body runs, on services in memory unless others are given.
+    /// Runs a server while the body runs, with an empty domain unless other parts are given.
     static func run(
-        services: ServiceRegistry? = nil,
+        on parts: Parts? = nil,
         _ configure: (inout ManagementServer.Options) -> Void = { _ in },
         logsIn: Bool = true,
         _ body: (TestServer) async throws -> Void
     ) async throws {
-        let parts = Parts()
+        let parts = if let parts { parts } else { try Parts() }
         let (listeners, continuation) = AsyncStream.makeStream(of: Listener.self)
-        let server = try await Self.make(parts, services: services, configure) { continuation.yield($0) }
+        let server = try await Self.make(parts, configure) { continuation.yield($0) }
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask {
                 defer { continuation.finish() }
@@ -94,7 +117,10 @@ struct TestServer: Sendable {
     }
 
     /// Lets time pass.
-    func advance(seconds: Int64) { self.parts.clock.withLock { $0.rawValue += seconds * 1000 } }
+    func advance(by duration: Duration) { self.domain.clock.advance(by: duration) }
+
+    /// Sets the server's time of day back, as an operator does with a clock that was wrong.
+    func setBack(by duration: Duration) { self.parts.setBack.withLock { $0 += duration } }
 
     func logIn(_ name: String = Self.userName, _ password: String = Self.password) async throws -> JSON {
         try await self.send(

@@ -27,7 +27,7 @@ import Testing
         ]
     )
     func bodies(path: String, body: String, field: String) async throws {
-        try await TestServer.runOnStore { server, _ in
+        try await TestServer.run { server in
             let response = try await server.send(.POST, path, [:], ByteBuffer(string: body), token: server.token)
             try response.expectError(400, 31, Self.refusal(field))
         }
@@ -45,7 +45,7 @@ import Testing
         ]
     )
     func queries(path: String, field: String, isNull: Bool) async throws {
-        try await TestServer.runOnStore { server, _ in
+        try await TestServer.run { server in
             let response = try await server.get(path)
             try response.expectError(400, 31, isNull ? Self.refusal(field) : "'\(field)' is not UTF-8")
         }
@@ -63,7 +63,7 @@ import Testing
         ]
     )
     func forms(disposition: String, version: String, field: String) async throws {
-        try await TestServer.runOnStore { server, _ in
+        try await TestServer.run { server in
             let form = """
                 --XX\r\nContent-Disposition: form-data; name="title"\r\n\r\nt\r\n\
                 --XX\r\nContent-Disposition: form-data; name="type"\r\n\r\nFIRMWARE\r\n\
@@ -95,7 +95,7 @@ import Testing
 
     @Test("devices and members whose names only look the same are two", .bug(id: "D1.2"))
     func equivalents() async throws {
-        try await TestServer.runOnStore { server, _ in
+        try await TestServer.run { server in
             var ids: [String] = []
             for name in ["caf\u{E9}", "cafe\u{301}"] {
                 ids.append(try await server.post("/api/device", ["name": .string(name)]).json.entityId)

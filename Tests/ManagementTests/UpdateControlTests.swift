@@ -1,46 +1,17 @@
 import NodeKit
+import NodeTesting
 import OTA
 import Synchronization
 import Testing
 
 @testable import Management
 
-/// Updates that are listed, and what was to be done with which.
-final class FakeUpdateControl: UpdateControlService, DeviceQueryService {
-    struct State {
-        var listed: [ListedUpdate] = []
-        var filters: [UpdateFilter] = []
-        var commands: [(command: UpdateCommand, filter: UpdateFilter, who: String)] = []
-        var touched = 1
-        var queried: [DeviceId] = []
-        var queries: [JSON.Object] = []
-    }
+/// Finds devices as a store does, and notes how many it found each time.
+private final class NotedQueries: DeviceQueryService {
+    let queries: EntityQueries
+    let counts = Mutex<[Int]>([])
 
-    let state = Mutex(State())
-
-    func findUpdates(_ filter: UpdateFilter, page: PageLink) async throws -> Page<ListedUpdate> {
-        self.state.withLock { state in
-            state.filters.append(filter)
-            return Page(data: state.listed, totalElements: state.listed.count, link: page)
-        }
-    }
-
-    func countUpdates(_ filter: UpdateFilter) async throws -> [OtaUpdateState: Int] {
-        self.state.withLock { $0.filters.append(filter) }
-        return [.queued: 3, .failed: 1]
-    }
-
-    func countInstalled(_ filter: UpdateFilter) async throws -> [InstalledCount] {
-        self.state.withLock { $0.filters.append(filter) }
-        return [InstalledCount(type: .firmware, running: ReportedVersion(title: "fw", version: "1"), count: 2)]
-    }
-
-    func carryOut(_ command: UpdateCommand, on filter: UpdateFilter, by who: String) async throws -> Int {
-        self.state.withLock { state in
-            state.commands.append((command, filter, who))
-            return state.touched
-        }
-    }
+    init(_ entities: any EntityQueryService) { self.queries = EntityQueries(entities: entities) }
 
     func devices(
         matching query: JSON.Object,
@@ -48,60 +19,109 @@ final class FakeUpdateControl: UpdateControlService, DeviceQueryService {
         after: DeviceId?,
         limit: Int
     ) async throws -> [DeviceId] {
-        self.state.withLock { state in
-            state.queries.append(query)
-            let start = after.flatMap { state.queried.firstIndex(of: $0) }.map { $0 + 1 } ?? 0
-            return Array(state.queried.dropFirst(start).prefix(limit))
-        }
+        let found = try await self.queries.devices(matching: query, of: tenant, after: after, limit: limit)
+        self.counts.withLock { $0.append(found.count) }
+        return found
     }
 }
 
 @Suite struct UpdateControlTests {
-    private func record(_ device: DeviceId, _ state: OtaUpdateState = .failed) -> UpdateRecord {
-        UpdateRecord(
-            deviceId: device,
-            type: .firmware,
-            packageId: nil,
-            title: "fw",
-            version: "2",
-            state: state,
-            entered: [:],
-            attempts: 2,
-            error: "cancelled by x",
-            failureCause: .cancelled,
-            retryTime: Timestamp(milliseconds: 5),
-            activeTime: Timestamp(milliseconds: 7)
-        )
+    /// Devices of two profiles, each with an update to `fw 2` or `sw 2`.
+    private struct Fleet {
+        let domain: TestDomain
+        let profile: DeviceProfile
+        let other: DeviceProfile
+        let packages: [DeviceProfileId: [OtaPackageType: OtaPackage]]
+
+        init(_ server: TestServer) async throws {
+            self.domain = server.domain
+            self.profile = try await self.domain.store.defaultDeviceProfile(of: .main)
+            self.other = try await self.domain.profile("other")
+            var packages: [DeviceProfileId: [OtaPackageType: OtaPackage]] = [:]
+            for profile in [self.profile, self.other] {
+                for (type, title) in [(OtaPackageType.firmware, "fw"), (.software, "sw")] {
+                    // A title and a version are one package's alone.
+                    let title = profile.id == self.profile.id ? title : "\(title) of \(profile.name)"
+                    packages[profile.id, default: [:]][type] =
+                        try await self.domain.package(title, "2", type: type, in: profile)
+                }
+            }
+            self.packages = packages
+        }
+
+        /// Makes a device with an update in a state.
+        @discardableResult
+        func device(
+            _ name: String,
+            _ state: OtaUpdateState,
+            _ type: OtaPackageType = .firmware,
+            in profile: DeviceProfile? = nil
+        ) async throws -> DeviceId {
+            let profile = profile ?? self.profile
+            let device = try await self.domain.device(name, in: profile).id
+            try await self.domain.assign(self.packages[profile.id]?[type]?.id, to: device, type: type)
+            if state != .queued { try await self.report(state, of: device, type) }
+            return device
+        }
+
+        func report(_ state: OtaUpdateState, of device: DeviceId, _ type: OtaPackageType = .firmware) async throws {
+            let title = type == .firmware ? "fw" : "sw"
+            let report = StateReport(
+                type: type,
+                state: state.rawValue,
+                running: state == .updated ? ReportedVersion(title: title, version: "2") : ReportedVersion(),
+                timestamp: self.domain.now()
+            )
+            #expect(try await self.domain.store.record(report, of: device) == .recorded(state))
+        }
+
+        /// The states of all updates, by the names of their devices.
+        func states() async throws -> [String: String] {
+            let updates = try await self.domain.store.findUpdates(UpdateFilter(), page: PageLink(pageSize: 100)).data
+            return Dictionary(updates.map { ($0.deviceName, $0.record.state.rawValue) }) { "\($0) \($1)" }
+        }
     }
 
     @Test("updates are listed with their devices, by the filter of the query")
     func list() async throws {
         try await TestServer.run { server in
-            let device = DeviceId.random()
-            let profile = server.services.defaultProfile.id
-            let stored = OtaPackage(deviceProfileId: profile, type: .firmware, title: "fw", version: "2")
-            server.services.state.withLock { $0.packages[stored.id] = stored }
-            let package = stored.id
-            let control = server.services.updateControl
-            control.state.withLock {
-                $0.listed = [ListedUpdate(record: self.record(device), deviceName: "d", deviceProfileId: profile)]
-            }
+            let fleet = try await Fleet(server)
+            let (profile, store) = (fleet.profile.id, server.store)
+            let package = try #require(fleet.packages[profile]?[.firmware]?.id)
+            try await fleet.device("queued", .queued)
+            let cancelled = try await fleet.device("cancelled", .downloading)
+            let retried = try await fleet.device("retried", .failed)
+            // Each lacks one thing that the query asks for.
+            try await fleet.device("of another state", .downloading)
+            try await fleet.device("of another type", .failed, .software)
+            try await fleet.device("of another profile", .failed, in: fleet.other)
+            let another = try await server.domain.package("fw", "3")
+            try await server.domain.assign(another.id, to: try await fleet.device("of another package", .queued))
+            server.advance(by: .seconds(1))
+            let filter = UpdateFilter(type: .firmware, devices: [cancelled])
+            #expect(try await store.carryOut(.cancel, on: filter, by: "x") == 1)
+            let time = Timestamp(milliseconds: 1_700_000_009_000)
+            #expect(try await store.scheduleRetry(of: retried, .firmware, at: time))
             let query = "type=firmware&state=FAILED,QUEUED&packageId=\(package)&deviceProfileId=\(profile)"
-            let response = try await server.get("/api/updates?\(query)&pageSize=10&page=0")
+            let response = try await server.get("/api/updates?\(query)&pageSize=10&page=0&sortProperty=deviceName")
             #expect(response.status == 200)
-            let update = try #require(try response.json["data"]?.array?.first)
-            #expect(update["deviceName"] == "d")
-            #expect(update["deviceProfileId"]?["id"] == .string(profile.description))
-            #expect(update["failureCause"] == "CANCELLED" && update["retryTime"] == 5 && update["lastChange"] == 7)
-            let filter = UpdateFilter(
-                type: .firmware,
-                states: [.failed, .queued],
-                packageId: package,
-                deviceProfileId: profile
-            )
-            #expect(control.state.withLock { $0.filters } == [filter])
+            let updates = try #require(try response.json["data"]?.array)
+            #expect(Set(updates.map { $0["deviceName"] }) == ["cancelled", "queued", "retried"])
+            let first = try #require(updates.first { $0["deviceName"] == "cancelled" })
+            #expect(first["deviceProfileId"]?["id"] == .string(profile.description))
+            #expect(first["failureCause"] == "CANCELLED" && first["error"] == "cancelled by x")
+            #expect(first["lastChange"] == 1_700_000_001_000)
+            #expect(updates.first { $0["deviceName"] == "retried" }?["retryTime"] == 1_700_000_009_000)
+            for (query, names) in [
+                ("type=SOFTWARE", ["of another type"]), ("packageId=\(another.id)", ["of another package"]),
+                ("deviceProfileId=\(fleet.other.id)", ["of another profile"]),
+                ("state=DOWNLOADING", ["of another state"]),
+            ] {
+                let found = try await server.get("/api/updates?\(query)&pageSize=10&page=0").json["data"]?.array
+                #expect(found?.map { $0["deviceName"]?.string } == names, "\(query)")
+            }
             let counts = try await server.get("/api/updates/count?\(query)").json
-            #expect(counts["QUEUED"] == 3 && counts["FAILED"] == 1 && counts["UPDATED"] == 0)
+            #expect(counts["QUEUED"] == 1 && counts["FAILED"] == 2 && counts["UPDATED"] == 0)
             try (try await server.get("/api/updates?pageSize=1&page=0&state=DONE")).expectError(
                 400,
                 31,
@@ -123,33 +143,50 @@ final class FakeUpdateControl: UpdateControlService, DeviceQueryService {
     )
     func one(command: UpdateCommand) async throws {
         try await TestServer.run { server in
-            let control = server.services.updateControl
-            let id = try await server.post("/api/device", ["name": "d"]).json.entityId
-            let path = "/api/device/\(id)/update/FIRMWARE/\(command.rawValue)"
-            try (try await server.post(path, [:])).expectError(
+            let fleet = try await Fleet(server)
+            func path(_ device: DeviceId) -> String { "/api/device/\(device)/update/FIRMWARE/\(command.rawValue)" }
+            let without = try await server.domain.device("without").id
+            try (try await server.post(path(without), [:])).expectError(
                 404,
                 32,
-                "Device with id [\(id)] never had a FIRMWARE update"
+                "Device with id [\(without)] never had a FIRMWARE update"
             )
-            let device = try #require(DeviceId(id))
-            server.services.state.withLock { $0.records = [self.record(device, .updated)] }
-            let response = try await server.send(.POST, path)
+            let before: OtaUpdateState = command == .cancel ? .downloading : .failed
+            let device = try await fleet.device("d", before)
+            try await fleet.device("of another type", before, .software)
+            try await fleet.device("of another device", before)
+            let response = try await server.send(.POST, path(device))
             #expect(response.status == 200)
-            #expect(try response.json["state"] == "UPDATED")
-            let sent = try #require(control.state.withLock { $0.commands.first })
-            #expect(sent.command == command)
-            #expect(sent.filter == UpdateFilter(type: .firmware, devices: [device]))
-            #expect(sent.who == TestServer.userName)
-            control.state.withLock { $0.touched = 0 }
+            let after: OtaUpdateState = command == .cancel ? .failed : .queued
+            #expect(try response.json["state"]?.string == after.rawValue)
+            if command == .cancel {
+                #expect(try response.json["error"]?.string == "cancelled by \(TestServer.userName)")
+            }
+            let cause: UpdateCause =
+                switch command {
+                case .retry: .retried
+                case .cancel: .cancelled
+                case .resend: .resent
+                }
+            let assignments = try await server.store.assignments(after: 0, limit: 100)
+            #expect(assignments.filter { $0.device.id == device.uuid }.last?.cause == cause)
+            #expect(
+                try await fleet.states() == [
+                    "d": after.rawValue, "of another type": before.rawValue, "of another device": before.rawValue,
+                ]
+            )
+
+            let updated = try await fleet.device("updated", .updated)
+            try await server.domain.assign(nil, to: updated)
             let sentence =
                 switch command {
                 case .retry: "The update to fw 2 is UPDATED; only one that FAILED or was cancelled can be retried"
                 case .cancel: "The update to fw 2 is UPDATED; there is nothing to cancel"
                 case .resend: "The update to fw 2 is not that to the device's present package"
                 }
-            try (try await server.send(.POST, path)).expectError(409, 35, sentence)
+            try (try await server.send(.POST, path(updated))).expectError(409, 35, sentence)
             let unknown = DeviceId.random()
-            try (try await server.post("/api/device/\(unknown)/update/FIRMWARE/\(command.rawValue)", [:]))
+            try (try await server.post(path(unknown), [:]))
                 .expectError(404, 32, "Device with id [\(unknown)] is not found")
         }
     }
@@ -157,33 +194,41 @@ final class FakeUpdateControl: UpdateControlService, DeviceQueryService {
     @Test("a command for a profile or a filter answers with the number of devices")
     func many() async throws {
         try await TestServer.run { server in
-            let control = server.services.updateControl
-            control.state.withLock { $0.touched = 7 }
-            let profile = server.services.defaultProfile.id
+            let fleet = try await Fleet(server)
+            let profile = fleet.profile.id
+            for name in ["a", "b"] { try await fleet.device(name, .failed, .software) }
+            let device = try await fleet.device("c", .downloading)
+            try await fleet.device("d", .downloading)
+            try await fleet.device("e", .failed)
+            try await fleet.device("f", .failed, .software, in: fleet.other)
             let byProfile = try await server.post("/api/deviceProfile/\(profile)/update/software/retry", [:])
-            #expect(try byProfile.json == ["devices": 7])
-            let device = DeviceId.random()
-            let body: JSON = [
-                "type": "FIRMWARE", "states": ["FAILED"], "deviceProfileId": .string(profile.description),
-                "deviceIds": [
-                    ["entityType": "DEVICE", "id": .string(device.description)], .string(device.description),
-                ],
-            ]
-            #expect(try await server.post("/api/updates/cancel", body).json == ["devices": 7])
-            #expect(try await server.post("/api/updates/resend", ["all": true]).json == ["devices": 7])
-            let filters = control.state.withLock { $0.commands.map(\.filter) }
+            #expect(try byProfile.json == ["devices": 2])
             #expect(
-                filters == [
-                    UpdateFilter(type: .software, deviceProfileId: profile),
-                    UpdateFilter(
-                        type: .firmware,
-                        states: [.failed],
-                        deviceProfileId: profile,
-                        devices: [device, device]
-                    ),
-                    UpdateFilter(),
+                try await fleet.states() == [
+                    "a": "QUEUED", "b": "QUEUED", "c": "DOWNLOADING", "d": "DOWNLOADING", "e": "FAILED", "f": "FAILED",
                 ]
             )
+            func cancel(_ members: JSON.Object) async throws -> JSON {
+                var body: JSON.Object = [
+                    "type": "FIRMWARE", "states": ["DOWNLOADING"], "deviceProfileId": .string(profile.description),
+                    "deviceIds": [
+                        ["entityType": "DEVICE", "id": .string(device.description)], .string(device.description),
+                    ],
+                ]
+                for member in members.members { body[member.name] = member.value }
+                return try await server.post("/api/updates/cancel", .object(body)).json
+            }
+            for members in [
+                ["type": "SOFTWARE"], ["states": ["QUEUED"]],
+                ["deviceProfileId": .string(fleet.other.id.description)],
+                ["deviceIds": [.string(DeviceId.random().description)]],
+            ] as [JSON.Object] {
+                #expect(try await cancel(members) == ["devices": 0])
+            }
+            #expect(try await cancel([:]) == ["devices": 1])
+            #expect(try await fleet.states()["c"] == "FAILED")
+            #expect(try await fleet.states()["d"] == "DOWNLOADING")
+            #expect(try await server.post("/api/updates/resend", ["all": true]).json == ["devices": 6])
             let unknown = DeviceProfileId.random()
             try (try await server.post("/api/deviceProfile/\(unknown)/update/FIRMWARE/retry", [:]))
                 .expectError(404, 32, "Device profile with id [\(unknown)] is not found")
@@ -200,6 +245,8 @@ final class FakeUpdateControl: UpdateControlService, DeviceQueryService {
     )
     func refused(body: String) async throws {
         try await TestServer.run { server in
+            let fleet = try await Fleet(server)
+            try await fleet.device("failed", .failed)
             let response = try await server.send(
                 .POST,
                 "/api/updates/retry",
@@ -208,7 +255,7 @@ final class FakeUpdateControl: UpdateControlService, DeviceQueryService {
                 token: server.token
             )
             try response.expectError(400, 31)
-            #expect(server.services.updateControl.state.withLock { $0.commands.isEmpty })
+            #expect(try await fleet.states() == ["failed": "FAILED"])
         }
     }
 
@@ -225,21 +272,27 @@ final class FakeUpdateControl: UpdateControlService, DeviceQueryService {
 
     @Test("a command for what an entity query finds goes through all of it")
     func query() async throws {
-        try await TestServer.run { server in
-            let control = server.services.updateControl
+        let domain = try TestDomain()
+        let queries = NotedQueries(domain.store)
+        let parts = try TestServer.Parts(domain) { $0.register(queries, as: (any DeviceQueryService).self) }
+        try await TestServer.run(on: parts) { server in
+            let fleet = try await Fleet(server)
             let count = UpdateFilter.devicesMax + 1
-            control.state.withLock { $0.queried = (0..<count).map { _ in .random() } }
+            for number in 0..<count { try await fleet.device("\(number)", .queued) }
+            #expect(try await server.store.carryOut(.cancel, on: UpdateFilter(), by: "x") == count)
+            try await fleet.device("of another profile", .failed, in: fleet.other)
+            try await fleet.device("of another type", .failed, .software)
+            try await fleet.device("of another state", .downloading)
             let body: JSON = [
                 "entityFilter": ["type": "deviceType", "deviceTypes": ["default"]], "keyFilters": [],
                 "type": "FIRMWARE",
                 "states": ["FAILED"],
             ]
             let answer = try await server.post("/api/updates/retry", body).json
-            #expect(answer == ["devices": 2])
-            let state = control.state.withLock { ($0.commands.map(\.filter), $0.queries) }
-            #expect(state.0.map { $0.devices?.count } == [UpdateFilter.devicesMax, 1])
-            #expect(state.0.allSatisfy { $0.type == .firmware && $0.states == [.failed] })
-            #expect(state.1.allSatisfy { $0["entityFilter"]?["type"] == "deviceType" })
+            #expect(answer == ["devices": .integer(Int64(count))])
+            #expect(queries.counts.withLock { $0 } == [UpdateFilter.devicesMax, 3, 0])
+            let states = try await server.store.countUpdates(UpdateFilter())
+            #expect(states == [.queued: count, .failed: 2, .downloading: 1])
         }
     }
 }

@@ -2,6 +2,7 @@ import HTTPTypes
 import Hummingbird
 import NIOCore
 import NodeKit
+import NodeTesting
 import OTA
 import Synchronization
 import Testing
@@ -71,35 +72,15 @@ import Testing
         func cancel() async {}
     }
 
-    /// Packages of which only uploading works.
-    struct Packages: OtaPackageService {
-        let sink: Sink
-
-        func upload(to id: OtaPackageId) async throws -> any OtaPackageUpload { self.sink }
-        func upload(creating package: OtaPackage) async throws -> any OtaPackageUpload { self.sink }
-        func findOtaPackageById(_ id: OtaPackageId) async throws -> OtaPackage? { nil }
-        func saveOtaPackage(_ package: OtaPackage) async throws -> OtaPackage { package }
-        func deleteOtaPackage(_ id: OtaPackageId) async throws {}
-        func findOtaPackageByDeviceProfileIdAndType(
-            _ profileId: DeviceProfileId,
-            _ type: OtaPackageType
-        ) async throws -> OtaPackage? { nil }
-        func findOtaPackages(
-            of tenant: TenantId,
-            deviceProfileId: DeviceProfileId?,
-            type: OtaPackageType?,
-            hasData: Bool?,
-            page: PageLink
-        ) async throws -> Page<OtaPackage> { Page(data: [], totalElements: 0, link: page) }
-        func content(of id: OtaPackageId) async throws -> (any Content)? { nil }
-        func package(_ id: OtaPackageId) async throws -> EffectivePackage? { nil }
-        func effectivePackage(for device: DeviceId, type: OtaPackageType) async throws -> EffectivePackage? { nil }
-    }
-
     @Test func nothingIsReadBeforeWhatCameIsStored() async throws {
         let source = Source(pieces: 64)
         let sink = Sink(source)
-        let upload = PackageUpload(target: .package(.random()), packages: Packages(sink: sink), bytesMax: .max)
+        let domain = try TestDomain()
+        let upload = PackageUpload(
+            target: .package(try await domain.package().id),
+            packages: WrappedUploads(packages: domain.store) { _ in sink },
+            bytesMax: .max
+        )
         let request = Request(
             head: HTTPRequest(
                 method: .post,

@@ -85,9 +85,9 @@ import Testing
                 return try await world.server.send(.POST, "/api/noauth/activate", json: body, token: nil)
             }
             for wrong in ["", "x", world.tokens[.adminOfB] ?? ""] { try (try await use(wrong)).expectError(400, 31) }
-            world.server.advance(seconds: 86_400)
+            world.server.advance(by: .seconds(86_400))
             try (try await use(token)).expectError(400, 31)
-            world.server.advance(seconds: -86_400)
+            world.server.setBack(by: .seconds(86_400))
             #expect(try await use(token).status == 200)
             try (try await use(token)).expectError(400, 31)
         }
