@@ -62,15 +62,23 @@ let package = Package(
         .testTarget(name: "windlassTests", dependencies: ["windlass", platform], swiftSettings: settings),
         // The table of cases that runs over every transport of devices.
         .target(name: "DeviceCases", dependencies: [platform], path: "Tests/DeviceCases", swiftSettings: settings),
+        // What the tests of the store share with those that run over every engine.
+        .target(name: "StoreTesting", dependencies: [platform], path: "Tests/StoreTesting", swiftSettings: settings),
     ]
         + plugin("OTANodes")
         + plugin("FlowNodes")
         + plugin("HTTPIngress", testing: ["DeviceCases"])
         + plugin("MQTTIngress", testData: ["Vectors"], testing: ["DeviceCases"])
         + plugin("CoAPIngress", testData: ["Vectors"], testing: ["DeviceCases"])
-        + ["Waiting", "NodeKit", "OTA", "Store", "Management", "Host"].map { tests($0) }
+        + ["Waiting", "NodeKit", "OTA", "Management", "Host"].map { tests($0) }
         + [tests("Chains", testData: ["Golden"]), tests("HTTPKit", testData: ["Vectors"])]
-        + [tests("IngressKit", testing: ["DeviceCases"])]
-        + [.testTarget(name: "StoreConformance", dependencies: [platform], swiftSettings: settings)],
+        + [tests("IngressKit", testing: ["DeviceCases"]), tests("Store", testing: ["StoreTesting"])]
+        + [
+            .testTarget(
+                name: "StoreConformance",
+                dependencies: [platform, "StoreTesting"],
+                swiftSettings: settings
+            )
+        ],
     swiftLanguageModes: [.v6]
 )

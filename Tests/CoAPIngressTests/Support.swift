@@ -51,7 +51,7 @@ enum TestDevices {
             try await domain.device(
                 kind.rawValue,
                 accessToken: kind.rawValue,
-                in: try await domain.store.saveDeviceProfile(profile)
+                in: try await domain.store.saveDeviceProfile(profile).id
             )
         }
         return domain

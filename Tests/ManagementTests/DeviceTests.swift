@@ -56,8 +56,7 @@ import Testing
         try await TestServer.run { server in
             let created = try await server.post("/api/deviceProfile", ["name": "P"]).json
             let id = try #require(DeviceProfileId(created.entityId))
-            let profile = try await server.store.findDeviceProfileById(id)
-            let package = try await server.domain.package(in: profile).id
+            let package = try await server.domain.package(in: id).id
             let full = try await server.post(
                 "/api/deviceProfile",
                 [

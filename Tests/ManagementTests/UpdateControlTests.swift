@@ -43,7 +43,7 @@ private final class NotedQueries: DeviceQueryService {
                     // A title and a version are one package's alone.
                     let title = profile.id == self.profile.id ? title : "\(title) of \(profile.name)"
                     packages[profile.id, default: [:]][type] =
-                        try await self.domain.package(title, "2", type: type, in: profile)
+                        try await self.domain.package(title, "2", type: type, in: profile.id)
                 }
             }
             self.packages = packages
@@ -58,7 +58,7 @@ private final class NotedQueries: DeviceQueryService {
             in profile: DeviceProfile? = nil
         ) async throws -> DeviceId {
             let profile = profile ?? self.profile
-            let device = try await self.domain.device(name, in: profile).id
+            let device = try await self.domain.device(name, in: profile.id).id
             try await self.domain.assign(self.packages[profile.id]?[type]?.id, to: device, type: type)
             if state != .queued { try await self.report(state, of: device, type) }
             return device

@@ -18,7 +18,7 @@ import Testing
         for number in numbers where number != 1 { try await self.domain.domain.add(.numbered(number)) }
         let package = try await self.domain.package()
         let profile = try #require(try await self.domain.profile())
-        try await self.domain.domain.assign(package.id, to: profile.id)
+        try await self.domain.domain.assign(package.id, to: profile)
         // Those of a large fleet follow in steps, which the store makes as time goes by.
         let work = self.domain.domain.start { [store = self.domain.store] in await store.run() }
         await self.domain.domain.pass(.seconds(1))

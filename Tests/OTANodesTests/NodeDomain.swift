@@ -49,9 +49,9 @@ struct NodeDomain {
         try await self.domain.package(title, version, type: type, in: try await self.profile(), bytes: bytes)
     }
 
-    /// The profile of the devices that are made by ``TestDomain/add(_:accessToken:)``.
-    func profile() async throws -> DeviceProfile? {
-        try await self.store.findDeviceProfileByName(Originator.device.type, of: .main)
+    /// The profile of the devices that are made by ``DomainFixture/add(_:accessToken:)``.
+    func profile() async throws -> DeviceProfileId? {
+        try await self.store.findDeviceProfileByName(Originator.device.type, of: .main)?.id
     }
 
     func attributes(_ scope: AttributeScope) async throws -> JSON.Object {

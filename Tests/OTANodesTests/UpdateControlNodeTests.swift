@@ -17,8 +17,8 @@ struct Fleet: Sendable {
     static func run(_ body: (Fleet) async throws -> Void) async throws {
         let domain = try TestDomain(at: Timestamp(milliseconds: 0))
         let profile = try await domain.profile("p")
-        let package = try await domain.package(in: profile, url: "http://x")
-        let device = try await domain.device("d", in: profile, firmware: package.id)
+        let package = try await domain.package(in: profile.id, url: "http://x")
+        let device = try await domain.device("d", in: profile.id, firmware: package.id)
         let fleet = Fleet(domain: domain, device: device, package: package)
         try await body(fleet)
         #expect(try await fleet.store.check() == [])

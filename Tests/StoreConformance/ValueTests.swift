@@ -1,6 +1,7 @@
 import NIOCore
 import NodeKit
 import OTA
+import StoreTesting
 import Testing
 
 @Suite struct ValueTests {

@@ -1,5 +1,6 @@
 import NodeKit
 import OTA
+import StoreTesting
 import Testing
 
 @testable import Store

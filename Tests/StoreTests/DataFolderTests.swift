@@ -4,6 +4,7 @@ import Logging
 import NIOCore
 import NodeKit
 import OTA
+import StoreTesting
 import Synchronization
 import Testing
 
@@ -222,7 +223,7 @@ import Testing
     @Test("an upload that fails removes no file that was there before it", .bug(id: "D2.1"))
     func failedUpload() async throws {
         try await StoreFixture.with { fixture in
-            let sha256 = try await fixture.package("fw", in: nil, bytes: Array("same".utf8)).sha256
+            let sha256 = try await fixture.package(bytes: Array("same".utf8)).sha256
             let name = try #require(sha256)
             // A row is missing, as in a database that was put back from before.
             try await fixture.store.write { db, _ in try db.run("DELETE FROM ota_package") }

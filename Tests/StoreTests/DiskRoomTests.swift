@@ -3,6 +3,7 @@ import GRDB
 import NIOCore
 import NodeKit
 import OTA
+import StoreTesting
 import Synchronization
 import Testing
 
@@ -110,7 +111,7 @@ import Testing
         try await StoreFixture.with(system: system, options: Self.options(reserve: Self.mebibyte)) { fixture in
             system.free(nil)
             #expect(fixture.store.hasRoom)
-            _ = try await fixture.package(in: nil)
+            _ = try await fixture.package()
         }
     }
 

@@ -3,6 +3,7 @@ import GRDB
 import NIOCore
 import NodeKit
 import OTA
+import StoreTesting
 import Testing
 
 @testable import Store

@@ -3,6 +3,7 @@ import GRDB
 import NIOCore
 import NodeKit
 import OTA
+import StoreTesting
 import Testing
 
 @testable import Store
@@ -117,7 +118,7 @@ import Testing
     func readWhileDeleted(storage: PackageStorage) async throws {
         try await StoreFixture.with(options: Self.options(storage)) { fixture in
             let store = fixture.store
-            let package = try await fixture.package(in: nil, bytes: Self.bytes(300_000))
+            let package = try await fixture.package(bytes: Self.bytes(300_000))
             var content = try await store.content(of: package.id)
             try await store.deleteOtaPackage(package.id)
             #expect(try await store.blobs.removeReleased() == false)

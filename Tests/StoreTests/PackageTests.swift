@@ -2,6 +2,7 @@ import FoundationEssentials
 import NIOCore
 import NodeKit
 import OTA
+import StoreTesting
 import Testing
 
 @testable import Store
@@ -194,7 +195,9 @@ import Testing
             await expectRefusal("OtaPackage is referencing to non-existent device profile!") {
                 _ = try await fixture.package("y", "1", in: .random())
             }
-            _ = try await fixture.package("y", "1", in: nil)
+            _ = try await fixture.store.saveOtaPackage(
+                OtaPackage(deviceProfileId: nil, type: .firmware, title: "y", version: "1")
+            )
             await expectRefusal("Ota package with id [\(OtaPackageId(profile.id.uuid))] is not found", code: .notFound)
             {
                 _ = try await fixture.store.upload(to: OtaPackageId(profile.id.uuid))
@@ -249,7 +252,10 @@ import Testing
             let profile = try await fixture.profile()
             _ = try await fixture.package("a", "1", in: profile.id)
             _ = try await fixture.package("b", "1", type: .software, in: profile.id)
-            _ = try await fixture.package("c", "1", in: nil)
+            let everybodys = try await fixture.store.saveOtaPackage(
+                OtaPackage(deviceProfileId: nil, type: .firmware, title: "c", version: "1")
+            )
+            try await fixture.upload([1], to: everybodys.id)
             _ = try await fixture.store.saveOtaPackage(
                 OtaPackage(deviceProfileId: profile.id, type: .firmware, title: "d", version: "1")
             )
@@ -314,13 +320,5 @@ import Testing
             #expect(try await store.findOtaPackageById(second.id)?.hasData == false)
             #expect(try await fixture.upload(Array("123".utf8), to: second.id).dataSize == 3)
         }
-    }
-}
-
-extension Device {
-    /// The device's own package of a type.
-    subscript(type: OtaPackageType) -> OtaPackageId? {
-        get { self.packageId(of: type) }
-        set { if type == .firmware { self.firmwareId = newValue } else { self.softwareId = newValue } }
     }
 }

@@ -1,6 +1,7 @@
 import FoundationEssentials
 import NodeKit
 import OTA
+import StoreTesting
 import Testing
 
 @testable import Store

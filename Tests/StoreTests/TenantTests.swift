@@ -2,6 +2,7 @@ import FoundationEssentials
 import GRDB
 import NodeKit
 import OTA
+import StoreTesting
 import Testing
 
 @testable import Store
