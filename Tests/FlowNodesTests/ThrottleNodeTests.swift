@@ -6,18 +6,16 @@ import Testing
 @testable import FlowNodes
 
 @Suite struct ThrottleNodeTests {
-    private let queues = MemoryMessageQueues()
+    private let domain: TestDomain
     private let clock = LeapingClock()
     private let tally = Tally()
 
-    private var queue: any MessageQueue { self.queues.queue(named: "test/node") }
+    init() throws { self.domain = try TestDomain() }
+
+    private var queue: any MessageQueue { self.domain.store.queue(named: "test/node") }
 
     private func throttle(_ attributes: [String: String] = [:]) throws -> ThrottleNode {
-        let queues = self.queues
-        return try ThrottleNode.make(
-            attributes,
-            services: .testing({ $0.register(queues, as: (any MessageQueues).self) }, clock: self.clock)
-        )
+        try ThrottleNode.make(attributes, services: self.domain.services(clock: self.clock))
     }
 
     /// An outlet that counts after it has the answer.

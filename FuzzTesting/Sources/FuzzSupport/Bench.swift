@@ -30,7 +30,6 @@ public final class Bench {
     /// What the node is lent.
     public var services: NodeServices {
         var registry = ServiceRegistry()
-        registry.register(MemoryMessageQueues(), as: (any MessageQueues).self)
         registry.register(Authenticator(), as: (any DeviceAuthenticator).self)
         registry.register(Packages(), as: (any OtaPackageService).self)
         registry.register(self.sessions, as: DeviceSessions.self)

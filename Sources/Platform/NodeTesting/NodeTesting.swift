@@ -41,7 +41,14 @@ extension ChainNode {
 }
 
 extension NodeServices {
-    /// Services for a test: queues in memory, and whatever `register` adds.
+    /// Services for a test of a node that needs nothing of the domain; see ``TestDomain`` for the others.
+    ///
+    /// - Parameters:
+    ///   - register: Adds services, of which there are none otherwise.
+    ///   - node: The node's identifier in its chain.
+    ///   - clock: The clock for waiting.
+    ///   - now: The time of day.
+    /// - Returns: The services of the node.
     public static func testing(
         _ register: (inout ServiceRegistry) -> Void = { _ in },
         node: String = "node",
@@ -49,7 +56,6 @@ extension NodeServices {
         now: @escaping @Sendable () -> Timestamp = { .now }
     ) -> NodeServices {
         var registry = ServiceRegistry()
-        registry.register(MemoryMessageQueues(), as: (any MessageQueues).self)
         register(&registry)
         return NodeServices(
             chain: "test",
@@ -117,48 +123,4 @@ public final class TestOutlet: Outlet {
 
     /// Waits until the node is ready, and returns the addresses that it listens on.
     public func listeners() async -> [Listener] { await self.start.value() }
-}
-
-/// Queues that live as long as the object.
-public final class MemoryMessageQueues: MessageQueues {
-    private let queues = Mutex<[String: MemoryMessageQueue]>([:])
-
-    /// Makes an empty set of queues.
-    public init() {}
-
-    /// The queue with this name, made on first use.
-    public func queue(named name: String) -> any MessageQueue {
-        self.queues.withLock { queues in
-            if let queue = queues[name] { return queue }
-            let queue = MemoryMessageQueue()
-            queues[name] = queue
-            return queue
-        }
-    }
-}
-
-private final class MemoryMessageQueue: MessageQueue {
-    private struct State {
-        var nextID: Int64 = 0
-        var messages: [QueuedMessage] = []
-    }
-
-    private let state = Mutex(State())
-
-    func append(_ message: Message) async throws {
-        self.state.withLock { state in
-            state.nextID += 1
-            state.messages.append(QueuedMessage(id: state.nextID, message: message))
-        }
-    }
-
-    func first(_ limit: Int) async throws -> [QueuedMessage] {
-        self.state.withLock { Array($0.messages.prefix(limit)) }
-    }
-
-    func remove(_ ids: [Int64]) async throws {
-        self.state.withLock { $0.messages.removeAll { ids.contains($0.id) } }
-    }
-
-    func count() async throws -> Int { self.state.withLock { $0.messages.count } }
 }
