@@ -193,7 +193,7 @@ struct AtOnceTests {
         let gate = Gate()
         let time = try await Self.still(answer: chain(TestContent(count: 5000, gate: gate)))
         try await time.send(Self.block(0, 1))
-        await gate.arrived(1)
+        await gate.arrived()
         try await time.channel.testingEventLoop.executeInContext { time.handler.value.drain() }
         try await time.read([Self.block(1, 2)])
         #expect(try await time.sent() == nil)

@@ -64,7 +64,7 @@ struct ObserveNodeTests {
         try await TestNode.run(answer: slow) { node in
             let peer = try await node.peer()
             try await peer.send(CoAPMessage.request(.get, Self.path, options: Self.register))
-            await gate.arrived(1)
+            await gate.arrived()
             node.sessions.notify(Self.device, .attributesUpdated(["a": 2]))
             gate.open()
             #expect(await peer.receive().payload.text == #"{"a":1}"#)

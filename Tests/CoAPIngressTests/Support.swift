@@ -104,53 +104,6 @@ final class TestContent: Content {
     }
 }
 
-/// Something that is let through from outside.
-final class Gate: Sendable {
-    private struct State {
-        var isOpen = false
-        var waiting = 0
-        var waiters: [CheckedContinuation<Void, Never>] = []
-        var arrivals: [(count: Int, continuation: CheckedContinuation<Void, Never>)] = []
-    }
-
-    private let state = Mutex(State())
-
-    /// Waits until the gate is open.
-    func pass() async {
-        await withCheckedContinuation { continuation in
-            let (isOpen, arrived) = self.state.withLock { state in
-                state.waiting += 1
-                let arrived = state.arrivals.filter { $0.count <= state.waiting }
-                state.arrivals.removeAll { $0.count <= state.waiting }
-                if !state.isOpen { state.waiters.append(continuation) }
-                return (state.isOpen, arrived)
-            }
-            for arrival in arrived { arrival.continuation.resume() }
-            if isOpen { continuation.resume() }
-        }
-    }
-
-    /// Waits until as many as `count` have come to the gate.
-    func arrived(_ count: Int) async {
-        await withCheckedContinuation { continuation in
-            let isThere = self.state.withLock { state in
-                if state.waiting < count { state.arrivals.append((count, continuation)) }
-                return state.waiting >= count
-            }
-            if isThere { continuation.resume() }
-        }
-    }
-
-    func open() {
-        let waiters = self.state.withLock { state in
-            state.isOpen = true
-            defer { state.waiters = [] }
-            return state.waiters
-        }
-        for waiter in waiters { waiter.resume() }
-    }
-}
-
 /// A CoAP endpoint of the test, on a socket of its own.
 final class TestPeer: Sendable {
     private struct Mailbox {

@@ -18,7 +18,7 @@ struct TimeTests {
             return .completed(nil)
         })
         try await time.send(Self.post)
-        await gate.arrived(1)
+        await gate.arrived()
         await time.pass(.milliseconds(499))
         #expect(try await time.sent() == nil)
         await time.pass(.milliseconds(1))

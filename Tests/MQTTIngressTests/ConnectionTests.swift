@@ -233,7 +233,7 @@ import Testing
         idle.send(.connect(ConnectPacket(version: version, clientId: "c", userName: "OTHER")))
         _ = try await idle.next()
         client.publish("v1/devices/me/telemetry", "{}")
-        await gate.reached()
+        await gate.arrived()
         run.cancel()
         let farewell: [Packet] = version == .v5 ? [.disconnect(DisconnectPacket(reason: .serverShuttingDown))] : []
         #expect(await idle.rest() == farewell)

@@ -113,7 +113,7 @@ import Testing
             for chunk in [0, 1] { client.publish("v2/fw/request/1/chunk/\(chunk)", "100") }
             client.publish("v2/t", "{}")
             client.publish("v2/fw/request/1/chunk/2", "100")
-            await gate.reached()
+            await gate.arrived()
             client.send(.pingreq)
             #expect(try await client.next() == .pingresp)
             #expect(server.sent.count == 2)

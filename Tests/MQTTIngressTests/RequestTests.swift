@@ -55,7 +55,7 @@ import Testing
         }) { server in
             let client = try await server.connected()
             client.publish("v2/t", "{}")
-            await gate.reached()
+            await gate.arrived()
             client.send(.pingreq)
             #expect(try await client.next() == .pingresp)
             gate.open()
