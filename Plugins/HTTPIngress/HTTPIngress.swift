@@ -16,7 +16,7 @@ struct HTTPIngress: IngressNode {
     /// The listener, and what configures it.
     var server: HTTPServer
     /// Whether a device still exists whose credentials no longer count.
-    var exists: @Sendable (DeviceId) async throws -> Bool = { _ in true }
+    private var exists: @Sendable (DeviceId) async throws -> Bool = { _ in true }
     /// The requests that wait for news.
     let quota: LongPollQuota
     private let limits: DeviceLimits

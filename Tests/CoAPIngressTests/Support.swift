@@ -58,15 +58,6 @@ enum TestDevices {
     }
 }
 
-extension TestDomain {
-    /// What a node on a socket is lent: it waits by the real clock.
-    func live(now: @escaping @Sendable () -> Timestamp = { .now }) -> NodeServices {
-        var services = self.services(clock: ContinuousClock())
-        services.now = now
-        return services
-    }
-}
-
 /// Bytes in memory that remember what was read of them.
 final class TestContent: Content {
     let bytes: [UInt8]

@@ -13,7 +13,7 @@ import Testing
             let message = server.messages.first
             #expect(server.messages.count == (row.message == nil ? 0 : 1))
             if let message, let expected = row.message {
-                #expect(expected.matches(message, from: TestAuthenticator.device, over: "http"), "\(message)")
+                #expect(expected.matches(message, from: TestDevices.device, over: "http"), "\(message)")
             }
             switch row.answer {
             case .empty:

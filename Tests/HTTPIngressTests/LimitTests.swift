@@ -414,10 +414,7 @@ import Testing
 
     /// What a node throws that cannot start.
     private static func start(_ attributes: [String: String]) async throws -> NodeError? {
-        let services = NodeServices.testing { registry in
-            registry.register(TestAuthenticator(), as: (any DeviceAuthenticator).self)
-            registry.register(DeviceSessions(), as: DeviceSessions.self)
-        }
+        let services = try TestDomain().live()
         let node = try HTTPIngress.make(attributes, services: services)
         return await #expect(throws: NodeError.self) { try await node.run(TestOutlet()) }
     }

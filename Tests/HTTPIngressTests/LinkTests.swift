@@ -8,12 +8,13 @@ import Testing
 
 @Suite(.timeLimit(.minutes(5))) struct LinkTests {
     private static func path(
-        _ device: UUID = TestAuthenticator.device.id,
+        _ server: TestServer,
+        _ device: UUID = TestDevices.device.id,
         _ package: OtaPackageId = .random(),
         expires: Timestamp = Timestamp.now.adding(.seconds(600))
     ) -> String {
         let link = DownloadLink(device: DeviceId(device), package: package, type: .software, expires: expires)
-        return DownloadLinks.path + testLinks.text(of: link)
+        return DownloadLinks.path + server.domain.links.text(of: link)
     }
 
     @Test(
@@ -24,10 +25,10 @@ import Testing
         let content = BufferContent(size: 1000)
         try await withServer(answer: serve(content)) { server in
             let package = OtaPackageId.random()
-            let response = try await server.get(Self.path(TestAuthenticator.device.id, package) + name)
+            let response = try await server.get(Self.path(server, TestDevices.device.id, package) + name)
             #expect(response.status == 200 && response.body == content.slice(0..<1000))
             let message = try #require(server.messages.first)
-            #expect(message.type == .packageChunkRequest && message.originator == TestAuthenticator.device)
+            #expect(message.type == .packageChunkRequest && message.originator == TestDevices.device)
             #expect(
                 message.metadata == [
                     "transport": "http", "packageType": "SOFTWARE", "chunk": 0, "size": 0,
@@ -41,7 +42,7 @@ import Testing
     func ranges() async throws {
         let content = BufferContent(size: 1000)
         try await withServer(answer: serve(content)) { server in
-            let path = Self.path()
+            let path = Self.path(server)
             let range = try await server.get(path, fields: "Range: bytes=990-\r\n")
             #expect(range.status == 206 && range.body == content.slice(990..<1000))
             #expect(range["Content-Range"] == "bytes 990-999/1000")
@@ -55,11 +56,11 @@ import Testing
     @Test("what is no link, was changed, has expired or is of nobody gets 403, and the chain is not asked")
     func refused() async throws {
         try await withServer(answer: serve(BufferContent(size: 10))) { server in
-            let good = Self.path()
+            let good = Self.path(server)
             let paths = [
                 DownloadLinks.path + "x", String(good.dropLast()) + (good.hasSuffix("A") ? "B" : "A"),
-                Self.path(UUID.random()),
-                Self.path(expires: Timestamp.now.adding(.seconds(-1))),
+                Self.path(server, UUID.random()),
+                Self.path(server, expires: Timestamp.now.adding(.seconds(-1))),
             ]
             for path in paths { #expect(try await server.get(path).status == 403) }
             let long = DownloadLinks.path + String(repeating: "x", count: 256)

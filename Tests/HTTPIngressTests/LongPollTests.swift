@@ -20,7 +20,7 @@ import Testing
                 #expect(response.status == 200)
                 #expect(response.text == "{\"fw_version\":\"\(value)\"}")
             }
-            #expect(server.sessions.notify(TestAuthenticator.device.id, .attributesUpdated([:])) == 0)
+            #expect(server.sessions.notify(TestDevices.device.id, .attributesUpdated([:])) == 0)
             try await client.send(Self.updates)
             try await server.notify(.attributesDeleted(["a", "b"]))
             #expect(try await client.response().text == #"{"deleted":["a","b"]}"#)
@@ -34,8 +34,8 @@ import Testing
             let client = try await server.connect()
             try await client.send(Self.calls)
             try await server.until { server.quota.count == 1 }
-            #expect(server.sessions.notify(TestAuthenticator.device.id, .attributesUpdated(["a": 1])) == 0)
-            #expect(server.sessions.notify(TestAuthenticator.other.id, .rpcRequest(id: 1, method: "x", params: 1)) == 0)
+            #expect(server.sessions.notify(TestDevices.device.id, .attributesUpdated(["a": 1])) == 0)
+            #expect(server.sessions.notify(TestDevices.other.id, .rpcRequest(id: 1, method: "x", params: 1)) == 0)
             try await server.notify(.rpcRequest(id: 5, method: "reboot", params: ["now": true]))
             #expect(try await client.response().text == #"{"id":5,"method":"reboot","params":{"now":true}}"#)
             try await client.close()
@@ -49,7 +49,7 @@ import Testing
             try await client.send(Self.calls)
             try await server.notify(.rpcRequest(id: 1, method: "x", params: .null))
             #expect(
-                server.sessions.notify(TestAuthenticator.device.id, .rpcRequest(id: 2, method: "x", params: 2)) == 0
+                server.sessions.notify(TestDevices.device.id, .rpcRequest(id: 2, method: "x", params: 2)) == 0
             )
             #expect(try await client.response().text == #"{"id":1,"method":"x","params":null}"#)
             try await client.close()
@@ -92,7 +92,7 @@ import Testing
             try await server.until { server.quota.count == 1 }
             if onlyHalf { try await client.closeOutput() } else { try await client.close() }
             try await server.until { server.quota.count == 0 }
-            #expect(server.sessions.notify(TestAuthenticator.device.id, .attributesUpdated([:])) == 0)
+            #expect(server.sessions.notify(TestDevices.device.id, .attributesUpdated([:])) == 0)
             // The place it took is free again.
             let next = try await server.connect()
             try await next.send(Self.updates)

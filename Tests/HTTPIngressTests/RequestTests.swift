@@ -12,7 +12,7 @@ import Testing
             #expect(response["Content-Type"] == "application/json")
             let message = try #require(server.messages.first)
             #expect(message.type == .getAttributesRequest)
-            #expect(message.originator == TestAuthenticator.device)
+            #expect(message.originator == TestDevices.device)
             #expect(message.metadata.string("sharedKeys") == "fw_title,x")
             #expect(message.metadata.string("clientKeys") == "a,b")
             #expect(message.metadata.string("transport") == "http")
@@ -138,6 +138,7 @@ import Testing
     func escapedToken() async throws {
         try await withServer { server async throws in
             #expect(try await server.post("/api/v1/A%201%C3%BC/telemetry", "{}").status == 200)
+            #expect(server.messages.map(\.originator) == [TestDevices.escaped])
         }
     }
 

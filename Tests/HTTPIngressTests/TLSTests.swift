@@ -100,7 +100,7 @@ import Testing
     func certificates() async throws {
         try await Self.withSecureServer { server, _ in
             for (certificate, token, name) in [
-                (.client, "me", "d2"), (.client, "A1", "d1"), (.stranger, "me", nil), (.stranger, "A1", "d1"),
+                (.client, "me", "d4"), (.client, "A1", "d1"), (.stranger, "me", nil), (.stranger, "A1", "d1"),
                 (nil, "me", nil), (nil, "A1", "d1"), (.client, "no", nil),
             ] as [(TestCertificate?, String, String?)] {
                 let client = try await server.connect(tls: try Self.client(certificate))
@@ -197,10 +197,7 @@ import Testing
 
     @Test("a port for TLS needs the files of a certificate, and files that are there")
     func files() async throws {
-        let services = NodeServices.testing { registry in
-            registry.register(TestAuthenticator(), as: (any DeviceAuthenticator).self)
-            registry.register(DeviceSessions(), as: DeviceSessions.self)
-        }
+        let services = try TestDomain().live()
         let missing = #expect(throws: NodeError.self) { try HTTPIngress.make(["tls-port": "0"], services: services) }
         #expect(missing?.code == "tls-settings")
         let attributes = [

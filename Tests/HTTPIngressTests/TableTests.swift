@@ -1,7 +1,6 @@
 import NIOCore
 import NodeKit
 import OTA
-import Synchronization
 import Testing
 
 @testable import HTTPIngress
@@ -110,7 +109,7 @@ import Testing
             #expect(message.data == endpoint.data)
             #expect(message.metadata.string(MessageKey.transport) == "http")
             let isDevice = endpoint.type != .provisionRequest
-            #expect(message.originator == (isDevice ? TestAuthenticator.device : .unknown(name: "d")))
+            #expect(message.originator == (isDevice ? TestDevices.device : .unknown(name: "d")))
         }
     }
 
@@ -216,12 +215,11 @@ import Testing
 
     @Test("a device that is deleted while it waits is told so", arguments: ["attributes/updates", "rpc"])
     func deleted(path: String) async throws {
-        let isGone = Atomic(false)
-        try await withServer(exists: { _ in !isGone.load(ordering: .relaxed) }) { server in
+        try await withServer { server in
             let client = try await server.connect()
             try await client.send(Self.request("GET /api/v1/A1/\(path)"))
-            isGone.store(true, ordering: .relaxed)
-            try await server.notify(.credentialsRevoked)
+            try await server.until { server.sessions.hasListener(of: TestDevices.device.id) }
+            try await server.domain.store.deleteDevice(DeviceId(TestDevices.device.id))
             let response = try await client.response()
             #expect(response.status == 403)
             #expect(response.text == "Device was deleted!")

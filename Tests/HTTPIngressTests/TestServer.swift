@@ -9,31 +9,31 @@ import Synchronization
 
 @testable import HTTPIngress
 
-/// Devices by their tokens.
-struct TestAuthenticator: DeviceAuthenticator {
+/// Devices with access tokens, and one with a certificate.
+enum TestDevices {
     static let device = Originator(id: UUID.random(), name: "d1", type: "default")
     static let other = Originator(id: UUID.random(), name: "d2", type: "default")
+    static let escaped = Originator(id: UUID.random(), name: "d3", type: "default")
+    static let certified = Originator(id: UUID.random(), name: "d4", type: "default")
 
-    func device(accessToken: String) async throws -> Originator? {
-        switch accessToken {
-        case "A1", "A 1ü": Self.device
-        case "B2": Self.other
-        case "away": throw NodeError(.unavailable, "the store is away")
-        default: nil
+    /// A domain with these devices, the first of which is in memory from the start.
+    static func domain() async throws -> TestDomain {
+        let domain = try TestDomain()
+        for (device, token) in [(Self.device, "A1"), (Self.other, "B2"), (Self.escaped, "A 1ü"), (Self.certified, nil)]
+            as [(Originator, String?)]
+        {
+            try await domain.add(device, accessToken: token)
         }
+        try await domain.certify(DeviceId(Self.certified.id), by: .client)
+        _ = try await domain.store.device(accessToken: "A1")
+        return domain
     }
+}
 
-    /// The one whose token is plain is in memory from the start, the others never.
-    func known(accessToken: String) -> Cached<(device: Originator, transport: ProfileTransport)> {
-        accessToken == "A1" ? .hit((Self.device, .any)) : .unknown
-    }
-
-    func device(_ id: DeviceId) async throws -> Originator? { id.uuid == Self.device.id ? Self.device : nil }
-
-    func device(clientId: String, userName: String?, password: String?) async throws -> Originator? { nil }
-
-    func device(certificate: [UInt8]) async throws -> Originator? {
-        certificate == (try TestCertificate.client.der) ? Self.other : nil
+extension TestDomain {
+    /// What a server is lent: devices may come while the store is away.
+    var server: NodeServices {
+        self.live { $0.register(AwayAuthenticator(before: self), as: (any DeviceAuthenticator).self) }
     }
 }
 
@@ -50,9 +50,12 @@ struct TestServer: Sendable {
     /// The port with TLS, if there is one.
     let tlsPort: Int?
     let outlet: TestOutlet
-    let sessions: DeviceSessions
+    let domain: TestDomain
     /// The long polls that wait.
     let quota: LongPollQuota
+
+    /// Who listens on behalf of devices.
+    var sessions: DeviceSessions { self.domain.sessions }
 
     /// What the chain was sent.
     var messages: [Message] { self.outlet.sent.map(\.message) }
@@ -98,7 +101,7 @@ struct TestServer: Sendable {
     }
 
     /// Waits until a notification finds a listener, which tells it.
-    func notify(_ notification: DeviceNotification, device: Originator = TestAuthenticator.device) async throws {
+    func notify(_ notification: DeviceNotification, device: Originator = TestDevices.device) async throws {
         try await self.until { self.sessions.notify(device.id, notification) > 0 }
     }
 }
@@ -109,9 +112,6 @@ let patience = [
     "idle-timeout-seconds": "600", "write-timeout-seconds": "600",
 ]
 
-/// What the links that a server takes are signed with.
-let testLinks = DownloadLinks(secret: [7])
-
 /// Runs a server while a test uses it, before a chain that waits or, with `atOnce`, one that never does.
 func withServer(
     _ attributes: [String: String] = [:],
@@ -119,32 +119,26 @@ func withServer(
     receiving: (any RecvByteBufferAllocator)? = nil,
     logger: Logger? = nil,
     clock: (any Clock<Duration>)? = nil,
-    exists: @escaping @Sendable (DeviceId) async throws -> Bool = { _ in true },
     answer: @escaping @Sendable (Message) async -> Outcome = { _ in .completed(nil) },
     atOnce: (@Sendable (Message) -> Outcome)? = nil,
     body: (TestServer) async throws -> Void
 ) async throws {
-    let sessions = DeviceSessions()
+    let domain = try await TestDevices.domain()
     let outlet = atOnce.map(TestOutlet.init(atOnce:)) ?? TestOutlet(answer)
-    var services = NodeServices.testing { registry in
-        registry.register(TestAuthenticator(), as: (any DeviceAuthenticator).self)
-        registry.register(sessions, as: DeviceSessions.self)
-        registry.register(testLinks, as: DownloadLinks.self)
-    }
+    var services = domain.server
     if let logger { services.logger = logger }
     if let clock { services.clock = clock }
     let attributes = patience.merging(attributes) { $1 }
     var node = try HTTPIngress.make(attributes, services: services)
     node.server.stopping = stopping
     if let receiving { node.server.receiving = receiving }
-    node.exists = exists
     let running = Task { [node] in try await node.run(outlet) }
     let listeners = await outlet.listeners()
     let port = listeners.first { $0.scheme == "http" }?.port ?? 0
     let tlsPort = listeners.first { $0.scheme == "https" }?.port
     let result: Result<Void, any Error>
     do {
-        try await body(TestServer(port: port, tlsPort: tlsPort, outlet: outlet, sessions: sessions, quota: node.quota))
+        try await body(TestServer(port: port, tlsPort: tlsPort, outlet: outlet, domain: domain, quota: node.quota))
         result = .success(())
     } catch {
         result = .failure(error)

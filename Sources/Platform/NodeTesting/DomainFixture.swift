@@ -4,8 +4,8 @@ public import OTA
 import Synchronization
 
 /// The services that ``DomainFixture`` makes entities with and looks into.
-public typealias DomainServices = TenantService & DeviceProfileService & DeviceService & OtaPackageService
-    & UpdateService & AttributesService & TimeseriesService
+public typealias DomainServices = TenantService & DeviceProfileService & DeviceService & DeviceCredentialsService
+    & OtaPackageService & UpdateService & AttributesService & TimeseriesService
 
 /// A domain that one test has to itself: makes what tests need in it, and shows what was stored.
 public protocol DomainFixture: Sendable {
@@ -65,6 +65,17 @@ extension DomainFixture {
             Device(id: DeviceId(originator.id), name: originator.name, deviceProfileId: profile.id),
             accessToken: accessToken
         )
+    }
+
+    /// Gives a device a certificate in place of the credentials that it has.
+    public func certify(_ device: DeviceId, by certificate: TestCertificate) async throws {
+        let credentials = DeviceCredentials(
+            deviceId: device,
+            kind: .x509Certificate,
+            credentialsId: "",
+            credentialsValue: certificate.certificate
+        )
+        _ = try await self.stored.saveCredentials(credentials)
     }
 
     /// Makes a package of the first tenant, with bytes in the file `fw.bin`.

@@ -78,6 +78,21 @@ public final class TestDomain: Sendable {
             registry: registry
         )
     }
+
+    /// What the host lends a node on a socket, where time passes by itself.
+    ///
+    /// - Parameters:
+    ///   - register: Adds services, or puts others in place of the domain's.
+    ///   - now: The time of day.
+    /// - Returns: The services of the node.
+    public func live(
+        _ register: (inout ServiceRegistry) -> Void = { _ in },
+        now: @escaping @Sendable () -> Timestamp = { .now }
+    ) -> NodeServices {
+        var services = self.services(register, clock: ContinuousClock())
+        services.now = now
+        return services
+    }
 }
 
 extension TestDomain: DomainFixture {
