@@ -18,9 +18,9 @@ import Testing
     ) async throws {
         for isPrompt in [false, true] {
             let content = TestContent(size: size, failsFrom: failsFrom, inMemoryFrom: isPrompt ? 0 : .max)
-            let packages = TestPackages(isInMemory: isPrompt)
-            packages.assign(content)
-            try await TestServer.run(isPrompt: isPrompt, packages: packages, answer: { content.outcome($0) }) {
+            let domain = try await TestServer.domain()
+            try await domain.assignPackages(isInMemory: isPrompt)
+            try await TestServer.run(isPrompt: isPrompt, domain: domain, answer: { content.outcome($0) }) {
                 try await body($0, content)
             }
         }
@@ -77,8 +77,17 @@ import Testing
     @Test("a download keeps the package that it began with, a new one gets the one assigned by then")
     func pinned() async throws {
         let content = TestContent(size: 100)
-        let packages = TestPackages()
-        try await TestServer.run(packages: packages, answer: { content.outcome($0) }) { server in
+        try await TestServer.run(answer: { content.outcome($0) }) { server in
+            let device = DeviceId(TestServer.device.id)
+            func assign(_ version: String) async throws -> OtaPackageId {
+                let package = try await server.domain.package("t", version)
+                try await server.domain.assign(package.id, to: device)
+                return package.id
+            }
+            func isLookedUp() -> Bool {
+                guard case .hit = server.domain.store.known(effectiveFor: device, type: .firmware) else { return false }
+                return true
+            }
             func packageId(_ client: TestClient, _ topic: String) async throws -> String? {
                 client.publish(topic, "10", qos: .atMostOnce)
                 _ = try await client.message()
@@ -86,12 +95,13 @@ import Testing
             }
             let client = try await server.connected()
             #expect(try await packageId(client, "v2/fw/request/1/chunk/0") == nil)
-            let first = packages.assign(content)
+            let first = try await assign("1")
             #expect(try await packageId(client, "v2/fw/request/1/chunk/0") == first.description)
-            let second = packages.assign(content)
+            let second = try await assign("2")
             #expect(try await packageId(client, "v2/fw/request/1/chunk/1") == first.description)
+            #expect(!isLookedUp())
             #expect(try await packageId(client, "v2/fw/request/2/chunk/0") == second.description)
-            #expect(packages.lookupCount == 3)
+            #expect(isLookedUp())
             let again = try await server.connected()
             #expect(try await packageId(again, "v2/fw/request/1/chunk/1") == second.description)
         }
@@ -150,8 +160,9 @@ import Testing
     )
     func notServed(outcome: Outcome, text: String) async throws {
         for isPrompt in [false, true] {
-            let packages = TestPackages(isInMemory: isPrompt)
-            try await TestServer.run(isPrompt: isPrompt, packages: packages, answer: { _ in outcome }) { server in
+            let domain = try await TestServer.domain()
+            if isPrompt { try await domain.lookUpPackages() }
+            try await TestServer.run(isPrompt: isPrompt, domain: domain, answer: { _ in outcome }) { server in
                 for version in Self.versions {
                     let client = try await server.connected(version)
                     for type in ["fw", "sw"] {
@@ -167,9 +178,11 @@ import Testing
     func elsewhere() async throws {
         let refusal = Reply.refused(NodeError(.notFound, "the bytes are elsewhere"))
         for isInMemory in [false, true] {
-            let packages = TestPackages(isInMemory: isInMemory)
-            try await TestServer.run(packages: packages, answer: { _ in .completed(refusal) }) { server in
-                server.packages.assign(url: "https://downloads.example.org/firmware.bin")
+            let domain = try await TestServer.domain()
+            let package = try await domain.package(url: "https://downloads.example.org/firmware.bin")
+            try await domain.assign(package.id, to: DeviceId(TestServer.device.id))
+            if isInMemory { try await domain.lookUpPackages() }
+            try await TestServer.run(domain: domain, answer: { _ in .completed(refusal) }) { server in
                 let client = try await server.connected()
                 for chunk in [0, 1] {
                     client.publish("v2/fw/request/1/chunk/\(chunk)", "10", qos: .atMostOnce)

@@ -96,10 +96,9 @@ import Testing
         arguments: [(.v3_1_1, 3), (.v5, 0x88)] as [(ProtocolVersion, UInt8)]
     )
     func unavailable(version: ProtocolVersion, code: UInt8) async throws {
-        let devices = TestDevices(failure: NodeError(.unavailable, "the store is closed"))
-        try await TestServer.run(devices: devices) { server in
+        try await TestServer.run { server in
             let client = try await server.client(version)
-            client.send(.connect(ConnectPacket(version: version, clientId: "c", userName: TestServer.token)))
+            client.send(.connect(ConnectPacket(version: version, clientId: "c", userName: AwayAuthenticator.token)))
             #expect(await client.rest().map(Self.code) == [code])
         }
     }
@@ -127,8 +126,8 @@ import Testing
     func revoked(version: ProtocolVersion) async throws {
         try await TestServer.run { server in
             let client = try await server.connected(version)
-            server.devices.remove(TestServer.token)
-            #expect(server.sessions.notify(TestServer.device.id, .credentialsRevoked) == 1)
+            let others = DeviceCredentials(deviceId: DeviceId(TestServer.device.id), credentialsId: "ANOTHER")
+            _ = try await server.domain.store.saveCredentials(others)
             let farewell = DisconnectPacket(
                 reason: .administrativeAction,
                 explanation: "the device was removed or its credentials changed"
@@ -210,19 +209,12 @@ import Testing
     @Test("when the node stops, a request under way is answered, then the connection ends", arguments: Self.versions)
     func shutDown(version: ProtocolVersion) async throws {
         let gate = Gate()
-        let sessions = DeviceSessions()
+        let domain = try await TestServer.domain()
         let outlet = TestOutlet { message in
             if message.type == .postTelemetryRequest { await gate.pass() }
             return .completed(nil)
         }
-        var node = try MQTTIngressNode.make(
-            TestServer.patience,
-            services: .testing { registry in
-                registry.register(TestDevices(), as: (any DeviceAuthenticator).self)
-                registry.register(TestPackages(), as: (any OtaPackageService).self)
-                registry.register(sessions, as: DeviceSessions.self)
-            }
-        )
+        var node = try MQTTIngressNode.make(TestServer.patience, services: domain.live())
         node.shutdownGrace = .minutes(5)
         let run = Task { [node] in try await node.run(outlet) }
         let port = try #require(await outlet.listeners().first?.port)
@@ -248,11 +240,7 @@ import Testing
         try await TestServer.run { server in
             let node = try MQTTIngressNode.make(
                 ["port": "\(server.port)", "host": "127.0.0.1"],
-                services: .testing { registry in
-                    registry.register(server.devices, as: (any DeviceAuthenticator).self)
-                    registry.register(server.packages, as: (any OtaPackageService).self)
-                    registry.register(server.sessions, as: DeviceSessions.self)
-                }
+                services: server.domain.live()
             )
             let error = await #expect(throws: NodeError.self) { try await node.run(TestOutlet()) }
             #expect(error?.message.contains("127.0.0.1:\(server.port)") == true)

@@ -36,9 +36,9 @@ import Testing
 
     @Test("a device has one session over all nodes of the host")
     func twoNodes() async throws {
-        let sessions = DeviceSessions()
-        try await TestServer.run(sessions: sessions) { one in
-            try await TestServer.run(sessions: sessions) { two in
+        let domain = try await TestServer.domain()
+        try await TestServer.run(domain: domain) { one in
+            try await TestServer.run(domain: domain) { two in
                 let first = try await one.connected(clientId: "a")
                 let second = try await two.connected(clientId: "b")
                 #expect(await Self.farewell(first) == .sessionTakenOver)

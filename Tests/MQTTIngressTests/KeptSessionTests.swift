@@ -324,7 +324,7 @@ import Testing
     }
 
     private static func handle() throws -> Connections.Handle {
-        let services = LimitTests.services()
+        let services = LimitTests.services(domain: try TestDomain())
         let loop = EmbeddedEventLoop()
         let admission = services.connections.admit(ConnectionHandler(services: services), on: loop)
         guard case .admitted(let handle) = admission else { throw NodeError(.internalError, "not admitted") }

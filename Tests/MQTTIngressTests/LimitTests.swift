@@ -26,7 +26,8 @@ extension RateLimits {
         connections: Connections = Connections(countMax: 10),
         logger: Logger = NodeServices.testing().logger
     ) async throws -> NIOAsyncTestingChannel {
-        let services = Self.services(limits, connections: connections, logger: logger)
+        let domain = try await TestServer.domain()
+        let services = Self.services(limits, domain: domain, connections: connections, logger: logger)
         return try await NIOAsyncTestingChannel { channel in
             try Endpoint(port: 0).configure(channel, services: services, tls: nil)
         }
@@ -34,6 +35,7 @@ extension RateLimits {
 
     static func services(
         _ limits: Limits = .testing(),
+        domain: TestDomain,
         connections: Connections = Connections(countMax: 10),
         logger: Logger = NodeServices.testing().logger
     ) -> ConnectionServices {
@@ -41,9 +43,9 @@ extension RateLimits {
             limits: limits,
             rateLimits: .none,
             outlet: TestOutlet(),
-            authenticator: TestDevices(),
-            packages: TestPackages(),
-            deviceSessions: DeviceSessions(),
+            authenticator: domain.store,
+            packages: domain.store,
+            deviceSessions: domain.sessions,
             connections: connections,
             now: { .now },
             tasks: BackgroundTasks(),

@@ -7,13 +7,21 @@ import Testing
 @testable import MQTTIngress
 
 @Suite("Profiles", .timeLimit(.minutes(5))) struct ProfileTopicTests {
-    private static func devices(_ transport: ProfileTransport) -> TestDevices { TestDevices(transport: transport) }
+    /// A domain whose profile names a transport and configures it.
+    private static func domain(
+        _ configuration: JSON.Object = [:],
+        kind: ProfileTransport.Kind = .mqtt
+    ) async throws -> TestDomain {
+        try await TestServer.domain(settings: [
+            "transportType": .string(kind.rawValue),
+            "profileData": ["transportConfiguration": .object(configuration)],
+        ])
+    }
 
-    private static let mqtt = ProfileTransport.MQTT(
-        telemetryFilter: "site/+/data/#",
-        attributesFilter: "site/+/about",
-        updatesTopic: "site/down"
-    )
+    private static let topics: JSON.Object = [
+        "deviceTelemetryTopic": "site/+/data/#", "deviceAttributesTopic": "site/+/about",
+        "deviceAttributesSubscribeTopic": "site/down",
+    ]
 
     @Test(
         "a device whose profile is for another transport is refused",
@@ -21,7 +29,7 @@ import Testing
     )
     func otherTransport(version: ProtocolVersion, code: UInt8) async throws {
         for kind in [ProfileTransport.Kind.coap, .lwm2m, .snmp] {
-            try await TestServer.run(devices: Self.devices(ProfileTransport(kind: kind))) { server in
+            try await TestServer.run(domain: try await Self.domain(kind: kind)) { server in
                 let client = try await server.client(version)
                 client.send(.connect(ConnectPacket(version: version, clientId: "c", userName: TestServer.token)))
                 guard case .connack(let connack) = try await client.next() else {
@@ -43,8 +51,7 @@ import Testing
         ] as [(String, MessageType?)]
     )
     func topics(topic: String, type: MessageType?) async throws {
-        let devices = Self.devices(ProfileTransport(kind: .mqtt, mqtt: Self.mqtt))
-        try await TestServer.run(devices: devices) { server in
+        try await TestServer.run(domain: try await Self.domain(Self.topics)) { server in
             let client = try await server.connected()
             client.publish(topic, #"{"a":1}"#)
             #expect(try await client.acknowledgement() == (1, type == nil ? 0x90 : 0))
@@ -56,8 +63,7 @@ import Testing
 
     @Test("a profile without topics of its own changes nothing")
     func usual() async throws {
-        let devices = Self.devices(ProfileTransport(kind: .mqtt, mqtt: ProfileTransport.MQTT()))
-        try await TestServer.run(devices: devices) { server in
+        try await TestServer.run(domain: try await Self.domain()) { server in
             let client = try await server.connected()
             client.publish("v1/devices/me/telemetry", #"{"a":1}"#)
             #expect(try await client.acknowledgement() == (1, 0))
@@ -67,9 +73,8 @@ import Testing
 
     @Test("shared attributes are told on the profile's topic, or on a usual one to who subscribes to that")
     func updates() async throws {
-        let devices = Self.devices(ProfileTransport(kind: .mqtt, mqtt: Self.mqtt))
         for filter in ["site/down", "v1/devices/me/attributes", "#"] {
-            try await TestServer.run(devices: devices) { server in
+            try await TestServer.run(domain: try await Self.domain(Self.topics)) { server in
                 let client = try await server.connected()
                 try await client.subscribe(filter)
                 server.sessions.notify(TestServer.device.id, .attributesUpdated(["a": 1]))
@@ -81,9 +86,9 @@ import Testing
 
     @Test("a payload that is to be protobuf is refused with a reason")
     func protobuf() async throws {
-        var mqtt = Self.mqtt
-        mqtt.isJSON = false
-        try await TestServer.run(devices: Self.devices(ProfileTransport(kind: .mqtt, mqtt: mqtt))) { server in
+        var configuration = Self.topics
+        configuration["transportPayloadTypeConfiguration"] = ["transportPayloadType": "PROTOBUF"]
+        try await TestServer.run(domain: try await Self.domain(configuration)) { server in
             let client = try await server.connected()
             client.publish("site/7/data", #"{"a":1}"#)
             #expect(try await client.acknowledgement() == (1, 0x99))
@@ -93,8 +98,7 @@ import Testing
 
     @Test("a payload that makes no sense is acknowledged in MQTT 3.1.1 if the profile says so")
     func badPayload() async throws {
-        let mqtt = ProfileTransport.MQTT(acknowledgesBadPayloads: true)
-        try await TestServer.run(devices: Self.devices(ProfileTransport(kind: .mqtt, mqtt: mqtt))) { server in
+        try await TestServer.run(domain: try await Self.domain(["sendAckOnValidationException": true])) { server in
             let client = try await server.connected(.v3_1_1)
             client.publish("v1/devices/me/telemetry", "{")
             #expect(try await client.acknowledgement() == (1, 0))
@@ -109,8 +113,7 @@ import Testing
 
     @Test("a will on a topic of the profile is a report")
     func will() async throws {
-        let devices = Self.devices(ProfileTransport(kind: .mqtt, mqtt: Self.mqtt))
-        try await TestServer.run(devices: devices) { server in
+        try await TestServer.run(domain: try await Self.domain(Self.topics)) { server in
             let connect = WillTests.connect(.v5, topic: "site/7/data")
             let (client, _) = try await server.connected(connect)
             try await client.channel.close()

@@ -18,17 +18,10 @@ import Testing
 
     static func requests(
         _ attributes: [String: String] = [:],
-        _ packages: TestPackages,
+        _ domain: TestDomain,
         _ outlet: TestOutlet
     ) throws -> DeviceRequests {
-        let node = try MQTTIngressNode.make(
-            attributes,
-            services: .testing { registry in
-                registry.register(TestDevices(), as: (any DeviceAuthenticator).self)
-                registry.register(packages, as: (any OtaPackageService).self)
-                registry.register(DeviceSessions(), as: DeviceSessions.self)
-            }
-        )
+        let node = try MQTTIngressNode.make(attributes, services: domain.live())
         return DeviceRequests(device: TestServer.device, services: node.connectionServices(outlet))
     }
 
@@ -45,6 +38,10 @@ import Testing
         )
     }
 
+    static func isForPackage(_ wait: DeviceRequests.Wait) -> Bool {
+        if case .package = wait { true } else { false }
+    }
+
     static func text(_ answer: Answer) -> String? {
         guard let response = answer.response, case .bytes(let bytes) = response.body else { return nil }
         return "\(response.topic) \(bytes.readableBytes)"
@@ -58,12 +55,12 @@ import Testing
     func begin(isPackageKnown: Bool, isChainPrompt: Bool) async throws {
         // Chunk 0 is not in memory, chunk 1 is.
         let content = TestContent(size: 150, inMemoryFrom: 100)
-        let packages = TestPackages(isInMemory: isPackageKnown)
-        packages.assign(content)
         let outlet = isChainPrompt ? TestOutlet(atOnce: { content.outcome($0) }) : Self.waiting(content)
         for (index, size) in [(0, 100), (1, 50), (2, 0)] {
-            // Anew, as a download that has its package does not look for it.
-            let requests = try Self.requests([:], packages, outlet)
+            // Anew, as a download that has its package does not look for it, and a package that was found is in memory.
+            let domain = try await TestServer.domain()
+            try await domain.assignPackages(isInMemory: isPackageKnown)
+            let requests = try Self.requests([:], domain, outlet)
             let request = Self.chunk(index, size: 100)
             let answer: Answer
             switch requests.begin(request) {
@@ -72,21 +69,21 @@ import Testing
                 answer = atOnce
             case .suspended(let wait):
                 #expect(!isPackageKnown || !isChainPrompt || index == 0)
+                #expect(Self.isForPackage(wait) == !isPackageKnown)
                 answer = await requests.finish(request, after: wait)
             }
             #expect(Self.text(answer) == "v2/fw/response/1/chunk/\(index) \(size)")
         }
         #expect(outlet.sent.count == 3)
-        #expect(packages.lookupCount == (isPackageKnown ? 0 : 3))
     }
 
     @Test("a request that waits counts once for the limit of its device")
     func rate() async throws {
         let content = TestContent(size: 100)
-        let packages = TestPackages()
-        packages.assign(content)
+        let domain = try await TestServer.domain()
+        try await domain.assignPackages()
         let limit = ["device-requests-per-second-max": "2"]
-        let requests = try Self.requests(limit, packages, Self.waiting(content))
+        let requests = try Self.requests(limit, domain, Self.waiting(content))
         for index in 0..<2 {
             let answer = await requests.answer(Self.chunk(index, size: 10))
             #expect(Self.text(answer) == "v2/fw/response/1/chunk/\(index) 10")
@@ -99,9 +96,9 @@ import Testing
     func order(version: ProtocolVersion) async throws {
         let gate = Gate()
         let content = TestContent(size: 300, inMemoryFrom: 100, gate: gate)
-        let packages = TestPackages(isInMemory: true)
-        packages.assign(content)
-        try await TestServer.run(isPrompt: true, packages: packages, answer: { content.outcome($0) }) { server in
+        let domain = try await TestServer.domain()
+        try await domain.assignPackages(isInMemory: true)
+        try await TestServer.run(isPrompt: true, domain: domain, answer: { content.outcome($0) }) { server in
             let client = try await server.connected(version)
             try await client.subscribe("v2/fw/response/+/chunk/+", .atMostOnce)
             func expect(_ chunk: Int, _ packetId: UInt16) async throws {
@@ -128,9 +125,9 @@ import Testing
     @Test("chunks in memory wait for a client that does not read, and come in order once it does")
     func slowClient() async throws {
         let content = TestContent(size: 64 << 20, inMemoryFrom: 0)
-        let packages = TestPackages(isInMemory: true)
-        packages.assign(content)
-        try await TestServer.run(isPrompt: true, packages: packages, answer: { content.outcome($0) }) { server in
+        let domain = try await TestServer.domain()
+        try await domain.assignPackages(isInMemory: true)
+        try await TestServer.run(isPrompt: true, domain: domain, answer: { content.outcome($0) }) { server in
             let client = try await server.client(.v5, reads: false)
             client.send(.connect(ConnectPacket(version: .v5, clientId: "c", userName: TestServer.token)))
             // More than the system's own buffers and what may wait for one client hold together.
@@ -155,12 +152,12 @@ import Testing
     @Test("a failure of the chain that comes at once is told, and the session goes on")
     func failure() async throws {
         let content = TestContent(size: 100, inMemoryFrom: 0)
-        let packages = TestPackages(isInMemory: true)
-        packages.assign(content)
+        let domain = try await TestServer.domain()
+        try await domain.assignPackages(isInMemory: true)
         let failsNext = Mutex(true)
         try await TestServer.run(
             isPrompt: true,
-            packages: packages,
+            domain: domain,
             answer: { message in
                 let fails = failsNext.withLock { fails in
                     defer { fails = false }

@@ -10,13 +10,10 @@ import Testing
 /// A host takes in connections for as long as it runs, so nothing of one may outlive it.
 struct ReleaseTests {
     @Test("Nothing of a connection remains once it is closed", arguments: [false, true], [false, true])
-    func closed(isConnected: Bool, hasRequests: Bool) throws {
+    func closed(isConnected: Bool, hasRequests: Bool) async throws {
+        let domain = try await TestServer.domain()
         let eventLoop = EmbeddedEventLoop()
-        var services = NodeServices.testing { registry in
-            registry.register(TestDevices(), as: (any DeviceAuthenticator).self)
-            registry.register(TestPackages(), as: (any OtaPackageService).self)
-            registry.register(DeviceSessions(), as: DeviceSessions.self)
-        }
+        var services = domain.live()
         services.eventLoopGroup = eventLoop
         let node = try MQTTIngressNode.make(TestServer.patience, services: services)
         let shared = node.connectionServices(TestOutlet())

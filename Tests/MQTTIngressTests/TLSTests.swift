@@ -73,7 +73,8 @@ import Testing
     func clientCertificate(version: ProtocolVersion, code: UInt8) async throws {
         try await Self.run { server in
             let device = Originator(id: UUID.random(), name: "with certificate", type: "default")
-            server.devices.add(certificate: try Self.certificate(.client).toDERBytes(), of: device)
+            try await server.domain.add(device)
+            try await server.domain.certify(DeviceId(device.id), by: .client)
             for userName in [nil, "wrong", TestServer.token] {
                 let connect = ConnectPacket(version: version, clientId: "x", userName: userName)
                 let client = try await Self.client(server, .client, connect)

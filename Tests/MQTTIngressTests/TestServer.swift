@@ -11,6 +11,7 @@ import Synchronization
 /// A listener on a free port of this machine, with a few devices.
 struct TestServer: Sendable {
     static let device = Originator(id: UUID.random(), name: "device", type: "default")
+    static let other = Originator(id: UUID.random(), name: "other", type: "default")
     static let token = "TOKEN"
     /// Time-outs that no test waits for, however busy the machine is.
     static let patience = [
@@ -22,51 +23,61 @@ struct TestServer: Sendable {
     /// All ports, by scheme.
     var ports: [String: Int]
     var outlet: TestOutlet
-    var sessions: DeviceSessions
-    var devices: TestDevices
-    var packages: TestPackages
+    var domain: TestDomain
+    /// Who listens on behalf of devices.
+    var sessions: DeviceSessions { self.domain.sessions }
+
+    /// A domain with two devices.
+    ///
+    /// - Parameter settings: What the profile of both says about how they connect.
+    /// - Returns: The domain.
+    /// - Throws: What the store throws.
+    static func domain(settings: JSON = [:]) async throws -> TestDomain {
+        let domain = try TestDomain()
+        var profile = try await domain.store.defaultDeviceProfile(of: .main)
+        profile.settings = settings
+        _ = try await domain.store.saveDeviceProfile(profile)
+        try await domain.add(Self.device, accessToken: Self.token)
+        try await domain.add(Self.other, accessToken: "OTHER")
+        return domain
+    }
 
     /// Runs a listener while the body runs.
     static func run(
         _ attributes: [String: String] = [:],
-        devices: TestDevices = TestDevices(),
-        packages: TestPackages = TestPackages(),
-        sessions: DeviceSessions? = nil,
+        domain: TestDomain? = nil,
         metrics: Metrics = Metrics(),
         answer: @escaping @Sendable (Message) async -> Outcome = { _ in .completed(nil) },
         _ body: @escaping @Sendable (TestServer) async throws -> Void
     ) async throws {
         let outlet = TestOutlet { Self.events.contains($0.type) ? .completed(nil) : await answer($0) }
-        try await Self.run(attributes, devices, packages, sessions ?? DeviceSessions(), outlet, metrics, body)
+        try await Self.run(attributes, domain, outlet, metrics, body)
     }
 
     /// Runs a listener in front of a chain none of whose nodes waits, unless `isPrompt` is false.
     static func run(
         isPrompt: Bool,
-        packages: TestPackages = TestPackages(),
+        domain: TestDomain? = nil,
         answer: @escaping @Sendable (Message) -> Outcome,
         _ body: @escaping @Sendable (TestServer) async throws -> Void
     ) async throws {
-        guard isPrompt else { return try await Self.run(packages: packages, answer: answer, body) }
+        guard isPrompt else { return try await Self.run(domain: domain, answer: answer, body) }
         let outlet = TestOutlet(atOnce: { Self.events.contains($0.type) ? .completed(nil) : answer($0) })
-        try await Self.run([:], TestDevices(), packages, DeviceSessions(), outlet, Metrics(), body)
+        try await Self.run([:], domain, outlet, Metrics(), body)
     }
 
     private static func run(
         _ attributes: [String: String],
-        _ devices: TestDevices,
-        _ packages: TestPackages,
-        _ sessions: DeviceSessions,
+        _ given: TestDomain?,
         _ outlet: TestOutlet,
         _ metrics: Metrics,
         _ body: @escaping @Sendable (TestServer) async throws -> Void
     ) async throws {
+        let domain = if let given { given } else { try await Self.domain() }
         let node = try MQTTIngressNode.make(
             Self.patience.merging(attributes) { $1 },
-            services: .testing { registry in
-                registry.register(devices, as: (any DeviceAuthenticator).self)
-                registry.register(packages, as: (any OtaPackageService).self)
-                registry.register(sessions, as: DeviceSessions.self)
+            services: domain.live { registry in
+                registry.register(AwayAuthenticator(before: domain), as: (any DeviceAuthenticator).self)
                 registry.register(metrics, as: Metrics.self)
             }
         )
@@ -78,9 +89,7 @@ struct TestServer: Sendable {
                     port: listeners.first?.port ?? 0,
                     ports: Dictionary(uniqueKeysWithValues: listeners.map { ($0.scheme, $0.port) }),
                     outlet: outlet,
-                    sessions: sessions,
-                    devices: devices,
-                    packages: packages
+                    domain: domain
                 )
             )
             group.cancelAll()
@@ -138,92 +147,27 @@ struct TestServer: Sendable {
     }
 }
 
-/// Devices by access token.
-final class TestDevices: DeviceAuthenticator {
-    private let state = Mutex([
-        TestServer.token: TestServer.device, "OTHER": Originator(id: UUID.random(), name: "other", type: "default"),
-    ])
-    private let failure: NodeError?
-    private let transport: ProfileTransport
-    /// Devices by certificate.
-    private let certificates = Mutex<[[UInt8]: Originator]>([:])
-
-    init(failure: NodeError? = nil, transport: ProfileTransport = .any) {
-        self.failure = failure
-        self.transport = transport
+extension TestDomain {
+    /// Assigns firmware and software to all devices, known without waiting if they are to be in memory.
+    ///
+    /// The bytes that devices get are those that the chain answers with.
+    func assignPackages(isInMemory: Bool = false) async throws {
+        let profile = try await self.store.defaultDeviceProfile(of: .main)
+        for type in OtaPackageType.allCases {
+            let package = try await self.package("t", type.rawValue, type: type)
+            try await self.assign(package.id, to: profile.id, type: type)
+        }
+        if isInMemory { try await self.lookUpPackages() }
     }
 
-    func transport(of device: Originator) async throws -> ProfileTransport { self.transport }
-
-    func remove(_ token: String) { self.state.withLock { $0[token] = nil } }
-
-    func add(certificate: [UInt8], of device: Originator) { self.certificates.withLock { $0[certificate] = device } }
-
-    func device(certificate: [UInt8]) async throws -> Originator? { self.certificates.withLock { $0[certificate] } }
-
-    func device(accessToken: String) async throws -> Originator? { self.state.withLock { $0[accessToken] } }
-
-    func device(clientId: String, userName: String?, password: String?) async throws -> Originator? {
-        if let failure = self.failure { throw failure }
-        guard let userName else { return nil }
-        return self.state.withLock { $0[userName] }
+    /// Has in memory which packages the devices should have.
+    func lookUpPackages() async throws {
+        for device in [TestServer.device, TestServer.other] {
+            for type in OtaPackageType.allCases {
+                _ = try await self.store.effectivePackage(for: DeviceId(device.id), type: type)
+            }
+        }
     }
-}
-
-/// One package for all devices, which can be exchanged.
-final class TestPackages: OtaPackageService {
-    private let effective = Mutex<EffectivePackage?>(nil)
-    private let lookups = Mutex(0)
-    private let isInMemory: Bool
-
-    /// - Parameter isInMemory: Whether the package is known without waiting.
-    init(isInMemory: Bool = false) { self.isInMemory = isInMemory }
-
-    func known(effectiveFor device: DeviceId, type: OtaPackageType) -> Cached<EffectivePackage> {
-        self.isInMemory ? self.effective.withLock { $0.map(Cached.hit) ?? .absent } : .unknown
-    }
-
-    /// How often the effective package was waited for.
-    var lookupCount: Int { self.lookups.withLock { $0 } }
-
-    /// Assigns a new package.
-    @discardableResult
-    func assign(_ content: any Content) -> OtaPackageId {
-        let package = OtaPackage(deviceProfileId: nil, type: .firmware, title: "t", version: "v")
-        self.effective.withLock { $0 = EffectivePackage(package: package, content: content) }
-        return package.id
-    }
-
-    /// Assigns a package that is fetched from elsewhere.
-    func assign(url: String) {
-        let package = OtaPackage(deviceProfileId: nil, type: .firmware, title: "t", version: "v", url: url)
-        self.effective.withLock { $0 = EffectivePackage(package: package, content: nil) }
-    }
-
-    func effectivePackage(for device: DeviceId, type: OtaPackageType) async throws -> EffectivePackage? {
-        self.lookups.withLock { $0 += 1 }
-        return self.effective.withLock { $0 }
-    }
-
-    private static let notUsed = NodeError(.internalError, "not used here")
-    func findOtaPackageById(_ id: OtaPackageId) async throws -> OtaPackage? { throw Self.notUsed }
-    func saveOtaPackage(_ package: OtaPackage) async throws -> OtaPackage { throw Self.notUsed }
-    func deleteOtaPackage(_ id: OtaPackageId) async throws { throw Self.notUsed }
-    func findOtaPackageByDeviceProfileIdAndType(
-        _ profileId: DeviceProfileId,
-        _ type: OtaPackageType
-    ) async throws -> OtaPackage? { throw Self.notUsed }
-    func findOtaPackages(
-        of tenant: TenantId,
-        deviceProfileId: DeviceProfileId?,
-        type: OtaPackageType?,
-        hasData: Bool?,
-        page: PageLink
-    ) async throws -> Page<OtaPackage> { throw Self.notUsed }
-    func upload(to id: OtaPackageId) async throws -> any OtaPackageUpload { throw Self.notUsed }
-    func upload(creating package: OtaPackage) async throws -> any OtaPackageUpload { throw Self.notUsed }
-    func content(of id: OtaPackageId) async throws -> (any Content)? { throw Self.notUsed }
-    func package(_ id: OtaPackageId) async throws -> EffectivePackage? { throw Self.notUsed }
 }
 
 /// Bytes that are computed, so that there can be very many; remembers how large pieces are read.

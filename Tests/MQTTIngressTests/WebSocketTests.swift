@@ -198,7 +198,7 @@ import Testing
 
     @Test("who does not open the WebSocket in time is let go")
     func timeout() async throws {
-        let services = LimitTests.services()
+        let services = LimitTests.services(domain: try TestDomain())
         let channel = try await NIOAsyncTestingChannel { channel in
             try Endpoint(port: 0, webSocketPath: "/mqtt").configure(channel, services: services, tls: nil)
         }
