@@ -1,10 +1,9 @@
 import FoundationEssentials
-import Logging
 import NIOCore
 public import NIOEmbedded
 public import NodeKit
 public import NodeTesting
-public import OTA
+import OTA
 
 /// What an ingress node works with, on one thread and with time standing still: two devices, and a chain that answers.
 ///
@@ -19,28 +18,35 @@ public final class Bench {
 
     /// Where everything runs.
     public let eventLoop = EmbeddedEventLoop()
-    /// Who listens on behalf of the devices.
-    public let sessions = DeviceSessions()
     /// The chain, which remembers what it was sent.
     public let outlet = TestOutlet(atOnce: Bench.answer)
+    private let domain: TestDomain
 
     /// Sets up.
-    public init() {}
+    public init() { self.domain = Self.wait(on: self.eventLoop) { try await Self.domain() } }
+
+    /// The devices, the first of them in memory as far as it can be, and firmware for all.
+    private static func domain() async throws -> TestDomain {
+        let domain = try TestDomain()
+        for (token, device) in self.devices.sorted(by: { $0.key < $1.key }) {
+            try await domain.add(device, accessToken: token)
+        }
+        let package = try await domain.package("T", "1")
+        try await domain.assign(package.id, to: try await domain.store.defaultDeviceProfile(of: .main).id)
+        guard let first = try await domain.store.device(accessToken: "A") else { return domain }
+        for type in OtaPackageType.allCases {
+            _ = try await domain.store.effectivePackage(for: DeviceId(first.id), type: type)
+        }
+        return domain
+    }
 
     /// What the node is lent.
     public var services: NodeServices {
-        var registry = ServiceRegistry()
-        registry.register(Authenticator(), as: (any DeviceAuthenticator).self)
-        registry.register(Packages(), as: (any OtaPackageService).self)
-        registry.register(self.sessions, as: DeviceSessions.self)
-        return NodeServices(
-            chain: "fuzz",
-            node: "node",
-            logger: Logger(label: "fuzz") { _ in SwiftLogNoOpLogHandler() },
-            eventLoopGroup: self.eventLoop,
-            now: { Timestamp(milliseconds: 1_700_000_000_000) },
-            registry: registry
-        )
+        var services = self.domain.services {
+            $0.register(AwayAuthenticator(before: self.domain), as: (any DeviceAuthenticator).self)
+        }
+        services.eventLoopGroup = self.eventLoop
+        return services
     }
 
     /// Tells whoever listens for the first device something of each kind but the last, which ends sessions.
@@ -53,28 +59,35 @@ public final class Bench {
             default: .credentialsRevoked
             }
         for device in Self.devices.values.sorted(by: { $0.name < $1.name }).prefix(1) {
-            self.sessions.notify(device.id, notification)
+            self.domain.sessions.notify(device.id, notification)
         }
         self.eventLoop.run()
     }
 
     /// How many still listen on behalf of any device.
     public var listenersCount: Int {
-        Self.devices.values.reduce(0) { $0 + self.sessions.notify($1.id, .attributesDeleted([])) }
+        Self.devices.values.reduce(0) { $0 + self.domain.sessions.notify($1.id, .attributesDeleted([])) }
     }
 
     /// Waits for something that needs the event loop to run.
     public func wait<Value: Sendable>(
         _ body: @escaping @Sendable () async throws -> Value
     ) -> Value {
-        let executor = EventLoopTaskExecutor(self.eventLoop)
-        let promise = self.eventLoop.makePromise(of: Value.self)
+        Self.wait(on: self.eventLoop, body)
+    }
+
+    private static func wait<Value: Sendable>(
+        on eventLoop: EmbeddedEventLoop,
+        _ body: @escaping @Sendable () async throws -> Value
+    ) -> Value {
+        let executor = EventLoopTaskExecutor(eventLoop)
+        let promise = eventLoop.makePromise(of: Value.self)
         promise.completeWithTask(on: executor, body)
-        self.eventLoop.run()
+        eventLoop.run()
         var result: Result<Value, any Error>?
         promise.futureResult.assumeIsolated().whenComplete { result = $0 }
         guard case .success(let value)? = result else {
-            fatalError("the node could not be made: \(String(describing: result))")
+            fatalError("what is waited for does not come: \(String(describing: result))")
         }
         return value
     }

@@ -2,26 +2,8 @@ import NIOCore
 import NodeKit
 import OTA
 
-/// Knows the devices of the bench, the first of them without a wait.
-struct Authenticator: DeviceAuthenticator {
-    func device(accessToken: String) async throws -> Originator? {
-        if accessToken == "away" { throw NodeError(.unavailable, "the store is away") }
-        return Bench.devices[accessToken]
-    }
-
-    func known(accessToken: String) -> Cached<(device: Originator, transport: ProfileTransport)> {
-        Cached(accessToken == "A" ? Bench.devices[accessToken].map { ($0, .any) } : nil)
-    }
-
-    func device(clientId: String, userName: String?, password: String?) async throws -> Originator? {
-        guard let userName else { return nil }
-        return try await self.device(accessToken: userName)
-    }
-}
-
-/// The bytes of the one package there is, half of them in memory.
+/// The bytes that the chain answers with, half of them in memory.
 struct PackageContent: Content {
-    static let package = OtaPackage(deviceProfileId: nil, type: .firmware, title: "T", version: "1")
     let size: Int64 = 5000
 
     func read(_ range: Range<Int64>) async throws -> ByteBuffer {
@@ -34,39 +16,6 @@ struct PackageContent: Content {
         guard range.upperBound <= self.size / 2 else { return nil }
         return ByteBuffer(bytes: range.map { UInt8(truncatingIfNeeded: $0 &* 31) })
     }
-}
-
-/// Assigns the one package to every device; that of the first device is in memory.
-struct Packages: OtaPackageService {
-    private static let notUsed = NodeError(.internalError, "not used here")
-
-    func effectivePackage(for device: DeviceId, type: OtaPackageType) async throws -> EffectivePackage? {
-        type == .firmware ? EffectivePackage(package: PackageContent.package, content: PackageContent()) : nil
-    }
-
-    func known(effectiveFor device: DeviceId, type: OtaPackageType) -> Cached<EffectivePackage> {
-        guard device.uuid == Bench.devices["A"]?.id, type == .firmware else { return .unknown }
-        return .hit(EffectivePackage(package: PackageContent.package, content: PackageContent()))
-    }
-
-    func findOtaPackageById(_ id: OtaPackageId) async throws -> OtaPackage? { throw Self.notUsed }
-    func saveOtaPackage(_ package: OtaPackage) async throws -> OtaPackage { throw Self.notUsed }
-    func deleteOtaPackage(_ id: OtaPackageId) async throws { throw Self.notUsed }
-    func findOtaPackageByDeviceProfileIdAndType(
-        _ profileId: DeviceProfileId,
-        _ type: OtaPackageType
-    ) async throws -> OtaPackage? { throw Self.notUsed }
-    func findOtaPackages(
-        of tenant: TenantId,
-        deviceProfileId: DeviceProfileId?,
-        type: OtaPackageType?,
-        hasData: Bool?,
-        page: PageLink
-    ) async throws -> Page<OtaPackage> { throw Self.notUsed }
-    func upload(to id: OtaPackageId) async throws -> any OtaPackageUpload { throw Self.notUsed }
-    func upload(creating package: OtaPackage) async throws -> any OtaPackageUpload { throw Self.notUsed }
-    func content(of id: OtaPackageId) async throws -> (any Content)? { throw Self.notUsed }
-    func package(_ id: OtaPackageId) async throws -> EffectivePackage? { throw Self.notUsed }
 }
 
 extension Bench {
