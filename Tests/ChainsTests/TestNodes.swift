@@ -13,7 +13,10 @@ enum TestPlugin {
         name: "Test",
         version: "1",
         namespace: Self.namespace,
-        nodes: [SourceNode.self, HoldNode.self, WorkNode.self, SwitchNode.self, FilterNode.self, SinkNode.self]
+        nodes: [
+            SourceNode.self, HoldNode.self, WorkNode.self, SwitchNode.self, FilterNode.self, SinkNode.self,
+            AssignedNode.self, PushNode.self, WindowNode.self,
+        ]
     )
 
     static func types() throws -> NodeTypes {
@@ -194,7 +197,8 @@ struct HoldNode: Node, IngressNode {
         type: "hold",
         summary: "Holds messages.",
         relations: [RelationDescriptor(.success, "Later.")],
-        attributes: [.duration("pause-seconds", .seconds, default: 1, in: 1...60, summary: "How long.")]
+        attributes: [.duration("pause-seconds", .seconds, default: 1, in: 1...60, summary: "How long.")],
+        traits: .isQueue
     )
 
     let id: String

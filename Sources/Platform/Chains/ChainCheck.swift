@@ -77,6 +77,7 @@ struct ChainCheck {
             self.fault(at: root.offset, "empty-chain", "the chain has no node", help: "start with an ingress node")
         }
         self.checkGraph(isComplete: self.isComplete)
+        if self.isComplete { self.checkLater() }
         guard let name else { return nil }
         return CheckedChain(name: name, path: self.source.path, hopsMax: hopsMax, nodes: self.nodes.map(self.checked))
     }
