@@ -135,6 +135,22 @@ import Testing
         let text = self.chain(nodes.joined() + #"<t:source id="start" to="n\#(first)"/>"#)
         #expect(try self.codes(text) == [])
     }
+
+    @Test("A node with many links is checked in little time, on one relation or on many", arguments: [true, false])
+    func manyLinks(isOneRelation: Bool) throws {
+        let count = 1_000
+        let links = (0..<count).map { #"<link on="\#(isOneRelation ? "Other" : "r\($0)")" to="n\#($0)"/>"# }
+        let ends = (0..<count).map { #"<t:sink id="n\#($0)"/>"# }
+        let text = self.chain(
+            #"<t:assigned id="start" to="s"/><t:switch id="s">"# + links.joined() + "</t:switch>"
+                + ends.joined(separator: "\n")
+                + #"<t:hold id="q" to="w"/><t:window id="w"/><t:source id="other" to="q"/>"#
+        )
+        let checker = ChainChecker(types: try TestPlugin.types(), environment: [:])
+        let warnings = try checker.check([ChainSource(path: "x.xml", bytes: Array(text.utf8))]).warnings
+        // One for each end, and one for Other if that has no link.
+        #expect(warnings.count == (isOneRelation ? count : count + 1))
+    }
 }
 
 @Suite struct NodeTypesTests {

@@ -49,7 +49,9 @@ import Testing
 
     @Test("A sound chain file has exactly this plan", arguments: Self.cases("chains"))
     func plans(name: String) throws {
-        let chains = try Self.check(name, "chains").chains
+        let checked = try Self.check(name, "chains")
+        #expect(checked.warnings == [])
+        let chains = checked.chains
         let lines = chains.flatMap { chain in
             ["chain \(chain.name) (\(chain.path)), at most \(chain.hopsMax) hops"]
                 + chain.nodes.flatMap { node in
@@ -60,14 +62,20 @@ import Testing
         try Self.compare(lines.joined(separator: "\n"), name, "chains")
     }
 
+    @Test("A doubtful chain file is accepted with exactly these warnings", arguments: Self.cases("warnings"))
+    func warnings(name: String) throws {
+        let warnings = try Self.check(name, "warnings").warnings
+        #expect(warnings.allSatisfy { $0.severity == .warning })
+        try Self.compare(warnings.map(\.description).joined(separator: "\n"), name, "warnings")
+    }
+
     @Test("Each fault code of the documentation has a golden file")
     func allCodesCovered() throws {
-        let names = Self.cases("faults")
-        let found = try names.map { name in
-            try String(
-                contentsOf: Self.folder.appending(path: "faults").appending(path: name + ".expected"),
-                encoding: .utf8
-            )
+        let found = try ["faults", "warnings"].flatMap { kind in
+            try Self.cases(kind).map { name in
+                let file = Self.folder.appending(path: kind).appending(path: name + ".expected")
+                return try String(contentsOf: file, encoding: .utf8)
+            }
         }.joined()
         let docs = Self.folder.deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
             .appending(path: "docs/chain-files.md")

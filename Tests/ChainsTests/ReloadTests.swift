@@ -1,4 +1,5 @@
 @testable import Chains
+import Logging
 import NodeKit
 import NodeTesting
 import Synchronization
@@ -69,6 +70,23 @@ import Testing
             #expect(await bench.send() == "completed")
             #expect(bench.path == ["a", "b"])
             #expect(runtime.listeners.map(\.port) == [1])
+        }
+    }
+
+    @Test("A warning is logged once when chains start and once at each reload, and stops neither")
+    func warnings() async throws {
+        let bench = Bench()
+        let log = WarningLog()
+        let doubtful = Self.chain + #"<t:assigned id="x" to="y"/><t:sink id="y"/>"#
+        let warning =
+            "main.xml:2:102: warning: a message from 'x' ends at 'y', and its device is not notified; "
+            + "link to a node that notifies devices instead [dead-end]"
+        try await withRuntime(doubtful, bench, logger: log.logger) { runtime in
+            #expect(log.lines == [warning])
+            try await runtime.reload([source(Self.chain)])
+            #expect(log.lines == [warning])
+            try await runtime.reload([source(doubtful)])
+            #expect(log.lines == [warning, warning])
         }
     }
 
@@ -296,5 +314,29 @@ extension Bench {
     /// Waits until this instance of an ingress node runs, so that it can be let crash.
     func waitUntilRunning(_ node: String, made count: Int? = nil) async {
         await self.wait { bench in bench.isRunning(node) && count.map { bench.made(node) == $0 } ?? true }
+    }
+}
+
+/// A log that remembers its warnings.
+private final class WarningLog: Sendable {
+    private let entries = Mutex<[String]>([])
+
+    var lines: [String] { self.entries.withLock { $0 } }
+    var logger: Logger { Logger(label: "test") { _ in Handler(log: self) } }
+
+    private struct Handler: LogHandler {
+        let log: WarningLog
+        var metadata: Logger.Metadata = [:]
+        var logLevel = Logger.Level.warning
+
+        subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+            get { self.metadata[key] }
+            set { self.metadata[key] = newValue }
+        }
+
+        func log(event: LogEvent) {
+            guard event.level == .warning else { return }
+            self.log.entries.withLock { $0.append(event.message.description) }
+        }
     }
 }

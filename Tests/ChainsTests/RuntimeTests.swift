@@ -12,13 +12,14 @@ func withRuntime(
     _ chain: String,
     _ bench: Bench,
     clock: any Clock<Duration> = ContinuousClock(),
+    logger: Logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
     _ body: (ChainRuntime) async throws -> Void
 ) async throws {
     let runtime = ChainRuntime(
         types: try TestPlugin.types(),
         environment: [:],
         services: bench.services(clock: clock),
-        logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+        logger: logger
     )
     let (ready, readied) = AsyncStream<Void>.makeStream()
     try await withThrowingTaskGroup(of: Void.self) { group in

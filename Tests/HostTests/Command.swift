@@ -9,7 +9,7 @@ struct Command {
 
     let status: Int32
     let output: String
-    let errors: String
+    var errors: String
 
     /// Runs `windlass` with arguments and waits for it, on a thread that no other test needs.
     static func run(_ arguments: String...) async throws -> Command { try await Self.run(arguments) }

@@ -71,10 +71,7 @@ extension ChainCheck {
     }
 
     private func removeNodesWithWayOut(from endless: inout Set<Int>) {
-        var sources: [Int: [Int]] = [:]
-        for index in self.nodes.indices {
-            for link in self.nodes[index].links { sources[link.target, default: []].append(index) }
-        }
+        let sources = self.sources()
         var next = endless.sorted()
         while let index = next.popLast() {
             guard endless.contains(index), self.hasWayOut(self.nodes[index], from: endless) else { continue }
@@ -91,6 +88,15 @@ extension ChainCheck {
         return relations.contains { relation in
             !node.links.contains { $0.relation == relation && endless.contains($0.target) }
         }
+    }
+
+    /// The nodes with a link to each node.
+    func sources() -> [Int: [Int]] {
+        var sources: [Int: [Int]] = [:]
+        for index in self.nodes.indices {
+            for link in self.nodes[index].links { sources[link.target, default: []].append(index) }
+        }
+        return sources
     }
 
     /// Follows links within the set until a node comes again.

@@ -45,9 +45,13 @@ struct ChainCheck {
         self.faults.append(self.source.fault(at: offset, code, message, help: help))
     }
 
+    mutating func warn(at offset: Int, _ code: String, _ message: String, help: String) {
+        self.faults.append(self.source.fault(.warning, at: offset, code, message, help: help))
+    }
+
     /// Checks a file's root element.
     ///
-    /// - Returns: The chain if it has a name; worth nothing if there are faults.
+    /// - Returns: The chain if it has a name; worth nothing if there are errors among the faults.
     mutating func chain(_ root: XMLElement) -> CheckedChain? {
         guard root.name == "chain", root.namespace == NodeTypes.chainNamespace else {
             let code = root.name == "chain" ? "unknown-namespace" : "unknown-element"
@@ -78,6 +82,8 @@ struct ChainCheck {
         }
         self.checkGraph(isComplete: self.isComplete)
         if self.isComplete { self.checkLater() }
+        // A fault elsewhere, such as a misspelt relation, would show as a dead end as well.
+        if self.faults.isEmpty { self.checkDelivery() }
         guard let name else { return nil }
         return CheckedChain(name: name, path: self.source.path, hopsMax: hopsMax, nodes: self.nodes.map(self.checked))
     }

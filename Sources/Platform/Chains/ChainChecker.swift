@@ -15,7 +15,8 @@ public struct ChainChecker: Sendable {
 
     /// Checks chain files that are to run together.
     ///
-    /// - Throws: ``ChainFaults`` with the faults of all files.
+    /// - Returns: The chains, with the warnings of all files.
+    /// - Throws: ``ChainFaults`` with the errors and warnings of all files, if there is an error.
     public func check(_ sources: [ChainSource]) throws(ChainFaults) -> CheckedChains {
         var chains: [CheckedChain] = []
         var files: [String: String] = [:]
@@ -39,7 +40,8 @@ public struct ChainChecker: Sendable {
                 faults += error.faults
             }
         }
-        guard faults.isEmpty else { throw ChainFaults(faults) }
-        return CheckedChains(chains: chains)
+        let found = ChainFaults(faults)
+        guard found.faults.allSatisfy({ $0.severity == .warning }) else { throw found }
+        return CheckedChains(chains: chains, warnings: found.faults)
     }
 }

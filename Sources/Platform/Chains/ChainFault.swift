@@ -1,5 +1,15 @@
 /// One fault of a chain file, and where.
 public struct ChainFault: Error, Hashable, Sendable, CustomStringConvertible {
+    /// What a fault means for its chain.
+    public enum Severity: String, Sendable {
+        /// The chain cannot run.
+        case error
+        /// The chain runs, but probably does not do what its author wants.
+        case warning
+    }
+
+    /// What it means for the chain.
+    public var severity: Severity
     /// The file's name, as given.
     public var file: String
     /// One-based line; 1 where the fault is the file's as a whole.
@@ -14,7 +24,16 @@ public struct ChainFault: Error, Hashable, Sendable, CustomStringConvertible {
     public var code: String
 
     /// Describes a fault.
-    public init(file: String, line: Int = 1, column: Int = 1, message: String, help: String? = nil, code: String) {
+    public init(
+        _ severity: Severity = .error,
+        file: String,
+        line: Int = 1,
+        column: Int = 1,
+        message: String,
+        help: String? = nil,
+        code: String
+    ) {
+        self.severity = severity
         self.file = file
         self.line = line
         self.column = column
@@ -23,10 +42,10 @@ public struct ChainFault: Error, Hashable, Sendable, CustomStringConvertible {
         self.code = code
     }
 
-    /// The fault in one line: `file:line:column: error: what; what would help [code]`.
+    /// The fault in one line: `file:line:column: error: what; what would help [code]`, or `warning` in place of `error`.
     public var description: String {
         let help = self.help.map { "; \($0)" } ?? ""
-        return "\(self.file):\(self.line):\(self.column): error: \(self.message)\(help) [\(self.code)]"
+        return "\(self.file):\(self.line):\(self.column): \(self.severity): \(self.message)\(help) [\(self.code)]"
     }
 }
 

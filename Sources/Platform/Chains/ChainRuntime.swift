@@ -45,7 +45,7 @@ public final class ChainRuntime: Sendable {
     ///   - types: The node types that chains can use.
     ///   - environment: What fills `${NAME}` in attribute values.
     ///   - services: What the host lends a node, by chain and identifier.
-    ///   - logger: For what happens to ingress nodes.
+    ///   - logger: For what happens to ingress nodes, and what the checker warns of.
     public init(
         types: NodeTypes,
         environment: [String: String],
@@ -69,7 +69,7 @@ public final class ChainRuntime: Sendable {
         _ sources: [ChainSource],
         onReady: @escaping @Sendable ([Listener]) async -> Void
     ) async throws {
-        let chains = try self.checker.check(sources)
+        let chains = try self.check(sources)
         self.starts.withLock { $0.isOpen = true }
         await withDiscardingTaskGroup { group in
             group.addTask {
@@ -110,7 +110,7 @@ public final class ChainRuntime: Sendable {
     ///
     /// - Throws: ``ChainFaults``, or the error of an ingress node that cannot start; the old chains go on then.
     public func reload(_ sources: [ChainSource]) async throws {
-        let chains = try self.checker.check(sources)
+        let chains = try self.check(sources)
         // The change is finished even if the caller is cancelled: half of it would leave a chain without some of its nodes. It ends
         // when all nodes have started or one has failed; `run` waits for it.
         try await withoutCancellation {
@@ -163,6 +163,13 @@ public final class ChainRuntime: Sendable {
     }
 
     private static let shuttingDown = NodeError(.unavailable, "the host is shutting down")
+
+    /// Checks chains, and logs what the checker warns of.
+    private func check(_ sources: [ChainSource]) throws(ChainFaults) -> CheckedChains {
+        let chains = try self.checker.check(sources)
+        for warning in chains.warnings { self.logger.warning("\(warning)") }
+        return chains
+    }
 
     // MARK: Changing chains, with `changes` held
 

@@ -4,6 +4,8 @@ public import NodeKit
 public struct CheckedChains: Sendable {
     /// The chains, in the order of their files.
     public let chains: [CheckedChain]
+    /// What the checker warns of, sorted by file, line and column.
+    public internal(set) var warnings: [ChainFault] = []
 }
 
 /// One checked chain.

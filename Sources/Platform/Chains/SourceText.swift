@@ -14,9 +14,16 @@ struct SourceText {
     }
 
     /// Describes a fault at a zero-based byte offset.
-    func fault(at offset: Int, _ code: String, _ message: String, help: String? = nil) -> ChainFault {
+    func fault(
+        _ severity: ChainFault.Severity = .error,
+        at offset: Int,
+        _ code: String,
+        _ message: String,
+        help: String? = nil
+    ) -> ChainFault {
         let position = self.position(of: offset)
         return ChainFault(
+            severity,
             file: self.path,
             line: position.line,
             column: position.column,

@@ -52,7 +52,9 @@ struct ChainReloader: Service {
             try await self.runtime.reload(try ChainSource.read(folder: self.folder))
             self.logger.notice("chains reloaded", metadata: ["chains.folder": "\(self.folder)"])
         } catch let faults as ChainFaults {
-            for fault in faults.faults { self.logger.error("\(fault)") }
+            for fault in faults.faults {
+                self.logger.log(level: fault.severity == .error ? .error : .warning, "\(fault)")
+            }
             self.logger.error(
                 "chains not reloaded; the running ones stay",
                 metadata: ["chains.folder": "\(self.folder)"]

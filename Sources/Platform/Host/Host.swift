@@ -1,5 +1,5 @@
 import CSystemShims
-import Chains
+public import Chains
 import Glibc
 import IngressKit
 public import Logging
@@ -54,13 +54,16 @@ public struct Host: Sendable {
     /// - Parameters:
     ///   - files: The chain files; empty for those of the options' folder.
     ///   - options: Where plugins and chain files are.
-    /// - Returns: How many chain files there were.
-    /// - Throws: ``Chains/ChainFaults`` with every fault, or ``NodeKit/NodeError`` for a plugin that cannot be loaded.
-    public static func check(files: [String], options: HostOptions) throws -> Int {
+    /// - Returns: How many chain files there were, and what the checker warns of.
+    /// - Throws: ``Chains/ChainFaults`` with every fault if one is an error, or ``NodeKit/NodeError`` for a plugin that cannot be loaded.
+    public static func check(
+        files: [String],
+        options: HostOptions
+    ) throws -> (files: Int, warnings: [ChainFault]) {
         let types = try PluginLoader().load(folders: options.plugins)
         let sources = try files.isEmpty ? ChainSource.read(folder: options.chains) : ChainSource.read(files: files)
-        _ = try ChainChecker(types: types, environment: options.environment).check(sources)
-        return sources.count
+        let chains = try ChainChecker(types: types, environment: options.environment).check(sources)
+        return (sources.count, chains.warnings)
     }
 
     /// Runs until the process is told to stop by SIGTERM or SIGINT, or the task is cancelled.
