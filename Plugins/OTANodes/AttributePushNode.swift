@@ -22,7 +22,7 @@ public struct AttributePushNode: Node {
         relations: [
             RelationDescriptor(.success, "The attributes are stored, and pushed if the device is connected."),
             RelationDescriptor(
-                "Superseded",
+                .superseded,
                 "The device should have another package by now, its update was cancelled or began again meanwhile, or it is gone; nothing was changed."
             ),
             RelationDescriptor(.failure, "The message is no assignment, or the store could not answer."),
@@ -59,7 +59,6 @@ public struct AttributePushNode: Node {
     private let downloads: DownloadURLs?
     private let rpc: PackageCall?
     private let packages: any OtaPackageService
-    private let attributes: any AttributesService
     private let updates: any UpdateService
 
     /// Reads the configuration; opens nothing and starts nothing.
@@ -77,7 +76,6 @@ public struct AttributePushNode: Node {
             PackageCall(method: $0, calls: try services.require(DeviceCalls.self))
         }
         self.packages = try services.require((any OtaPackageService).self)
-        self.attributes = try services.require((any AttributesService).self)
         self.updates = try services.require((any UpdateService).self)
     }
 
@@ -96,7 +94,7 @@ public struct AttributePushNode: Node {
             // The device was removed while its message waited for its turn, so there is nobody to tell.
             isCurrent = false
         }
-        return .route(message, to: isCurrent ? .success : "Superseded")
+        return .route(message, to: isCurrent ? .success : .superseded)
     }
 
     private func push(_ message: Message, type: OtaPackageType) async throws -> Bool {
@@ -112,6 +110,7 @@ public struct AttributePushNode: Node {
             type: type,
             attributes: values,
             obsolete: type.pushedAttributeNames.filter { values[$0] == nil },
+            generation: message.precedence?.generation,
             at: message.timestamp
         )
         if isCurrent { self.rpc?.call(device, .object(values)) }
@@ -119,18 +118,12 @@ public struct AttributePushNode: Node {
     }
 
     private func clear(_ message: Message, type: OtaPackageType) async throws -> Bool {
-        let isCurrent: Bool
-        if message.metadata.string(MessageKey.cause) == UpdateCause.cancelled.rawValue {
-            // The package still is the device's, for whoever retries the update.
-            let record = try await self.updates.updateRecord(of: message.device, type: type)
-            isCurrent = record?.failureCause == .cancelled
-        } else {
-            isCurrent = try await self.packages.effectivePackage(for: message.device, type: type) == nil
-        }
-        guard isCurrent else { return false }
-        let keys = type.pushedAttributeNames
-        try await self.attributes.deleteAttributes(of: message.device, scope: .shared, keys: keys)
-        return true
+        try await self.updates.withdraw(
+            from: message.device,
+            type: type,
+            isCancelled: message.metadata.string(MessageKey.cause) == UpdateCause.cancelled.rawValue,
+            generation: message.precedence?.generation
+        )
     }
 
     private func values(for package: OtaPackage, to device: DeviceId) -> JSON.Object {

@@ -2,18 +2,6 @@ import NodeKit
 import OTA
 
 extension Message {
-    /// What tells a device that it should have another package, or none.
-    init(_ assignment: Assignment) {
-        self.init(
-            originator: assignment.device,
-            type: assignment.packageId == nil ? .packageUnassigned : .packageAssigned,
-            metadata: [MessageKey.packageType: .string(assignment.type.rawValue)],
-            timestamp: assignment.timestamp
-        )
-        self.metadata[MessageKey.packageId] = (assignment.packageId?.description).map(JSON.string)
-        if assignment.cause != .assigned { self.metadata[MessageKey.cause] = .string(assignment.cause.rawValue) }
-    }
-
     /// The device that the message is about.
     var device: DeviceId { DeviceId(self.originator.id) }
 

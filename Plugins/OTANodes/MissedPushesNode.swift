@@ -4,25 +4,31 @@ import NIOCore
 public import NodeKit
 import OTA
 
-/// Sends one message for each device that returns and missed the push of its package: `PACKAGE_ASSIGNED`, with the cause `RESENT`.
+/// Has each device told again that returns and missed the push of its package.
 ///
 /// A push is missed if no session of the device took it: it was not connected, or had not subscribed to its attributes yet. Then
 /// its update stays as it is until a session of the device listens for attributes (MQTT: subscribes, CoAP: observes, HTTP: polls for
 /// updates). Most devices ask for their attributes as well when they return, so the node waits for a moment, which begins when the
 /// session listens. If a reply to the device held all that it needs to know about the package, the device has been notified and
-/// nothing is sent; otherwise its message comes from here. A reply to a device that does not listen, such as one that polls over
+/// nothing is sent; otherwise the assignment is put back where assignments wait
+/// (`assignments`, with the cause `RESENT`), so that it keeps to the pace, the windows and the filters that the chain has for it. A reply to a device that does not listen, such as one that polls over
 /// HTTP, counts at once. What was missed is stored until then, so that a restart of the host loses nothing.
 ///
-/// | Relation  | When                                                             |
-/// |-----------|------------------------------------------------------------------|
-/// | `Success` | A device listens that has not been notified of its package.      |
+/// | Relation  | When                                                                              |
+/// |-----------|-----------------------------------------------------------------------------------|
+/// | `Success` | Never: the messages come from `assignments`. It may be linked, as it was once used. |
 public struct MissedPushesNode: IngressNode {
     /// Everything the host, the chain checker and the reference page need to know.
     public static let descriptor = NodeDescriptor(
         type: "missed-pushes",
         summary:
-            "Sends one message for each device that returns and missed the push of its package (PACKAGE_ASSIGNED).",
-        relations: [RelationDescriptor(.success, "A device listens that has not been notified of its package.")],
+            "Has each device told again that returns and missed the push of its package, by way of 'assignments'.",
+        relations: [
+            RelationDescriptor(
+                .success,
+                "Never: the messages come from 'assignments'. It may be linked, as it was once used."
+            )
+        ],
         attributes: [
             .duration(
                 "quiet-milliseconds",
@@ -39,10 +45,7 @@ public struct MissedPushesNode: IngressNode {
                 summary: "How many devices are handled side by side."
             ),
         ],
-        variables: [
-            .packageType, VariableDescriptor(MessageKey.packageId, "The identifier of the package."),
-            VariableDescriptor(MessageKey.cause, "RESENT."),
-        ]
+        variables: [.packageType]
     )
 
     /// The most devices that wait for a reply; of more it is heard when there is room, as ``DeviceArrivals`` keeps them until then.
@@ -88,10 +91,10 @@ public struct MissedPushesNode: IngressNode {
         let arrivals = self.sessions.watchArrivals(interestedIn: .attributes)
         defer { self.sessions.unwatch(arrivals) }
         outlet.ready([])
-        await self.handOn(arrivals, to: outlet, clock: self.clock)
+        await self.handOn(arrivals, clock: self.clock)
     }
 
-    private func handOn<C: Clock>(_ arrivals: DeviceArrivals, to outlet: any Outlet, clock: C) async
+    private func handOn<C: Clock>(_ arrivals: DeviceArrivals, clock: C) async
     where C.Duration == Duration {
         await withTaskGroup(of: Event.self) { group in
             var waiting = QuietDevices<C.Instant>()
@@ -109,7 +112,7 @@ public struct MissedPushesNode: IngressNode {
                 }
                 while inFlight.count < self.inFlightMax, let (device, news) = waiting.next(at: clock.now) {
                     if inFlight.insert(device).inserted {
-                        group.addTask { .finished(device, await self.notify(device, news, arrivals, outlet)) }
+                        group.addTask { .finished(device, await self.notify(device, news, arrivals)) }
                     } else {
                         again[device, default: DeviceNews()].add(news)
                     }
@@ -142,12 +145,11 @@ public struct MissedPushesNode: IngressNode {
         }
     }
 
-    /// Sends what a device missed, unless a reply held it.
+    /// Has a device told of what it missed, unless a reply held it.
     private func notify(
         _ device: UUID,
         _ news: DeviceNews,
-        _ arrivals: DeviceArrivals,
-        _ outlet: any Outlet
+        _ arrivals: DeviceArrivals
     ) async -> Ending {
         // Most replies go to devices that missed nothing; the same offer need not be looked into again.
         arrivals.settle(device, news.offers)
@@ -166,8 +168,8 @@ public struct MissedPushesNode: IngressNode {
                     continue
                 }
                 unsettledCount += 1
-                if news.hasArrived, case .failed(let error) = await outlet.send(Message(assignment)) {
-                    self.log("a device that returned could not be notified of its package", device, error)
+                if news.hasArrived {
+                    try await self.updates.resendMissedPush(of: DeviceId(device), type: assignment.type)
                 }
             }
             isSettled = unsettledCount == 0

@@ -93,7 +93,7 @@ struct PersistentCallCarrier: Sendable {
         case .completed(.json(let answer)):
             try await self.note(call, call.isOneWay ? .delivered : .successful, call.isOneWay ? nil : answer)
         case .completed(.empty): try await self.note(call, call.isOneWay ? .delivered : .successful)
-        case .completed(nil), .completed(.content):
+        case .completed(nil), .completed(.content), .later, .superseded, .ended:
             try await self.note(call, .failed, "the chain took the call and nothing in it answered")
         case .completed(.refused(let error)), .failed(let error):
             return try await self.failed(call, error)

@@ -59,6 +59,9 @@ extension Outcome {
         case .completed(.content?): "content"
         case .completed(.refused(let error)?): "refused \(error.code)"
         case .failed(let error): "failed \(error.code)"
+        case .later(let later): "later \(later.code)"
+        case .superseded: "superseded"
+        case .ended(let place): "ended at \(place)"
         }
     }
 }

@@ -35,38 +35,6 @@ extension Emission {
     }
 }
 
-/// Counts, and wakes who waits for a number.
-final class Tally: Sendable {
-    private struct State {
-        var count = 0
-        var waiters: [(count: Int, continuation: CheckedContinuation<Void, Never>)] = []
-    }
-
-    private let state = Mutex(State())
-
-    var count: Int { self.state.withLock { $0.count } }
-
-    func add() {
-        let due = self.state.withLock { state in
-            state.count += 1
-            let due = state.waiters.filter { $0.count <= state.count }
-            state.waiters.removeAll { $0.count <= state.count }
-            return due.map(\.continuation)
-        }
-        for continuation in due { continuation.resume() }
-    }
-
-    func wait(for count: Int) async {
-        await withCheckedContinuation { continuation in
-            let isDue = self.state.withLock { state in
-                if state.count < count { state.waiters.append((count, continuation)) }
-                return state.count >= count
-            }
-            if isDue { continuation.resume() }
-        }
-    }
-}
-
 /// A log that remembers its lines.
 final class RecordingLog: LogHandler {
     struct Line: Sendable {

@@ -7,34 +7,36 @@ import Testing
 
 @Suite struct ThrottleNodeTests {
     private let domain: TestDomain
-    private let clock = LeapingClock()
-    private let tally = Tally()
+    private let start: Timestamp
 
-    init() throws { self.domain = try TestDomain() }
+    init() throws {
+        self.domain = try TestDomain()
+        self.start = self.domain.now()
+    }
 
     private var queue: any MessageQueue { self.domain.store.queue(named: "test/node") }
 
     private func throttle(_ attributes: [String: String] = [:]) throws -> ThrottleNode {
-        try ThrottleNode.make(attributes, services: self.domain.services(clock: self.clock))
+        try ThrottleNode.make(attributes, services: self.domain.services())
     }
 
-    /// An outlet that counts after it has the answer.
-    private func outlet(_ answer: @escaping @Sendable (Message) async -> Outcome = { _ in .completed(nil) })
-        -> TestOutlet
-    {
-        let tally = self.tally
-        return TestOutlet { message in
-            defer { tally.add() }
-            return await answer(message)
-        }
-    }
-
-    /// Runs the node until so many messages were answered.
-    private func run(_ node: ThrottleNode, _ outlet: TestOutlet, until count: Int) async throws {
-        let run = Task { try await node.run(outlet) }
-        await self.tally.wait(for: count)
+    /// Runs the node for so long.
+    private func run(_ node: ThrottleNode, _ outlet: TestOutlet, for time: Duration = .seconds(3600)) async throws {
+        let run = self.domain.start { try await node.run(outlet) }
+        await self.domain.pass(time)
         run.cancel()
         try await run.value
+    }
+
+    /// An outlet that notes when each message came.
+    private func timing(
+        _ times: Times,
+        _ answer: @escaping @Sendable (Message) async -> Outcome = { _ in .completed(nil) }
+    ) -> TestOutlet {
+        TestOutlet { [start, now = self.domain.now] message in
+            times.add(message, start.duration(to: now()))
+            return await answer(message)
+        }
     }
 
     private func number(_ message: Message) -> Int64? { message.metadata.integer("number") }
@@ -43,8 +45,8 @@ import Testing
         let node = try self.throttle()
         let message = Message.of(.postTelemetryRequest, ["number": 1], ["a": 1])
         #expect(try await node.process(message).routes.isEmpty)
-        let outlet = self.outlet()
-        try await self.run(node, outlet, until: 1)
+        let outlet = TestOutlet()
+        try await self.run(node, outlet)
         let sent = try #require(outlet.sent.first)
         #expect(sent.relation == .success)
         #expect(sent.message.metadata == message.metadata)
@@ -53,55 +55,61 @@ import Testing
     }
 
     @Test func `lets messages go in order with a pause from one to the next`() async throws {
-        let clock = self.clock
-        let times = Mutex<[Duration]>([])
         let node = try self.throttle()
         for number in 1...40 { _ = try await node.process(.of("T", ["number": .integer(Int64(number))])) }
-        let outlet = self.outlet { _ in
-            times.withLock { $0.append(clock.elapsed) }
-            return .completed(nil)
-        }
-        try await self.run(node, outlet, until: 40)
-        #expect(outlet.sent.map { self.number($0.message) } == (1...40).map { $0 })
-        #expect(times.withLock { $0 } == (0..<40).map { .milliseconds(600) * $0 })
+        let times = Times()
+        try await self.run(node, self.timing(times))
+        #expect(times.all.map { self.number($0.message) } == (1...40).map { $0 })
+        #expect(times.all.map(\.time) == (0..<40).map { .milliseconds(600) * $0 })
     }
 
     @Test(arguments: [(0, 600), (200, 600), (600, 600), (900, 900)])
     func `the time that the chain spends counts as part of the pause`(spent: Int, interval: Int) async throws {
-        let clock = self.clock
-        let times = Mutex<[Duration]>([])
-        let node = try self.throttle()
+        let node = try self.throttle(["in-flight-max": "1"])
         for _ in 1...3 { _ = try await node.process(.of()) }
-        let outlet = self.outlet { _ in
-            times.withLock { $0.append(clock.elapsed) }
-            clock.advance(by: .milliseconds(spent))
+        let times = Times()
+        let outlet = self.timing(times) { [clock = self.domain.clock] _ in
+            if spent > 0 { try? await clock.sleep(for: .milliseconds(spent)) }
             return .completed(nil)
         }
-        try await self.run(node, outlet, until: 3)
-        #expect(times.withLock { $0 } == (0..<3).map { .milliseconds(interval) * $0 })
+        try await self.run(node, outlet)
+        #expect(times.all.map(\.time) == (0..<3).map { .milliseconds(interval) * $0 })
+    }
+
+    @Test func `with a pause, too, so many messages and no more are under way`() async throws {
+        let node = try self.throttle(["in-flight-max": "3"])
+        for number in 1...9 { _ = try await node.process(.of(from: UInt8(number))) }
+        let times = Times()
+        let outlet = self.timing(times) { [clock = self.domain.clock] _ in
+            try? await clock.sleep(for: .seconds(10))
+            return .completed(nil)
+        }
+        try await self.run(node, outlet)
+        let expected = [0, 600, 1200, 10_000, 10_600, 11_200, 20_000, 20_600, 21_200]
+        #expect(times.all.map(\.time) == expected.map { .milliseconds($0) })
     }
 
     @Test func `a lone message that comes later goes on at once`() async throws {
         let node = try self.throttle(["interval-milliseconds": "3600000"])
-        let outlet = self.outlet()
-        let run = Task { try await node.run(outlet) }
-        #expect(await outlet.listeners().isEmpty)
-        for count in 1...3 {
+        let times = Times()
+        let outlet = self.timing(times)
+        let run = self.domain.start { try await node.run(outlet) }
+        for hours in 0..<3 {
             _ = try await node.process(.of())
-            await self.tally.wait(for: count)
+            await self.domain.idle()
+            #expect(times.all.count == hours + 1)
+            await self.domain.pass(.seconds(3600))
         }
         run.cancel()
         try await run.value
-        // No pause is longer than it must be: the next message starts the next interval.
-        #expect(self.clock.elapsed <= .seconds(3 * 3600))
     }
 
     @Test func `messages that wait survive a restart`() async throws {
         let before = try self.throttle()
         for number in 1...3 { _ = try await before.process(.of("T", ["number": .integer(Int64(number))])) }
         let after = try self.throttle()
-        let outlet = self.outlet()
-        try await self.run(after, outlet, until: 3)
+        let outlet = TestOutlet()
+        try await self.run(after, outlet)
         #expect(outlet.sent.map { self.number($0.message) } == [1, 2, 3])
         #expect(try await self.queue.count() == 0)
     }
@@ -109,8 +117,8 @@ import Testing
     @Test func `a message under way when the host stops comes again`() async throws {
         let node = try self.throttle()
         _ = try await node.process(.of())
-        let stopped = self.outlet { _ in .failed(NodeError(wrapping: CancellationError())) }
-        try await self.run(node, stopped, until: 1)
+        let stopped = TestOutlet { _ in .failed(NodeError(wrapping: CancellationError())) }
+        try await self.run(node, stopped, for: .seconds(1))
         #expect(try await self.queue.count() == 1)
     }
 
@@ -120,7 +128,7 @@ import Testing
         let mayGoOn = AsyncStream.makeStream(of: Void.self)
         let node = try self.throttle(["interval-milliseconds": interval])
         _ = try await node.process(.of())
-        let outlet = self.outlet { _ in
+        let outlet = TestOutlet { _ in
             isAtChain.continuation.finish()
             // Not in this task, which is cancelled.
             await Task { for await _ in mayGoOn.stream {} }.value
@@ -140,7 +148,7 @@ import Testing
         let error = await #expect(throws: NodeError.self) { try await node.process(.of()) }
         #expect(error?.code == .unavailable)
         #expect(error?.isRetryable == true)
-        try await self.run(node, self.outlet(), until: 2)
+        try await self.run(node, TestOutlet())
         #expect(try await node.process(.of()).routes.isEmpty)
     }
 
@@ -167,10 +175,10 @@ import Testing
     func `gives up what can never be handled`(interval: String) async throws {
         let node = try self.throttle(["interval-milliseconds": interval])
         for number in 1...3 { _ = try await node.process(.of("T", ["number": .integer(Int64(number))])) }
-        let outlet = self.outlet { message in
+        let outlet = TestOutlet { message in
             message.metadata.integer("number") == 2 ? .failed(NodeError(.badRequest, "no")) : .completed(nil)
         }
-        try await self.run(node, outlet, until: 3)
+        try await self.run(node, outlet)
         #expect(outlet.sent.map { self.number($0.message) } == [1, 2, 3])
         #expect(try await self.queue.count() == 0)
     }
@@ -182,14 +190,14 @@ import Testing
         for number in 1...6 {
             _ = try await node.process(.of("T", ["number": .integer(Int64(number))], from: number % 3 == 1 ? 1 : 2))
         }
-        let outlet = self.outlet { message in
+        let outlet = TestOutlet { message in
             guard message.metadata.integer("number") == 1 else { return .completed(nil) }
             return failures.withLock {
                 $0 -= 1
                 return $0 >= 0 ? .failed(NodeError(.unavailable, "busy")) : .completed(nil)
             }
         }
-        try await self.run(node, outlet, until: 11)
+        try await self.run(node, outlet)
         let sent = outlet.sent.map(\.message)
         #expect(sent.filter { $0.originator == .numbered(1) }.map(self.number) == [1, 1, 1, 1, 1, 1, 4])
         #expect(sent.filter { $0.originator == .numbered(2) }.map(self.number) == [2, 3, 5, 6])
@@ -201,17 +209,12 @@ import Testing
         let node = try self.throttle(["interval-milliseconds": "0"])
         for _ in 1...1000 { _ = try await node.process(.of(from: 1)) }
         _ = try await node.process(.of(from: 2))
-        let isThere = AsyncStream.makeStream(of: Void.self)
         let outlet = TestOutlet { message in
-            guard message.originator == .numbered(2) else { return .failed(NodeError(.unavailable, "busy")) }
-            isThere.continuation.finish()
-            return .completed(nil)
+            message.originator == .numbered(2) ? .completed(nil) : .failed(NodeError(.unavailable, "busy"))
         }
-        let run = Task { try await node.run(outlet) }
-        for await _ in isThere.stream {}
-        run.cancel()
-        try await run.value
-        #expect(try await self.queue.count() >= 1000)
+        try await self.run(node, outlet, for: .zero)
+        #expect(outlet.sent.map(\.message.originator) == [.numbered(1), .numbered(2)])
+        #expect(try await self.queue.count() == 1000)
     }
 
     @Test func `without a pause lets devices go side by side and each device's messages in order`() async throws {
@@ -225,7 +228,7 @@ import Testing
         for number in 0..<2000 {
             _ = try await node.process(.of("T", ["number": .integer(Int64(number))], from: UInt8(number % 16)))
         }
-        let outlet = self.outlet { message in
+        let outlet = TestOutlet { message in
             seen.withLock {
                 $0.present += 1
                 $0.most = max($0.most, $0.present)
@@ -235,37 +238,29 @@ import Testing
             seen.withLock { $0.present -= 1 }
             return .completed(nil)
         }
-        try await self.run(node, outlet, until: 2000)
+        try await self.run(node, outlet)
         #expect(seen.withLock { 2...4 ~= $0.most })
         #expect(seen.withLock { $0.order.values.allSatisfy { $0 == $0.sorted() && $0.count == 125 } })
     }
 }
 
-@Suite struct RetriesTests {
-    @Test func `the pause grows to half a minute`() {
-        var retries = Retries<ContinuousClock.Instant>()
-        let now = ContinuousClock.now
-        let message = QueuedMessage(id: 1, message: .of())
-        let pauses = (1...11).map { _ in
-            retries.postpone(message, now: now)
-            return retries.nextDue.map { now.duration(to: $0) }
-        }
-        #expect(
-            pauses
-                == [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000].map { .milliseconds($0) }
-        )
-        #expect(retries.isBehindAnother(QueuedMessage(id: 2, message: .of())))
-        #expect(!retries.isBehindAnother(message))
-        retries.finished(message)
-        #expect(retries.nextDue == nil)
-    }
+/// When messages came.
+private final class Times: Sendable {
+    private let noted = Mutex<[(message: Message, time: Duration)]>([])
+    var all: [(message: Message, time: Duration)] { self.noted.withLock { $0 } }
+    func add(_ message: Message, _ time: Duration) { self.noted.withLock { $0.append((message, time)) } }
 }
 
 /// Queues on a disk that is full.
 private struct FailingQueues: MessageQueues, MessageQueue {
     func queue(named name: String) -> any MessageQueue { self }
-    func append(_ message: Message) async throws { throw NodeError(.storageFull, "the disk is full") }
-    func first(_ limit: Int) async throws -> [QueuedMessage] { [] }
-    func remove(_ ids: [Int64]) async throws {}
+    func waitingQueues() async throws -> [WaitingQueue] { [] }
+    func move(from name: String, to other: String) async throws -> Int { 0 }
+    func drop(_ name: String) async throws -> Int { 0 }
+    func append(_ message: Message, countMax: Int) async throws { throw NodeError(.storageFull, "the disk is full") }
+    func due(at now: Timestamp, limit: Int, without held: Set<Int64>) async throws -> DueMessages { DueMessages() }
+    func settle(_ messages: [SettledMessage]) async throws {}
+    func postpone(_ messages: [PostponedMessage]) async throws {}
+    func arrivals(since mark: UInt64?) async -> UInt64 { mark ?? 0 }
     func count() async throws -> Int { 0 }
 }

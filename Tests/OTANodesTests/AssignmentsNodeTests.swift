@@ -129,8 +129,8 @@ import Testing
     }
 
     @Test func `holds few of very many assignments in memory`() async throws {
-        let bound = AssignmentsNode.backlogMax + AssignmentsNode.pageSize + AssignmentsNode.settleBatchSize + 64
-        let count = 2 * bound
+        let bound = 256 + 128 + 64
+        let count = 10 * bound
         try await self.assign(0..<UInt32(count))
         let outlet = CountingOutlet()
         let node = try AssignmentsNode.make(services: self.domain.services())
@@ -139,25 +139,32 @@ import Testing
         run.cancel()
         try await run.value
         #expect(outlet.count == count)
-        #expect(self.updates.look { $0.unsettledMax } <= bound)
+        #expect(self.updates.look { $0.unsettledMax } <= 2 * bound)
     }
 
     @Test func `tries again after growing pauses while the chain cannot take it`() async throws {
-        let clock = LeapingClock()
-        let failures = Mutex(11)
-        let outlet = TestOutlet { _ in
-            failures.withLock {
-                $0 -= 1
-                return $0 >= 0 ? .failed(NodeError(.unavailable, "busy")) : .completed(nil)
+        let domain = self.domain.domain
+        let times = Mutex<[Duration]>([])
+        let start = domain.now()
+        let outlet = TestOutlet { [now = domain.now] _ in
+            let count = times.withLock { times in
+                times.append(start.duration(to: now()))
+                return times.count
             }
+            return count < 12 ? .failed(NodeError(.unavailable, "busy")) : .completed(nil)
         }
         try await self.domain.assign()
-        try await self.running(outlet, clock: clock) { await self.updates.settled(1) }
-        #expect(outlet.sent.count == 12)
+        let node = try AssignmentsNode.make(services: self.domain.services())
+        let run = domain.start { try await node.run(outlet) }
+        await domain.pass(.seconds(200))
+        run.cancel()
+        try await run.value
+        let seen = times.withLock { $0 }
         #expect(
-            clock.sleeps
+            zip(seen, seen.dropFirst()).map { $1 - $0 }
                 == [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000].map { .milliseconds($0) }
         )
+        #expect(try await self.domain.store.assignments().isEmpty)
     }
 
     @Test func `a device that cannot be handled does not hold up the others`() async throws {

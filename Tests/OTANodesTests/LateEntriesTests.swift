@@ -86,7 +86,7 @@ private final class LateLog<Entry: Sendable>: Sendable {
     }
 }
 
-private final class LateAssignments: UpdateService {
+private final class LateAssignments: UpdateService, WaitingMessages {
     private let log: LateLog<Assignment>
 
     init(_ devices: [Originator]) {
@@ -106,9 +106,25 @@ private final class LateAssignments: UpdateService {
     func show(_ ids: Set<Int64>) { self.log.show(ids) }
     func settled(_ ids: Set<Int64>) async { await self.log.done(ids) }
 
-    func assignments(after id: Int64, limit: Int) async throws -> [Assignment] { self.log.visible(after: id, limit) }
-    func settle(_ assignments: [Int64]) async throws { self.log.end(assignments) }
-    func waitForAssignments(since mark: UInt64?) async throws -> UInt64 { await self.log.wait(since: mark) }
+    func due(at now: Timestamp, limit: Int, without held: Set<Int64>) async throws -> DueMessages {
+        let entries = self.log.visible(after: 0, limit + held.count).filter { !held.contains($0.id) }
+        return DueMessages(
+            messages: entries.map { assignment in
+                WaitingMessage(
+                    id: assignment.id,
+                    message: Message(assignment, generation: 1, priority: 0),
+                    since: assignment.timestamp,
+                    due: assignment.timestamp,
+                    tries: 0
+                )
+            }
+        )
+    }
+    func settle(_ messages: [SettledMessage]) async throws { self.log.end(messages.map(\.message.id)) }
+    func postpone(_ messages: [PostponedMessage]) async throws {}
+    func arrivals(since mark: UInt64?) async -> UInt64 { await self.log.wait(since: mark) }
+
+    var waitingAssignments: any WaitingMessages { self }
 
     private static let unused = NodeError("unused", "the node does not need this")
 
@@ -126,8 +142,15 @@ private final class LateAssignments: UpdateService {
         type: OtaPackageType,
         attributes: JSON.Object,
         obsolete: [String],
+        generation: Int64?,
         at time: Timestamp
     ) async throws -> Bool { throw Self.unused }
+    func withdraw(from device: DeviceId, type: OtaPackageType, isCancelled: Bool, generation: Int64?) async throws
+        -> Bool
+    {
+        throw Self.unused
+    }
+    func resendMissedPush(of device: DeviceId, type: OtaPackageType) async throws -> Bool { throw Self.unused }
     func served(_ range: Range<Int64>, of package: EffectivePackage, to device: DeviceId) {}
     func missedPushes(of device: DeviceId) async throws -> [Assignment] { throw Self.unused }
     func noteNotified(_ device: DeviceId, _ type: OtaPackageType, of packageId: OtaPackageId) async throws {

@@ -114,6 +114,7 @@ final class WatchedUpdates: UpdateService {
         type: OtaPackageType,
         attributes: JSON.Object,
         obsolete: [String],
+        generation: Int64?,
         at time: Timestamp
     ) async throws -> Bool {
         let isInitiated = try await self.store.initiate(
@@ -122,6 +123,7 @@ final class WatchedUpdates: UpdateService {
             type: type,
             attributes: attributes,
             obsolete: obsolete,
+            generation: generation,
             at: time
         )
         if isInitiated { self.look { $0.initiated.append(packageId) } }
@@ -133,21 +135,26 @@ final class WatchedUpdates: UpdateService {
         self.store.served(range, of: package, to: device)
     }
 
-    func assignments(after id: Int64, limit: Int) async throws -> [Assignment] {
-        let page = try await self.store.assignments(after: id, limit: limit)
-        self.look { state in
-            state.read.formUnion(page.map(\.id))
-            state.unsettledMax = max(state.unsettledMax, state.read.count - state.settled.count)
-        }
-        return page
+    func withdraw(from device: DeviceId, type: OtaPackageType, isCancelled: Bool, generation: Int64?) async throws
+        -> Bool
+    {
+        try await self.store.withdraw(from: device, type: type, isCancelled: isCancelled, generation: generation)
     }
 
-    func settle(_ assignments: [Int64]) async throws {
-        // A cancelled task gets nothing done, as with a store behind a network.
-        try Task.checkCancellation()
-        try await self.store.settle(assignments)
+    var waitingAssignments: any WaitingMessages {
+        WatchedAssignments(updates: self, waiting: self.store.waitingAssignments)
+    }
+
+    fileprivate func noteRead(_ ids: [Int64]) {
+        self.look { state in
+            state.read.formUnion(ids)
+            state.unsettledMax = max(state.unsettledMax, state.read.count - state.settled.count)
+        }
+    }
+
+    fileprivate func noteSettled(_ ids: [Int64]) {
         let waiters = self.look { state in
-            state.settled.formUnion(assignments)
+            state.settled.formUnion(ids)
             let due = state.waiters.filter { $0.count <= state.settled.count }
             state.waiters.removeAll { $0.count <= state.settled.count }
             return due.map(\.continuation)
@@ -155,8 +162,8 @@ final class WatchedUpdates: UpdateService {
         for waiter in waiters { waiter.resume() }
     }
 
-    func waitForAssignments(since mark: UInt64?) async throws -> UInt64 {
-        try await self.store.waitForAssignments(since: mark)
+    func resendMissedPush(of device: DeviceId, type: OtaPackageType) async throws -> Bool {
+        try await self.store.resendMissedPush(of: device, type: type)
     }
 
     func missedPushes(of device: DeviceId) async throws -> [Assignment] {
@@ -221,4 +228,30 @@ final class WatchedAttributes: AttributesService {
         self.reads.withLock { $0 += 1 }
         return page
     }
+}
+
+/// The assignments of a store, with what was read and settled noted.
+private struct WatchedAssignments: WaitingMessages {
+    let updates: WatchedUpdates
+    let waiting: any WaitingMessages
+
+    func due(at now: Timestamp, limit: Int, without held: Set<Int64>) async throws -> DueMessages {
+        let due = try await self.waiting.due(at: now, limit: limit, without: held)
+        self.updates.noteRead(due.messages.map(\.id))
+        return due
+    }
+
+    func settle(_ messages: [SettledMessage]) async throws {
+        // A cancelled task gets nothing done, as with a store behind a network.
+        try Task.checkCancellation()
+        try await self.waiting.settle(messages)
+        self.updates.noteSettled(messages.map(\.message.id))
+    }
+
+    func postpone(_ messages: [PostponedMessage]) async throws {
+        try Task.checkCancellation()
+        try await self.waiting.postpone(messages)
+    }
+
+    func arrivals(since mark: UInt64?) async -> UInt64 { await self.waiting.arrivals(since: mark) }
 }

@@ -252,22 +252,22 @@ import Testing
             let profile = try await fixture.profile()
             let package = try await fixture.package(in: profile.id)
             let device = try await fixture.device(in: profile.id)
-            let start = try await store.waitForAssignments(since: nil)
+            let start = await store.waitForAssignments(since: nil)
             async let woken = store.waitForAssignments(since: start)
             try await fixture.assign(package.id, to: device.id)
-            let mark = try await woken
+            let mark = await woken
             #expect(mark > start)
             // Whoever has not looked since goes on at once.
-            #expect(try await store.waitForAssignments(since: start) == mark)
+            #expect(await store.waitForAssignments(since: start) == mark)
             let last = try #require(try await store.assignments(after: 0, limit: 1).first).id
-            let waiter = Task { try await store.waitForAssignments(since: mark) }
+            let waiter = Task { await store.waitForAssignments(since: mark) }
             waiter.cancel()
-            #expect(try await waiter.value == mark)
+            #expect(await waiter.value == mark)
             // Settling wakes nobody.
             try await store.settle([last])
-            let second = Task { try await store.waitForAssignments(since: mark) }
+            let second = Task { await store.waitForAssignments(since: mark) }
             try await fixture.assign(nil as OtaPackageId?, to: device.id)
-            #expect(try await second.value > mark)
+            #expect(await second.value > mark)
             #expect(try await store.assignments(after: 0, limit: 9).map(\.packageId) == [nil])
         }
     }

@@ -286,6 +286,7 @@ import Testing
                 type: .firmware,
                 attributes: package.sharedAttributes,
                 obsolete: [],
+                generation: nil,
                 at: fixture.clock.now
             )
             #expect(isTold)

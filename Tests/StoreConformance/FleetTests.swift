@@ -28,7 +28,7 @@ import Testing
         try await fixture.running {
             var mark: UInt64?
             while try await store.countUpdates(UpdateFilter(packageId: package.id)).values.reduce(0, +) < Self.count {
-                mark = try await store.waitForAssignments(since: mark)
+                mark = await store.waitForAssignments(since: mark)
             }
         }
     }

@@ -78,7 +78,7 @@ import Testing
             var last: [DeviceId: OtaPackageId?] = [:]
             var mark: UInt64?
             while last.count < devices.count || last.values.contains(packages[0].id) {
-                mark = try await store.waitForAssignments(since: mark)
+                mark = await store.waitForAssignments(since: mark)
                 var end: Int64 = 0
                 while case let page = try await store.assignments(after: end, limit: 7), let next = page.last?.id {
                     end = next

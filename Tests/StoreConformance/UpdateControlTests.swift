@@ -172,7 +172,8 @@ import Testing
 
     @Test("what a command did is there when the store is opened again", arguments: EngineUnderTest.durable)
     func reopened(engine: EngineUnderTest) async throws {
-        try await Self.withUpdates(engine) { fixture, devices, _ in
+        try await Self.withUpdates(engine) { fixture, devices, package in
+            #expect(try await fixture.store.initiate(package.id, of: devices[0].id, type: .firmware))
             #expect(try await fixture.store.carryOut(.cancel, on: UpdateFilter(), by: "ann") == 1)
             try await fixture.reopen()
             #expect(try await Self.record(fixture, devices[0]).error == "cancelled by ann")

@@ -51,6 +51,7 @@ import Testing
             type: type,
             attributes: attributes,
             obsolete: obsolete,
+            generation: nil,
             at: Timestamp(milliseconds: 3)
         )
     }

@@ -249,27 +249,26 @@ import Testing
                 )
             }
             let first = fixture.store
-            for message in messages { try await first.queue(named: "ota/pace").append(message) }
-            try await first.queue(named: "ota/other").append(messages[0])
+            for message in messages { try await first.queue(named: "ota/pace").append(message, countMax: 9) }
+            try await first.queue(named: "ota/other").append(messages[0], countMax: 9)
             try await fixture.reopen()
             let store = fixture.store
             let queue = store.queue(named: "ota/pace")
-            let queued = try await queue.first(10)
-            #expect(queued.map(\.id) == queued.map(\.id).sorted())
-            for (queued, message) in zip(queued, messages) {
+            for (index, message) in messages.enumerated() {
+                // The later ones of an originator wait behind the first.
+                let due = try await queue.due(at: fixture.clock.now, limit: 10, without: [])
+                let queued = try #require(due.messages.first)
+                #expect(due.messages.count == 1)
                 #expect(queued.message.originator == message.originator)
                 #expect(queued.message.type == message.type)
                 #expect(queued.message.metadata == message.metadata)
                 #expect(queued.message.data == message.data)
                 #expect(queued.message.timestamp == message.timestamp)
+                #expect(try await queue.count() == messages.count - index)
+                try await queue.settle([SettledMessage(queued), SettledMessage(queued)])
             }
-            #expect(try await queue.count() == 3)
-            #expect(try await queue.first(1).map(\.id) == [queued[0].id])
-            try await queue.remove([queued[1].id, 9999])
-            #expect(try await queue.first(10).map(\.id) == [queued[0].id, queued[2].id])
-            // Another queue's messages are not this one's to remove.
+            #expect(try await queue.due(at: fixture.clock.now, limit: 10, without: []).messages.isEmpty)
             let other = store.queue(named: "ota/other")
-            try await queue.remove(try await other.first(1).map(\.id))
             #expect(try await other.count() == 1)
         }
     }

@@ -158,6 +158,7 @@ private final class Clocked {
                 type: .firmware,
                 attributes: package.sharedAttributes,
                 obsolete: [],
+                generation: nil,
                 at: clocked.time.now
             )
             try await clocked.report([["fw_state": "DOWNLOADING"]])

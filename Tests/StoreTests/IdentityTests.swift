@@ -158,7 +158,15 @@ import Testing
             // What provisioning does with the device that it makes.
             await self.expectConflict {
                 _ = try await store.write { db, effects in
-                    try SQLiteStore.save(other, credentials: credentials, at: .now, store.times, db, &effects)
+                    try SQLiteStore.save(
+                        other,
+                        credentials: credentials,
+                        priority: 0,
+                        at: .now,
+                        store.times,
+                        db,
+                        &effects
+                    )
                 }
             }
             #expect(try await store.device(accessToken: "other") == nil)

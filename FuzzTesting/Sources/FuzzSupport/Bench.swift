@@ -1,9 +1,10 @@
 import FoundationEssentials
 import NIOCore
 public import NIOEmbedded
+import NIOPosix
 public import NodeKit
 public import NodeTesting
-import OTA
+public import OTA
 
 /// What an ingress node works with, on one thread and with time standing still: two devices, and a chain that answers.
 ///
@@ -20,30 +21,52 @@ public final class Bench {
     public let eventLoop = EmbeddedEventLoop()
     /// The chain, which remembers what it was sent.
     public let outlet = TestOutlet(atOnce: Bench.answer)
-    private let domain: TestDomain
+    /// Who listens on behalf of the devices.
+    public let sessions = DeviceSessions()
 
-    /// Sets up.
-    public init() { self.domain = Self.wait(on: self.eventLoop) { try await Self.domain() } }
-
-    /// The devices, the first of them in memory as far as it can be, and firmware for all.
-    private static func domain() async throws -> TestDomain {
+    /// The devices and their firmware.
+    ///
+    /// All benches share them: they take long to make, and no node that is tested writes.
+    private static let domain = Bench.elsewhere {
         let domain = try TestDomain()
-        for (token, device) in self.devices.sorted(by: { $0.key < $1.key }) {
-            try await domain.add(device, accessToken: token)
-        }
+        for (token, device) in devices { try await domain.add(device, accessToken: token) }
         let package = try await domain.package("T", "1")
         try await domain.assign(package.id, to: try await domain.store.defaultDeviceProfile(of: .main).id)
-        guard let first = try await domain.store.device(accessToken: "A") else { return domain }
-        for type in OtaPackageType.allCases {
-            _ = try await domain.store.effectivePackage(for: DeviceId(first.id), type: type)
-        }
         return domain
+    }
+
+    /// Sets up: of the first device all is in memory, of the second nothing, whatever was read for another bench.
+    public init() {
+        Self.elsewhere {
+            let store = Self.domain.store
+            for (token, device) in Self.devices {
+                let id = DeviceId(device.id)
+                if token == "A" {
+                    _ = try await store.device(accessToken: token)
+                    _ = try await store.transport(of: device)
+                    for type in OtaPackageType.allCases { _ = try await store.effectivePackage(for: id, type: type) }
+                } else {
+                    // What is saved is forgotten.
+                    try await Self.domain.assign(nil, to: id)
+                }
+            }
+        }
+    }
+
+    /// Does something on other threads, which are done with it when this returns.
+    private static func elsewhere<Value: Sendable>(_ body: @escaping @Sendable () async throws -> Value) -> Value {
+        do {
+            return try MultiThreadedEventLoopGroup.singleton.any().makeFutureWithTask(body).wait()
+        } catch {
+            fatalError("the devices could not be made ready: \(error)")
+        }
     }
 
     /// What the node is lent.
     public var services: NodeServices {
-        var services = self.domain.services {
-            $0.register(AwayAuthenticator(before: self.domain), as: (any DeviceAuthenticator).self)
+        var services = Self.domain.services {
+            $0.register(AwayAuthenticator(before: Self.domain), as: (any DeviceAuthenticator).self)
+            $0.register(self.sessions, as: DeviceSessions.self)
         }
         services.eventLoopGroup = self.eventLoop
         return services
@@ -59,35 +82,28 @@ public final class Bench {
             default: .credentialsRevoked
             }
         for device in Self.devices.values.sorted(by: { $0.name < $1.name }).prefix(1) {
-            self.domain.sessions.notify(device.id, notification)
+            self.sessions.notify(device.id, notification)
         }
         self.eventLoop.run()
     }
 
     /// How many still listen on behalf of any device.
     public var listenersCount: Int {
-        Self.devices.values.reduce(0) { $0 + self.domain.sessions.notify($1.id, .attributesDeleted([])) }
+        Self.devices.values.reduce(0) { $0 + self.sessions.notify($1.id, .attributesDeleted([])) }
     }
 
     /// Waits for something that needs the event loop to run.
     public func wait<Value: Sendable>(
         _ body: @escaping @Sendable () async throws -> Value
     ) -> Value {
-        Self.wait(on: self.eventLoop, body)
-    }
-
-    private static func wait<Value: Sendable>(
-        on eventLoop: EmbeddedEventLoop,
-        _ body: @escaping @Sendable () async throws -> Value
-    ) -> Value {
-        let executor = EventLoopTaskExecutor(eventLoop)
-        let promise = eventLoop.makePromise(of: Value.self)
+        let executor = EventLoopTaskExecutor(self.eventLoop)
+        let promise = self.eventLoop.makePromise(of: Value.self)
         promise.completeWithTask(on: executor, body)
-        eventLoop.run()
+        self.eventLoop.run()
         var result: Result<Value, any Error>?
         promise.futureResult.assumeIsolated().whenComplete { result = $0 }
         guard case .success(let value)? = result else {
-            fatalError("what is waited for does not come: \(String(describing: result))")
+            fatalError("the node could not be made: \(String(describing: result))")
         }
         return value
     }

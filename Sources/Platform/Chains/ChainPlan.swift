@@ -33,6 +33,8 @@ final class ChainPlan: Sendable {
         let overtakesWrites: Bool
         /// Whether the node's failures are handled by other nodes, so that it has to be known at once whether it failed.
         let handlesFailure: Bool
+        /// What the node does with messages that are meant for a device.
+        let traits: NodeDescriptor.Traits
         let counters: NodeCounters
 
         init(id: String, node: (any Node)?, exits: [Exit], descriptor: NodeDescriptor, counters: NodeCounters) {
@@ -44,6 +46,7 @@ final class ChainPlan: Sendable {
             self.other = descriptor.hasOpenRelations ? exits.first { $0.relation == .other } : nil
             self.overtakesWrites = descriptor.overtakesWrites
             self.handlesFailure = exits.contains { $0.relation == .failure }
+            self.traits = descriptor.traits
             self.counters = counters
         }
 
@@ -139,6 +142,7 @@ final class ChainPlan: Sendable {
     ) -> Wait? {
         let stop = self.stops[index]
         stop.counters.started.increment()
+        if message.precedence != nil { journey.standing = Standing() }
         journey.leave(stop, message, relation)
         return self.advance(&journey)
     }
@@ -206,7 +210,10 @@ final class ChainPlan: Sendable {
             journey.add(write, of: stop)
             journey.leave(stop, next, relation)
         case .several(let routes):
+            if routes.isEmpty { journey.standing?.ended(at: stop) }
             journey.leave(stop, routes)
+        case .later(let later):
+            journey.postpone(later)
         }
         stop.counters.end(start)
         return nil
@@ -258,9 +265,51 @@ final class ChainPlan: Sendable {
     }
 
     private func outcome(of journey: Journey, from index: Int) -> Outcome {
-        guard let failure = journey.failure else { return .completed(journey.reply) }
+        if let failure = journey.failure { return self.failed(failure, from: index) }
+        if let later = journey.later {
+            // Only a queue can try again; the checker says so beforehand.
+            guard self.stops[index].traits.contains(.isQueue) else {
+                return self.failed(NodeError(.unavailable, later.reason), from: index)
+            }
+            return .later(later)
+        }
+        return journey.standing?.outcome ?? .completed(journey.reply)
+    }
+
+    private func failed(_ failure: NodeError, from index: Int) -> Outcome {
         self.stops[index].counters.unhandled.increment()
         return .failed(failure)
+    }
+}
+
+/// How far a message with a ``Message/precedence`` came.
+private struct Standing: Sendable {
+    private var isSuperseded = false
+    /// Whether a node delivered it, or took it in for later.
+    private var isSafe = false
+    private var end: String?
+
+    /// The message leaves a node.
+    mutating func leaves(_ stop: ChainPlan.Stop, by relation: Relation) {
+        if relation == .superseded {
+            self.isSuperseded = true
+        } else if stop.traits.contains(.delivers), relation != .failure {
+            self.isSafe = true
+        }
+    }
+
+    /// The message ends at a node, or by a relation of it that leads nowhere.
+    mutating func ended(at stop: ChainPlan.Stop, by relation: Relation? = nil) {
+        // A queue took it in.
+        if relation == nil, stop.traits.contains(.isQueue) { self.isSafe = true }
+        if self.end == nil { self.end = "'\(stop.id)'" + (relation.map { " by '\($0)'" } ?? "") }
+    }
+
+    /// What came of it if nothing failed; `nil` if all is well.
+    var outcome: Outcome? {
+        if self.isSafe { return nil }
+        if self.isSuperseded { return .superseded }
+        return self.end.map { .ended(at: $0) }
     }
 }
 
@@ -272,6 +321,10 @@ private struct Journey: Sendable {
     private(set) var reply: Reply?
     /// The first failure that nothing handled.
     private(set) var failure: NodeError?
+    /// The earliest time at which a node wants to be asked again.
+    private(set) var later: Later?
+    /// How far it came, if it has a ``Message/precedence``.
+    var standing: Standing?
     /// Where the message goes as long as there is only one, without a list.
     private var upcoming: (target: Int, message: Message)?
     /// The branches that wait while another runs, the next one last.
@@ -308,6 +361,12 @@ private struct Journey: Sendable {
         return next
     }
 
+    /// Notes that a node wants the message later.
+    mutating func postpone(_ later: Later) {
+        if let earlier = self.later, earlier.until <= later.until { return }
+        self.later = later
+    }
+
     /// Ends all branches with a failure.
     mutating func abandon(_ failure: NodeError) {
         self.failure = failure
@@ -318,8 +377,13 @@ private struct Journey: Sendable {
     /// Takes a message along the links of a relation.
     mutating func leave(_ stop: ChainPlan.Stop, _ message: consuming Message, _ relation: Relation) {
         if self.reply == nil, message.hasReply { self.reply = message.reply }
+        self.standing?.leaves(stop, by: relation)
         guard let exit = stop.exit(relation) else {
-            if relation == .failure { self.failUnhandled(stop, message) }
+            if relation == .failure {
+                self.failUnhandled(stop, message)
+            } else {
+                self.standing?.ended(at: stop, by: relation)
+            }
             return
         }
         if exit.links.count == 1 {
@@ -335,7 +399,13 @@ private struct Journey: Sendable {
         // Answers and failures count in the order of the routes; branches wait with the next one last.
         for (message, relation) in routes {
             if self.reply == nil, message.hasReply { self.reply = message.reply }
-            if relation == .failure, stop.exit(relation) == nil { self.failUnhandled(stop, message) }
+            self.standing?.leaves(stop, by: relation)
+            guard stop.exit(relation) == nil else { continue }
+            if relation == .failure {
+                self.failUnhandled(stop, message)
+            } else {
+                self.standing?.ended(at: stop, by: relation)
+            }
         }
         for (message, relation) in routes.reversed() {
             if let exit = stop.exit(relation) { self.wait(exit, message) }

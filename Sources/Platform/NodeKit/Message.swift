@@ -15,6 +15,7 @@ public struct Message: Sendable {
         @usableFromInline var reply: Reply?
         @usableFromInline var timestamp: Timestamp
         @usableFromInline var session: SessionNumber?
+        @usableFromInline var precedence: Precedence?
         @usableFromInline var attachments: [any MessageAttachment] = []
     }
 
@@ -88,6 +89,15 @@ public struct Message: Sendable {
         @inlinable _modify {
             self.makeUnique()
             yield &self.box.content.session
+        }
+    }
+
+    /// Where the message stands among others that wait with it; `nil` for one of which each matters, in the order in which they came.
+    public var precedence: Precedence? {
+        @inlinable get { self.box.content.precedence }
+        @inlinable _modify {
+            self.makeUnique()
+            yield &self.box.content.precedence
         }
     }
 

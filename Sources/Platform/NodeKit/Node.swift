@@ -95,6 +95,7 @@ public struct Emission: Sendable {
         case one(Message, Relation)
         case storing(Message, Relation, PendingWrite)
         case several([(message: Message, relation: Relation)])
+        case later(Later)
     }
 
     package let content: Content
@@ -104,7 +105,14 @@ public struct Emission: Sendable {
         switch self.content {
         case .one(let message, let relation), .storing(let message, let relation, _): [(message, relation)]
         case .several(let routes): routes
+        case .later: []
         }
+    }
+
+    /// What the node said, if it is not time yet.
+    public var later: Later? {
+        guard case .later(let later) = self.content else { return nil }
+        return later
     }
 
     /// What the node began to store and leaves for the host to wait for.
@@ -136,6 +144,12 @@ public struct Emission: Sendable {
         Emission(content: .several(routes))
     }
 
+    /// It is not time yet: the message goes back to the queue that let it go, and comes again.
+    ///
+    /// A node that says so declares it (``NodeDescriptor/Traits/saysLater``). Where no queue lies before it, the message fails with
+    /// ``NodeError/Code/unavailable``.
+    public static func later(_ later: Later) -> Emission { Emission(content: .later(later)) }
+
     /// The message ends here, well: it was taken in and stored, or is of no further interest.
     public static var end: Emission { Emission(content: .several([])) }
 }
@@ -166,6 +180,10 @@ public struct Relation: RawRepresentable, Hashable, Sendable, ExpressibleByStrin
     public static let `true`: Self = "True"
     /// The condition does not hold.
     public static let `false`: Self = "False"
+    /// A newer message has made this one pointless.
+    ///
+    /// Whoever let it go need not wait before the next one.
+    public static let superseded: Self = "Superseded"
     /// None of the links of a node with open relations fits.
     public static let other: Self = "Other"
 }

@@ -45,13 +45,19 @@ public struct NodeDescriptor: Sendable {
 
     /// The part of a node type in how messages wait and come to where they are meant for.
     public struct Traits: OptionSet, Sendable, Hashable {
+        /// The bits.
         public let rawValue: UInt8
+        /// Makes a set of bits.
         public init(rawValue: UInt8) { self.rawValue = rawValue }
 
-        /// Messages wait here, stored, and start again from here when their time has come. A node behind it may say *later*, as
+        /// Messages wait here, stored, and start again from here when their time has come.
+        ///
+        /// A node behind it may say *later*, as
         /// this one knows when to try again.
         public static let isQueue = Self(rawValue: 1 << 0)
-        /// The node may say *later* of a message. On every way to it there must be a queue, and no message may be copied after
+        /// The node may say *later* of a message.
+        ///
+        /// On every way to it there must be a queue, and no message may be copied after
         /// the last of them.
         public static let saysLater = Self(rawValue: 1 << 1)
         /// What starts here is meant for a device, which waits in vain if it ends before a node that delivers.

@@ -85,37 +85,3 @@ public struct ServiceRegistry: Sendable {
         self.services[ObjectIdentifier(type)] = service
     }
 }
-
-/// Queues of messages that survive a restart.
-public protocol MessageQueues: Sendable {
-    /// The queue with this name, made on first use.
-    func queue(named name: String) -> any MessageQueue
-}
-
-/// A first-in, first-out queue of messages that survives a restart.
-///
-/// Attachments and the reply are not kept.
-public protocol MessageQueue: Sendable {
-    /// Stores a message at the end; returns when it is safe.
-    func append(_ message: Message) async throws
-    /// The oldest messages, at most `limit`, in order; they stay in the queue until removed.
-    func first(_ limit: Int) async throws -> [QueuedMessage]
-    /// Removes messages that are done; unknown identifiers are ignored.
-    func remove(_ ids: [Int64]) async throws
-    /// How many messages wait.
-    func count() async throws -> Int
-}
-
-/// A message that waits in a queue.
-public struct QueuedMessage: Sendable {
-    /// Grows with every message of the queue.
-    public var id: Int64
-    /// The message.
-    public var message: Message
-
-    /// Makes a queued message.
-    public init(id: Int64, message: Message) {
-        self.id = id
-        self.message = message
-    }
-}

@@ -147,4 +147,11 @@ public enum Outcome: Sendable {
     case completed(Reply?)
     /// A branch ended with a failure that nothing in the chain handled.
     case failed(NodeError)
+    /// It is not time yet, a node said; nothing failed. Only a node that is a queue (``NodeDescriptor/Traits/isQueue``) is told so.
+    case later(Later)
+    /// A newer message has made it pointless, and it did nothing.
+    case superseded
+    /// As ``completed(_:)``, but for a message with a ``Message/precedence`` that has come to no node which delivers it: the place
+    /// where it ended, for people.
+    case ended(at: String)
 }

@@ -207,7 +207,60 @@ extension UpdateService {
             type: type,
             attributes: ["fw_title": "fw", "fw_version": "1"],
             obsolete: [],
+            generation: nil,
             at: Timestamp(milliseconds: 1)
+        )
+    }
+}
+
+extension UpdateService {
+    /// What devices are to be told of their packages, oldest first, whether or not it is due.
+    public func assignments(after id: Int64 = 0, limit: Int = 1_000_000) async throws -> [Assignment] {
+        let all = try await self.waitingAssignments.due(
+            at: Timestamp(milliseconds: .max),
+            limit: 1_000_000,
+            without: []
+        )
+        return all.messages.filter { $0.id > id }.sorted { $0.id < $1.id }.prefix(limit).map(Assignment.init)
+    }
+
+    /// Waits until assignments may have been added.
+    public func waitForAssignments(since mark: UInt64?) async -> UInt64 {
+        await self.waitingAssignments.arrivals(since: mark)
+    }
+
+    /// Devices were told of these.
+    public func settle(_ ids: [Int64]) async throws {
+        let waiting = try await self.waitingAssignments.due(
+            at: Timestamp(milliseconds: .max),
+            limit: 1_000_000,
+            without: []
+        )
+        try await self.waitingAssignments.settle(
+            waiting.messages.filter { ids.contains($0.id) }.map { SettledMessage($0) }
+        )
+    }
+}
+
+extension Message {
+    /// What tells a device of an assignment, whichever it is of the device's.
+    public init(_ assignment: Assignment) {
+        self.init(assignment, generation: 0, priority: 0)
+        self.precedence = nil
+    }
+}
+
+extension Assignment {
+    /// Reads the message that tells of it.
+    fileprivate init(_ waiting: WaitingMessage) {
+        let metadata = waiting.message.metadata
+        self.init(
+            id: waiting.id,
+            device: waiting.message.originator,
+            type: metadata.string(MessageKey.packageType).flatMap(OtaPackageType.init(rawValue:)) ?? .firmware,
+            packageId: metadata.string(MessageKey.packageId).flatMap(OtaPackageId.init),
+            cause: metadata.string(MessageKey.cause).flatMap(UpdateCause.init(rawValue:)) ?? .assigned,
+            timestamp: waiting.since
         )
     }
 }

@@ -118,7 +118,8 @@ extension Response {
         at timestamp: Timestamp
     ) -> Response? {
         switch outcome {
-        case .completed(nil): nil
+        // The last three are of messages that wait, which those of clients do not.
+        case .completed(nil), .later, .superseded, .ended: nil
         case .completed(.empty): .empty(200)
         case .completed(.json(let value)): .json(value)
         case .completed(.content(let reply)): .content(reply, conditions: request.conditions)

@@ -45,6 +45,8 @@ extension DeviceProtocol {
         switch outcome {
         case .failed(let error), .completed(.refused(let error)): throw error
         case .completed(let answered): reply = answered
+        // Of messages that wait, which those of devices do not.
+        case .later, .superseded, .ended: reply = nil
         }
         switch (reply, wish) {
         case (.content(let content), .package), (.content(let content), .acknowledgement): return .content(content)

@@ -82,7 +82,9 @@ public struct QueueDrain: Sendable {
             var isWatching = false
             var alarms: [C.Instant] = []
             while !Task.isCancelled {
-                while state.inFlightCount < self.inFlightMax, state.mayStart(at: clock.now), let message = state.next(at: clock.now) {
+                while state.inFlightCount < self.inFlightMax, state.mayStart(at: clock.now),
+                    let message = state.next(at: clock.now)
+                {
                     group.addTask { .finished(message, await self.send(message, to: outlet)) }
                 }
                 if state.inFlightCount < self.inFlightMax, state.wantsMore {
@@ -97,7 +99,9 @@ public struct QueueDrain: Sendable {
                     isWatching = true
                     group.addTask { [mark] in .arrived(await self.source.arrivals(since: mark)) }
                 }
-                if let time = state.wakeTime(at: clock.now, today: self.now()), Self.isNeeded(time, beside: alarms, at: clock.now) {
+                if let time = state.wakeTime(at: clock.now, today: self.now()),
+                    Self.isNeeded(time, beside: alarms, at: clock.now)
+                {
                     alarms.append(time)
                     group.addTask {
                         // Cancellation shows in the loop's condition.
@@ -120,14 +124,17 @@ public struct QueueDrain: Sendable {
             group.cancelAll()
             // What the chain did is settled, so that it does not come again after the start.
             while let event = try await group.next() {
-                if case .finished(let message, let outcome) = event { self.note(outcome, of: message, &state, at: clock.now) }
+                if case .finished(let message, let outcome) = event {
+                    self.note(outcome, of: message, &state, at: clock.now)
+                }
             }
             try await self.flush(&state)
         }
     }
 
     /// Whether there is no alarm that rings soon enough.
-    private static func isNeeded<Instant: InstantProtocol>(_ time: Instant, beside alarms: [Instant], at now: Instant) -> Bool
+    private static func isNeeded<Instant: InstantProtocol>(_ time: Instant, beside alarms: [Instant], at now: Instant)
+        -> Bool
     where Instant.Duration == Duration {
         let latest = time.advanced(by: now.duration(to: time) / 64)
         return !alarms.contains { $0 <= latest }
@@ -165,14 +172,34 @@ public struct QueueDrain: Sendable {
             state.giveBack()
             state.settle(message, at: instant)
         case .ended(let place):
-            state.settle(message, end: HoldReason(code: "ended", text: "it ended at \(place), which leads nowhere"), at: instant)
-            self.log(.warning, "ended", of: "a message ended before it came to the device that it is meant for", message, &state, at: instant, ["at": "\(place)"])
+            state.settle(
+                message,
+                end: HoldReason(code: "ended", text: "it ended at \(place), which leads nowhere"),
+                at: instant
+            )
+            self.log(
+                .warning,
+                "ended",
+                of: "a message ended before it came to the device that it is meant for",
+                message,
+                &state,
+                at: instant,
+                ["at": "\(place)"]
+            )
         case .later(let later):
             state.giveBack()
             state.countVainTry()
             let reason = HoldReason(code: later.code, text: later.reason)
             state.postpone(message, to: self.time(of: later, for: message), reason: reason, at: instant)
-            self.log(.info, reason.code, of: "a message waits", message, &state, at: instant, ["code": "\(reason.code)", "reason": "\(reason.text)"])
+            self.log(
+                .info,
+                reason.code,
+                of: "a message waits",
+                message,
+                &state,
+                at: instant,
+                ["code": "\(reason.code)", "reason": "\(reason.text)"]
+            )
         case .failed(let error):
             guard !Task.isCancelled else { return state.leave(message) }
             self.noteFailure(error, of: message, &state, at: instant)
@@ -188,11 +215,27 @@ public struct QueueDrain: Sendable {
         let reason = HoldReason(code: error.code.rawValue, text: error.message)
         guard error.isRetryable else {
             state.settle(message, end: HoldReason(code: reason.code, text: "given up: \(reason.text)"), at: instant)
-            return self.log(.error, "\(reason.code) for good", of: "a message could not be handled and is given up", message, &state, at: instant, ["error": "\(error)"])
+            return self.log(
+                .error,
+                "\(reason.code) for good",
+                of: "a message could not be handled and is given up",
+                message,
+                &state,
+                at: instant,
+                ["error": "\(error)"]
+            )
         }
         state.countVainTry()
         state.postpone(message, to: self.now().adding(Self.pause(after: message.tries)), reason: reason, at: instant)
-        self.log(.warning, reason.code, of: "a message could not be handled now and is tried again", message, &state, at: instant, ["error": "\(error)"])
+        self.log(
+            .warning,
+            reason.code,
+            of: "a message could not be handled now and is tried again",
+            message,
+            &state,
+            at: instant,
+            ["error": "\(error)"]
+        )
     }
 
     /// The pause after a failure that so many tries went before.
@@ -204,12 +247,16 @@ public struct QueueDrain: Sendable {
 
     private func time(of later: Later, for message: WaitingMessage) -> Timestamp {
         let wait = max(self.now().duration(to: later.until), Self.laterMin)
-        return self.now().adding(wait + Self.spread(of: message.message.originator.id, over: min(wait / 10, Self.spreadMax)))
+        return self.now().adding(
+            wait + Self.spread(of: message.message.originator.id, over: min(wait / 10, Self.spreadMax))
+        )
     }
 
     /// The part of a time that is a device's.
     static func spread(of device: UUID, over time: Duration) -> Duration {
-        let hash = withUnsafeBytes(of: device.uuid) { $0.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 } }
+        let hash = withUnsafeBytes(of: device.uuid) {
+            $0.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
+        }
         return time * (Double(hash >> 11) / Double(1 << 53 as UInt64))
     }
 
@@ -285,8 +332,12 @@ struct DrainState<Instant: InstantProtocol> where Instant.Duration == Duration {
     mutating func take(_ due: DueMessages) {
         self.mayHaveMore = !due.messages.isEmpty || !due.superseded.isEmpty || !due.postponed.isEmpty
         self.nextDue = due.next
-        for message in due.superseded where self.held.insert(message.id).inserted { self.settled.append(SettledMessage(message)) }
-        for message in due.postponed where self.held.insert(message.message.id).inserted { self.postponed.append(message) }
+        for message in due.superseded where self.held.insert(message.id).inserted {
+            self.settled.append(SettledMessage(message))
+        }
+        for message in due.postponed where self.held.insert(message.message.id).inserted {
+            self.postponed.append(message)
+        }
         for message in due.messages where self.held.insert(message.id).inserted {
             if self.ready.last?.priority == message.priority {
                 self.ready[self.ready.count - 1].messages.append(message)

@@ -8,7 +8,11 @@ public protocol MessageQueues: Sendable {
 
     /// Moves all messages of a queue to the end of another one, where they are due at once; what is newer there stays.
     ///
+    /// - Parameters:
+    ///   - name: The queue that they are in.
+    ///   - other: The queue that they come to; nothing happens if it is the same.
     /// - Returns: How many there were.
+    /// - Throws: What the store throws; those that were moved before stay where they are.
     func move(from name: String, to other: String) async throws -> Int
 
     /// Removes all messages of a queue, for good.
@@ -30,6 +34,8 @@ public protocol WaitingMessages: Sendable {
     ///   - now: The time of day.
     ///   - limit: How many of each priority at most.
     ///   - held: Identifiers of messages that the caller has already and does not want again.
+    /// - Returns: What there is.
+    /// - Throws: What the store throws.
     func due(at now: Timestamp, limit: Int, without held: Set<Int64>) async throws -> DueMessages
 
     /// The chain is done with messages; returns when that is safe. What took the place of one of them meanwhile stays.
@@ -54,7 +60,9 @@ public protocol MessageQueue: WaitingMessages {
     /// One with a ``Message/precedence`` takes the place of an older one of the same originator and key, and is dropped if there is a
     /// newer one.
     ///
-    /// - Parameter countMax: How many messages may wait.
+    /// - Parameters:
+    ///   - message: The message.
+    ///   - countMax: How many messages may wait.
     /// - Throws: ``NodeError`` with ``NodeError/Code/unavailable`` if so many wait already, and what the store throws.
     func append(_ message: Message, countMax: Int) async throws
 

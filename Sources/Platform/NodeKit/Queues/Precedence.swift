@@ -6,9 +6,13 @@ public struct Precedence: Sendable, Hashable {
     /// The priorities that there are.
     public static let priorities = 0...9
 
-    /// What the message is about. Of the messages of an originator with the same key only the newest matters.
+    /// What the message is about.
+    ///
+    /// Of the messages of an originator with the same key only the newest matters.
     @ExactText public var key: String
-    /// Which of them is newer. A greater one takes the place of a smaller one.
+    /// Which of them is newer.
+    ///
+    /// A greater one takes the place of a smaller one.
     public var generation: Int64
     /// 0…9: a message goes before those with a smaller one, but for a share that stays for these.
     public var priority: Int

@@ -137,7 +137,7 @@ public final class DeviceCalls: Sendable {
         switch outcome {
         case .completed(.json(let answer)): return answer
         case .completed(.empty): return nil
-        case .completed(nil):
+        case .completed(nil), .later, .superseded, .ended:
             throw NodeError(
                 "no-answer",
                 "the chain took the call and nothing in it answered; lead RPC_CALL_FROM_SERVER_TO_DEVICE to 'rpc-request'"

@@ -9,12 +9,19 @@ public protocol DeviceProfileService: Sendable {
     /// A page of a tenant's profiles.
     func findDeviceProfiles(of tenant: TenantId, page: PageLink) async throws -> Page<DeviceProfile>
     /// Creates a profile that is not saved yet, or replaces one that is; see ``DeviceProfile/isSaved``. If its package changes,
-    /// the update of every device without its own is QUEUED in the same step.
+    /// the update of every device without its own is QUEUED in the same step, as urgent as `priority` says, 0…9.
     ///
     /// - Throws: ``NodeError`` as ``OtaPackageService/saveOtaPackage(_:)`` does.
-    func saveDeviceProfile(_ profile: DeviceProfile) async throws -> DeviceProfile
+    func saveDeviceProfile(_ profile: DeviceProfile, priority: Int) async throws -> DeviceProfile
     /// Makes a profile the default one.
     func setDefaultDeviceProfile(_ id: DeviceProfileId) async throws -> DeviceProfile
     /// Removes a profile that no device uses, with its packages.
     func deleteDeviceProfile(_ id: DeviceProfileId) async throws
+}
+
+extension DeviceProfileService {
+    /// Creates or replaces a profile whose updates are as urgent as most.
+    public func saveDeviceProfile(_ profile: DeviceProfile) async throws -> DeviceProfile {
+        try await self.saveDeviceProfile(profile, priority: 0)
+    }
 }

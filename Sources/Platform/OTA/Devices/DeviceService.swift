@@ -20,9 +20,10 @@ public protocol DeviceService: Sendable {
     /// - Parameters:
     ///   - device: The device as it is to be.
     ///   - accessToken: The token of a new device; `nil` for a random one.
+    ///   - priority: How urgent its update is, 0…9 (``Precedence/priority``).
     /// - Returns: The device as stored.
     /// - Throws: ``NodeError`` as ``OtaPackageService/saveOtaPackage(_:)`` does.
-    func saveDevice(_ device: Device, accessToken: String?) async throws -> Device
+    func saveDevice(_ device: Device, accessToken: String?, priority: Int) async throws -> Device
     /// Creates or replaces a device as ``saveDevice(_:accessToken:)`` does, and its credentials, in one step: either both are
     /// stored or nothing is.
     func saveDevice(_ device: Device, credentials: DeviceCredentials) async throws -> Device
@@ -30,4 +31,11 @@ public protocol DeviceService: Sendable {
     func deleteDevice(_ id: DeviceId) async throws
     /// How many devices of a profile have no package of this type of their own.
     func countDevices(deviceProfileId: DeviceProfileId, withoutOwn type: OtaPackageType) async throws -> Int
+}
+
+extension DeviceService {
+    /// Creates or replaces a device whose update is as urgent as most.
+    public func saveDevice(_ device: Device, accessToken: String?) async throws -> Device {
+        try await self.saveDevice(device, accessToken: accessToken, priority: 0)
+    }
 }

@@ -100,6 +100,10 @@ public struct UpdateRecord: Sendable, Hashable {
     public var isInterrupted: Bool
     /// What the device says it runs; `nil` if it never said.
     public var installed: InstalledVersion?
+    /// How urgent the assignment is, 0…9.
+    public var priority: Int
+    /// Why the device was not notified yet; `nil` if it was.
+    public var hold: UpdateHold?
 
     /// Makes a record.
     public init(
@@ -119,7 +123,9 @@ public struct UpdateRecord: Sendable, Hashable {
         activeTime: Timestamp = Timestamp(milliseconds: 0),
         servedTime: Timestamp? = nil,
         isInterrupted: Bool = false,
-        installed: InstalledVersion? = nil
+        installed: InstalledVersion? = nil,
+        priority: Int = 0,
+        hold: UpdateHold? = nil
     ) {
         self.deviceId = deviceId
         self.type = type
@@ -138,6 +144,8 @@ public struct UpdateRecord: Sendable, Hashable {
         self.servedTime = servedTime
         self.isInterrupted = isInterrupted
         self.installed = installed
+        self.priority = priority
+        self.hold = hold
     }
 }
 
@@ -231,5 +239,49 @@ public struct Assignment: Sendable, Hashable {
         self.packageId = packageId
         self.cause = cause
         self.timestamp = timestamp
+    }
+}
+
+extension Message {
+    /// What tells a device that it should have another package, or none.
+    ///
+    /// - Parameters:
+    ///   - assignment: The assignment.
+    ///   - generation: Which one of the device's it is.
+    ///   - priority: How urgent it is, 0…9.
+    public init(_ assignment: Assignment, generation: Int64, priority: Int) {
+        let isOver = assignment.packageId == nil || assignment.cause == .cancelled
+        self.init(
+            originator: assignment.device,
+            type: isOver ? .packageUnassigned : .packageAssigned,
+            metadata: [MessageKey.packageType: .string(assignment.type.rawValue)],
+            timestamp: assignment.timestamp
+        )
+        self.metadata[MessageKey.packageId] = (assignment.packageId?.description).map(JSON.string)
+        if assignment.cause != .assigned { self.metadata[MessageKey.cause] = .string(assignment.cause.rawValue) }
+        self.precedence = Precedence(key: assignment.type.rawValue, generation: generation, priority: priority)
+    }
+}
+
+/// Why the device of an update that is QUEUED was not notified yet.
+public struct UpdateHold: Sendable, Hashable {
+    /// The queue in which its message waits, `chain/node`; `assignments` before the chain got it; `nil` if it waits nowhere any more.
+    public var queue: String?
+    /// Since when.
+    public var since: Timestamp
+    /// When it is tried the next time; `nil` if it is not.
+    public var until: Timestamp?
+    /// How often it was tried.
+    public var tries: Int
+    /// What came of the last try; `nil` if it only waits for its turn.
+    public var reason: HoldReason?
+
+    /// Describes why.
+    public init(queue: String?, since: Timestamp, until: Timestamp?, tries: Int, reason: HoldReason?) {
+        self.queue = queue
+        self.since = since
+        self.until = until
+        self.tries = tries
+        self.reason = reason
     }
 }

@@ -51,6 +51,16 @@ extension UpdateRules {
         }
     }
 
+    /// Whether the device of an update may have been notified of it: only then is it to learn that the update is cancelled.
+    ///
+    /// - Parameters:
+    ///   - state: The state of the update.
+    ///   - wasInitiated: Whether it was INITIATED in this or in an earlier attempt.
+    /// - Returns: Whether it may know.
+    public static func mayBeNotified(_ state: OtaUpdateState, wasInitiated: Bool) -> Bool {
+        wasInitiated || state != .queued
+    }
+
     /// Why an update failed that a user cancelled, for people.
     public static func cancellation(by who: String) -> String { "cancelled by \(who)" }
 

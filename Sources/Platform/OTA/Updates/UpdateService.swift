@@ -21,9 +21,10 @@ public protocol UpdateService: Sendable {
     ///   - type: Which of its packages.
     ///   - attributes: The shared attributes that tell of the package.
     ///   - obsolete: The names of others that an earlier package may have left.
+    ///   - generation: Which of the device's assignments it is (``Precedence/generation``); `nil` for whichever is the present one.
     ///   - time: When the attributes change.
-    /// - Returns: `false` if the package is not the effective one any more, or its update was cancelled or timed out, in which
-    ///   case nothing was written.
+    /// - Returns: `false` if the package is not the effective one any more, its update was cancelled or timed out, or another
+    ///   assignment came meanwhile; nothing was written then.
     /// - Throws: ``NodeError`` if it could not be stored; nothing was written then, either.
     func initiate(
         _ packageId: OtaPackageId,
@@ -31,27 +32,38 @@ public protocol UpdateService: Sendable {
         type: OtaPackageType,
         attributes: JSON.Object,
         obsolete: [String],
+        generation: Int64?,
         at time: Timestamp
     ) async throws -> Bool
+    /// Takes the shared attributes of a package away from a device that should not install it any more, and tells its sessions.
+    ///
+    /// - Parameters:
+    ///   - device: The device.
+    ///   - type: Which of its packages.
+    ///   - isCancelled: Whether its update was cancelled, and not the package taken away.
+    ///   - generation: Which of the device's assignments it is; `nil` for whichever is the present one.
+    /// - Returns: `false` if it should install a package by now; nothing was written then.
+    /// - Throws: ``NodeError`` if it could not be stored; nothing was written then, either.
+    func withdraw(from device: DeviceId, type: OtaPackageType, isCancelled: Bool, generation: Int64?) async throws
+        -> Bool
     /// Counts bytes served to a device, for its progress. Cheap; what was counted is stored now and then.
     func served(_ range: Range<Int64>, of package: EffectivePackage, to device: DeviceId)
 
-    /// The assignments that are not settled, in order of identifier and later than `after`, at most `limit`.
+    /// What devices are to be told of their packages, each as the message that says it (``Message/init(_:precedence:)``).
     ///
-    /// One with a smaller identifier may become visible later; those of one device become visible in order. Whoever follows assignments
-    /// therefore begins at 0 again each time that ``waitForAssignments(since:)`` returns, and passes over those that they read before.
-    func assignments(after id: Int64, limit: Int) async throws -> [Assignment]
-    /// The devices of these assignments were told, or someone safe was asked to.
-    func settle(_ assignments: [Int64]) async throws
-    /// Waits until assignments may have become visible, or the task is cancelled.
-    ///
-    /// - Parameter mark: What this returned before the assignments were read last; `nil` to return at once.
-    /// - Returns: What to pass the next time.
-    /// - Throws: ``NodeError`` if the store cannot be read.
-    func waitForAssignments(since mark: UInt64?) async throws -> UInt64
+    /// There is at most one of a device and a type. A newer one takes the place of an older one; those of one device become visible
+    /// in order. What is settled with a ``SettledMessage/end`` is kept as the reason why the device was not notified
+    /// (``UpdateRecord/hold``).
+    var waitingAssignments: any WaitingMessages { get }
 
     /// The packages of which a device has not been notified because no session took the push.
     func missedPushes(of device: DeviceId) async throws -> [Assignment]
+    /// Has a device told again of the package whose push it missed, in its turn: puts it where assignments wait, unless it waits there
+    /// or further on already, or the device need not be told any more.
+    ///
+    /// - Returns: Whether it waits from now on.
+    @discardableResult
+    func resendMissedPush(of device: DeviceId, type: OtaPackageType) async throws -> Bool
     /// Notes that a device learned of a package whose push it missed, unless it should have another one by now.
     func noteNotified(_ device: DeviceId, _ type: OtaPackageType, of packageId: OtaPackageId) async throws
 }

@@ -143,6 +143,14 @@ extension Database {
             """,
             [now.rawValue, limit]
         )
+        count += self.changesCount
+        // What waits is tried once more, and may be told later again.
+        try self.run(
+            "UPDATE message_queue SET due = ?1, since = min(since, ?1) WHERE due > ?1",
+            [now.rawValue]
+        )
+        count += self.changesCount
+        try self.run("UPDATE assignment SET due = ?1, timestamp = min(timestamp, ?1) WHERE due > ?1", [now.rawValue])
         return count + self.changesCount
     }
 }

@@ -26,6 +26,7 @@ public final class SQLiteStore: StoreEngine {
     let progress: ProgressCounter
     let tableCounts = TableCounts()
     let assignmentsAdded: Signal
+    let queues = QueueTable()
     let updateEventsAdded: Signal
     /// Devices with stored calls that nobody carries yet.
     let newCalls = DeviceArrivals(interests: .calls)

@@ -45,13 +45,17 @@ extension Schema {
         var isTaken: [String: Int64] = [:]
         var last: Int64 = 0
         while true {
-            let rows = try db.rows("SELECT id, queue, message FROM message_queue WHERE id > ? ORDER BY id LIMIT 1000", [last])
+            let rows = try db.rows(
+                "SELECT id, queue, message FROM message_queue WHERE id > ? ORDER BY id LIMIT 1000",
+                [last]
+            )
             guard !rows.isEmpty else { return }
             for row in rows {
                 let (id, queue, text): (Int64, String, String) = (row["id"], row["queue"], row["message"])
                 last = id
                 // What cannot be read is the doctor's to tell.
-                guard let stored = try? JSON(parsing: text), let originator = stored["originator"]?["id"]?.string.flatMap(UUID.init(uuidString:))
+                guard let stored = try? JSON(parsing: text),
+                    let originator = stored["originator"]?["id"]?.string.flatMap(UUID.init(uuidString:))
                 else { continue }
                 let since = stored["timestamp"]?.integer ?? 0
                 guard let key = Self.key(of: stored) else {

@@ -11,6 +11,7 @@ enum Schema {
         for (name, statements) in Self.versions {
             migrator.registerMigration(name) { db in
                 for statement in statements { try db.execute(sql: statement) }
+                if name == "13" { try Self.fillQueues(db) }
             }
         }
         return migrator
@@ -19,6 +20,6 @@ enum Schema {
     private static let versions = [
         ("1", Self.version1), ("2", Self.version2), ("3", Self.version3), ("4", Self.version4), ("5", Self.version5),
         ("7", Self.version7), ("8", Self.version8), ("9", Self.version9), ("10", Self.version10),
-        ("11", Self.version11), ("12", Self.version12),
+        ("11", Self.version11), ("12", Self.version12), ("13", Self.version13),
     ]
 }

@@ -18,6 +18,7 @@ extension Database {
     ///   - id: The package; `nil` for none.
     ///   - type: Firmware or software.
     ///   - devices: The row numbers of the devices, at most ``MassAssignments/stepMax``.
+    ///   - priority: How urgent it is, 0…9.
     ///   - time: When the package became their effective one.
     ///   - now: The time of day.
     ///   - pointTime: The time of the points in their series, which no other point of them has.
@@ -26,6 +27,7 @@ extension Database {
         _ id: OtaPackageId?,
         type: OtaPackageType,
         to devices: [Int64],
+        priority: Int,
         since time: Timestamp,
         at now: Timestamp,
         pointsAt pointTime: Timestamp
@@ -35,7 +37,10 @@ extension Database {
             arguments: [JSON.array(devices.map(JSON.integer)).description]
         )
         try self.run(
-            "UPDATE device SET \(type.followedColumn) = ? WHERE \(all.condition)",
+            """
+            UPDATE device SET \(type.followedColumn) = ?, \(type.generationColumn) = \(type.generationColumn) + 1
+            WHERE \(all.condition)
+            """,
             [id?.uuid] + all.arguments
         )
         // A newer assignment takes the place of one of which the device was not notified yet.
@@ -48,15 +53,15 @@ extension Database {
                 """,
                 [type.rawValue] + all.arguments
             )
-            return try self.addAssignments(of: nil, type: type, to: all, at: time)
+            return try self.addAssignments(of: nil, type: type, to: all, priority: priority, at: time)
         }
         guard let package = try self.package(id) else {
             throw NodeError(.internalError, "an assigned package does not exist; check the store")
         }
         let (installed, missing) = try self.parts(of: all, by: package)
-        try self.noteInstalled(package, on: installed, since: time, at: now, pointsAt: pointTime)
-        try self.begin(.queued, package, of: missing, since: time, at: now, pointsAt: pointTime)
-        try self.addAssignments(of: id, type: type, to: missing, at: time)
+        try self.noteInstalled(package, on: installed, priority: priority, since: time, at: now, pointsAt: pointTime)
+        try self.begin(.queued, package, of: missing, priority: priority, since: time, at: now, pointsAt: pointTime)
+        try self.addAssignments(of: id, type: type, to: missing, priority: priority, at: time)
     }
 
     /// The devices that have the package installed, and the others; see ``UpdateRules/isInstalled(_:by:)``.
@@ -92,6 +97,7 @@ extension Database {
     private func noteInstalled(
         _ package: OtaPackage,
         on devices: Part,
+        priority: Int,
         since time: Timestamp,
         at now: Timestamp,
         pointsAt pointTime: Timestamp
@@ -99,7 +105,7 @@ extension Database {
         guard try self.exists("SELECT 1 FROM device WHERE \(devices.condition) LIMIT 1", devices.arguments) else {
             return
         }
-        try self.begin(.updated, package, of: devices, since: time, at: now, pointsAt: pointTime)
+        try self.begin(.updated, package, of: devices, priority: priority, since: time, at: now, pointsAt: pointTime)
         try self.run(
             "DELETE FROM assignment WHERE type = ? AND device IN (SELECT no FROM device WHERE \(devices.condition))",
             [package.type.rawValue] + devices.arguments
@@ -126,14 +132,19 @@ extension Database {
         }
     }
 
-    private func addAssignments(of id: OtaPackageId?, type: OtaPackageType, to devices: Part, at time: Timestamp) throws
-    {
+    private func addAssignments(
+        of id: OtaPackageId?,
+        type: OtaPackageType,
+        to devices: Part,
+        priority: Int,
+        at time: Timestamp
+    ) throws {
         try self.run(
             """
-            INSERT OR REPLACE INTO assignment (device, type, package_id, timestamp)
-            SELECT device.no, ?, ?, ? FROM device WHERE \(devices.condition)
+            INSERT OR REPLACE INTO assignment (device, type, package_id, timestamp, due, priority)
+            SELECT device.no, ?, ?, ?, ?, ? FROM device WHERE \(devices.condition)
             """,
-            [type.rawValue, id?.uuid, time.rawValue] + devices.arguments
+            [type.rawValue, id?.uuid, time.rawValue, time.rawValue, priority] + devices.arguments
         )
     }
 
@@ -142,6 +153,7 @@ extension Database {
         _ state: OtaUpdateState,
         _ package: OtaPackage,
         of devices: Part,
+        priority: Int,
         since time: Timestamp,
         at now: Timestamp,
         pointsAt pointTime: Timestamp
@@ -151,13 +163,13 @@ extension Database {
         try self.run(
             """
             INSERT OR REPLACE INTO update_record (device, type, package_id, title, version, state, queued_time, assigned_time,
-                active_time, updated_time, progress)
-            SELECT device.no, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM device WHERE \(condition)
+                active_time, updated_time, progress, priority)
+            SELECT device.no, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM device WHERE \(condition)
             """,
             [
                 package.type.rawValue, package.id.uuid, package.title, package.version, state.rawValue,
                 isOver ? nil : time.rawValue, time.rawValue, now.rawValue, isOver ? time.rawValue : nil,
-                isOver ? 100 : nil,
+                isOver ? 100 : nil, priority,
             ] + devices.arguments
         )
         try self.run(

@@ -93,8 +93,45 @@ final class DeviceStatements: Sendable {
     private let effectiveSoftware = DirectStatement(DeviceStatements.effectivePackage(.software))
     let missedPush = DirectStatement("UPDATE update_record SET push_missed = 1 WHERE device = ? AND type = ?")
     let settlement = DirectStatement("DELETE FROM assignment WHERE id = ?")
-    let queueEntry = DirectStatement("INSERT INTO message_queue (queue, message) VALUES (?, ?)")
-    let queueRemoval = DirectStatement("DELETE FROM message_queue WHERE id = ? AND queue = ?")
+    let assignmentRetry = DirectStatement(
+        "UPDATE assignment SET due = ?, tries = tries + 1, code = ?, reason = ? WHERE id = ?"
+    )
+
+    // Queues.
+
+    /// A message that waits behind others of its originator.
+    let queueEntry = DirectStatement(
+        """
+        INSERT INTO message_queue (queue, message, originator, priority, due, since)
+        SELECT ?1, ?2, ?3, 0, CASE WHEN EXISTS (SELECT 1 FROM message_queue WHERE originator = ?3 AND queue = ?1 AND key IS NULL)
+            THEN NULL ELSE ?4 END, ?4
+        """
+    )
+    /// A message that takes the place of an older one.
+    let queueReplacement = DirectStatement(
+        """
+        INSERT INTO message_queue (queue, message, originator, priority, due, since, key, generation)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6, ?7)
+        ON CONFLICT (originator, key, queue) WHERE key IS NOT NULL DO UPDATE SET message = excluded.message,
+            priority = excluded.priority, due = since, key = excluded.key, generation = excluded.generation, tries = 0, code = NULL,
+            reason = NULL
+        WHERE excluded.generation >= generation
+        """
+    )
+    let queuedGeneration = DirectStatement(
+        "SELECT generation FROM message_queue WHERE originator = ? AND key = ? AND queue = ?"
+    )
+    let queueRemoval = DirectStatement("DELETE FROM message_queue WHERE id = ? AND generation IS ?")
+    /// The oldest message of an originator is due, now that the one before it is done.
+    let queueAdvance = DirectStatement(
+        """
+        UPDATE message_queue SET due = since WHERE due IS NULL AND id =
+            (SELECT min(id) FROM message_queue WHERE originator = ? AND queue = ? AND key IS NULL)
+        """
+    )
+    let queueRetry = DirectStatement(
+        "UPDATE message_queue SET due = ?, tries = tries + 1, code = ?, reason = ? WHERE id = ? AND generation IS ?"
+    )
 
     /// The statement that makes an update DOWNLOADING in another attempt.
     let beginningAttempt = DirectStatement(OtaUpdateState.downloading.entering(isNewAttempt: true))
@@ -111,7 +148,7 @@ final class DeviceStatements: Sendable {
 
     private static func effectivePackage(_ type: OtaPackageType) -> String {
         """
-        SELECT d.no, d.\(type.ownColumn), p.\(type.ownColumn) FROM device d
+        SELECT d.no, d.\(type.ownColumn), p.\(type.ownColumn), d.\(type.generationColumn) FROM device d
         JOIN device_profile p ON p.id = d.device_profile_id WHERE d.id = ?
         """
     }

@@ -54,7 +54,7 @@ final class MassAssignments: Sendable {
         guard self.areUnderWay else { return }
         let found = try db.row(
             """
-            SELECT d.no, \(type.effective) AS package_id, m.timestamp
+            SELECT d.no, \(type.effective) AS package_id, m.timestamp, m.priority
             FROM device d JOIN device_profile p ON p.id = d.device_profile_id
                 JOIN mass_assignment m ON m.device_profile_id = p.id AND m.type = ?
             WHERE d.id = ? AND d.\(type.followedColumn) IS NOT \(type.effective)
@@ -66,6 +66,7 @@ final class MassAssignments: Sendable {
             found.idIfPresent("package_id"),
             type: type,
             to: [found["no"]],
+            priority: found["priority"],
             since: found.time("timestamp"),
             at: now,
             pointsAt: self.times.take(1, for: device, at: now)
@@ -102,6 +103,8 @@ private struct MassAssignment: Sendable {
     var time: Timestamp
     /// The last device that it went by.
     var last: Int64
+    /// How urgent it is.
+    var priority: Int
 
     /// Devices whose records do not follow the profile's package yet; the arguments are ``arguments``.
     var condition: String {
@@ -182,7 +185,8 @@ extension MassAssignment {
             type: try row.choice("type"),
             package: row.idIfPresent("package_id"),
             time: row.time("timestamp"),
-            last: row["last_device"]
+            last: row["last_device"],
+            priority: row["priority"]
         )
     }
 }
@@ -192,14 +196,15 @@ extension Database {
     func beginMassAssignment(
         of type: OtaPackageType,
         in profile: DeviceProfileId,
+        priority: Int,
         at now: Timestamp,
         pointsAt pointTime: Timestamp,
         _ effects: inout Effects
     ) throws {
         effects.massAssignments = true
         try self.run(
-            "INSERT OR REPLACE INTO mass_assignment (device_profile_id, type, timestamp) VALUES (?, ?, ?)",
-            [profile.uuid, type.rawValue, now.rawValue]
+            "INSERT OR REPLACE INTO mass_assignment (device_profile_id, type, timestamp, priority) VALUES (?, ?, ?, ?)",
+            [profile.uuid, type.rawValue, now.rawValue, priority]
         )
         guard let work = try self.massAssignment(self.lastInsertedRowID) else { return }
         try self.carryOut(work, on: self.followers(of: work), at: now, pointsAt: pointTime, &effects)
@@ -243,7 +248,15 @@ extension Database {
             work.arguments + [JSON.array(devices.map(JSON.integer)).description]
         ).map { $0["no"] as Int64 }
         if !left.isEmpty {
-            try self.assign(work.package, type: work.type, to: left, since: work.time, at: now, pointsAt: pointTime)
+            try self.assign(
+                work.package,
+                type: work.type,
+                to: left,
+                priority: work.priority,
+                since: work.time,
+                at: now,
+                pointsAt: pointTime
+            )
             effects.assignments = true
         }
         if devices.count < MassAssignments.stepMax {

@@ -56,7 +56,7 @@ extension SQLiteStore: DeviceService {
     }
 
     /// Creates a device that is not saved yet or replaces one that is, and queues its update if its effective package changes.
-    public func saveDevice(_ device: Device, accessToken: String?) async throws -> Device {
+    public func saveDevice(_ device: Device, accessToken: String?, priority: Int) async throws -> Device {
         try DeviceRules.check(device)
         let now = self.now()
         let token = accessToken.flatMap { $0.isEmpty ? nil : $0 } ?? CredentialsRules.randomText()
@@ -64,12 +64,12 @@ extension SQLiteStore: DeviceService {
         let old = device.isSaved ? try await self.findDeviceById(device.id) : nil
         if let old, AssignmentRules.onlyTakesAway(from: old, to: device) {
             return try await self.remove { [times] db, effects in
-                try Self.save(device, credentials: credentials, at: now, times, db, &effects)
+                try Self.save(device, credentials: credentials, priority: priority, at: now, times, db, &effects)
             }
         }
         return try await self.write { [progress, statements, times] db, effects in
             try statements.store(progress, of: device.id, at: now, db, &effects)
-            return try Self.save(device, credentials: credentials, at: now, times, db, &effects)
+            return try Self.save(device, credentials: credentials, priority: priority, at: now, times, db, &effects)
         }
     }
 
@@ -80,7 +80,7 @@ extension SQLiteStore: DeviceService {
         let wanted = try CredentialsRules.completed(credentials)
         return try await self.write { [progress, statements, times] db, effects in
             try statements.store(progress, of: device.id, at: now, db, &effects)
-            let saved = try Self.save(device, credentials: wanted, at: now, times, db, &effects)
+            let saved = try Self.save(device, credentials: wanted, priority: 0, at: now, times, db, &effects)
             if device.isSaved { try Self.replaceCredentials(by: wanted, db, &effects) }
             return saved
         }
@@ -92,6 +92,7 @@ extension SQLiteStore: DeviceService {
     static func save(
         _ device: Device,
         credentials: DeviceCredentials,
+        priority: Int,
         at now: Timestamp,
         _ times: ServerTimes,
         _ db: Database,
@@ -116,6 +117,7 @@ extension SQLiteStore: DeviceService {
                 package,
                 type: type,
                 to: [number],
+                priority: priority,
                 since: now,
                 at: now,
                 pointsAt: times.take(1, for: device.id, at: now)

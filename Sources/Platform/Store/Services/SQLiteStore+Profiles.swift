@@ -49,7 +49,7 @@ extension SQLiteStore: DeviceProfileService {
     /// Creates a profile that is not saved yet or replaces one that is, and queues the update of every device without its own package if the profile's changes.
     ///
     /// Which profile is the default one is changed by ``setDefaultDeviceProfile(_:)`` alone.
-    public func saveDeviceProfile(_ profile: DeviceProfile) async throws -> DeviceProfile {
+    public func saveDeviceProfile(_ profile: DeviceProfile, priority: Int) async throws -> DeviceProfile {
         try DeviceProfileRules.check(profile)
         let now = self.now()
         let known = profile.isSaved ? try await self.findDeviceProfileById(profile.id) : nil
@@ -73,7 +73,14 @@ extension SQLiteStore: DeviceProfileService {
             for type in changed {
                 massAssignments.begin()
                 let time = times.takeForAll(at: now)
-                try db.beginMassAssignment(of: type, in: saved.id, at: now, pointsAt: time, &effects)
+                try db.beginMassAssignment(
+                    of: type,
+                    in: saved.id,
+                    priority: priority,
+                    at: now,
+                    pointsAt: time,
+                    &effects
+                )
                 effects.allDevices = true
             }
             return saved

@@ -26,7 +26,7 @@ extension SQLiteStore: DeviceProvisioningService {
                     at: now,
                     random: CredentialsRules.randomText
                 )
-                let saved = try Self.save(device, credentials: credentials, at: now, times, db, &effects)
+                let saved = try Self.save(device, credentials: credentials, priority: 0, at: now, times, db, &effects)
                 try statements.markProvisioned(saved.id, at: now, db)
                 let originator = Originator(id: saved.id.uuid, name: saved.name, type: profile.name)
                 return .provisioned(originator, credentials)

@@ -207,8 +207,17 @@ extension Database {
                 [type.rawValue, Self.list(devices)]
             ).map { $0["device"] as Int64 }
             try self.queueAgain(over, type: type, cause: .resent, at: now, pointsAt: pointTime)
+            try self.raiseGeneration(of: devices, type: type)
             try self.addAssignments(devices, type: type, cause: .resent, at: now)
         case .cancel:
+            let told = try self.rows(
+                """
+                SELECT device FROM update_record WHERE type = ?
+                    AND (initiated_time IS NOT NULL OR state IN (\(OtaUpdateState.list { UpdateRules.mayBeNotified($0, wasInitiated: false) })))
+                    AND device IN (SELECT value FROM json_each(?))
+                """,
+                [type.rawValue, Self.list(devices)]
+            ).map { $0["device"] as Int64 }
             try self.fail(
                 devices,
                 type: type,
@@ -217,7 +226,8 @@ extension Database {
                 at: now,
                 pointsAt: pointTime
             )
-            try self.addAssignments(devices, type: type, cause: .cancelled, at: now)
+            try self.raiseGeneration(of: devices, type: type)
+            try self.addAssignments(told, type: type, cause: .cancelled, at: now)
         }
     }
 
@@ -243,12 +253,14 @@ extension Database {
             """
             UPDATE update_record SET state = 'QUEUED', queued_time = ?1, active_time = ?1, progress = NULL,
                 attempts = max(attempts, 1) + 1, error = NULL, error_class = NULL, failure_cause = NULL,
-                retry_time = NULL, push_missed = 0, interrupted = 0, \(UpdateRecord.attemptEnds)
+                retry_time = NULL, push_missed = 0, interrupted = 0, hold_time = NULL, hold_code = NULL, hold_reason = NULL,
+                \(UpdateRecord.attemptEnds)
             WHERE type = ?2 AND device IN (SELECT value FROM json_each(?3))
             """,
             [now.rawValue, type.rawValue, list]
         )
         try self.appendHistory(of: devices, type: type, cause: cause, at: now, pointsAt: pointTime)
+        try self.raiseGeneration(of: devices, type: type)
         try self.addAssignments(devices, type: type, cause: cause, at: now)
     }
 
@@ -319,6 +331,20 @@ extension Database {
         )
     }
 
+    /// Makes what waits to be told to devices pointless.
+    private func raiseGeneration(of devices: [Int64], type: OtaPackageType) throws {
+        let column = type.generationColumn
+        try self.run(
+            "UPDATE device SET \(column) = \(column) + 1 WHERE no IN (SELECT value FROM json_each(?))",
+            [Self.list(devices)]
+        )
+        // A cancelled update whose device need not be told, too.
+        try self.run(
+            "DELETE FROM assignment WHERE type = ? AND device IN (SELECT value FROM json_each(?))",
+            [type.rawValue, Self.list(devices)]
+        )
+    }
+
     /// Has devices told; what they were to be told before is out of date.
     private func addAssignments(
         _ devices: [Int64],
@@ -328,11 +354,11 @@ extension Database {
     ) throws {
         try self.run(
             """
-            INSERT OR REPLACE INTO assignment (device, type, package_id, timestamp, cause)
-            SELECT device, type, package_id, ?, ? FROM update_record
+            INSERT OR REPLACE INTO assignment (device, type, package_id, timestamp, due, cause, priority)
+            SELECT device, type, package_id, ?, ?, ?, priority FROM update_record
             WHERE type = ? AND device IN (SELECT value FROM json_each(?))
             """,
-            [now.rawValue, cause.rawValue, type.rawValue, Self.list(devices)]
+            [now.rawValue, now.rawValue, cause.rawValue, type.rawValue, Self.list(devices)]
         )
     }
 }

@@ -78,6 +78,7 @@ extension SQLiteStore: UpdateService {
         type: OtaPackageType,
         attributes: JSON.Object,
         obsolete: [String],
+        generation: Int64?,
         at time: Timestamp
     ) async throws -> Bool {
         try ValueRules.checkKeys(attributes)
@@ -85,12 +86,15 @@ extension SQLiteStore: UpdateService {
         return try await self.write(repeatable: true) { [statements] db, effects in
             let found = try statements.effectivePackage(type).row(db) { arguments in
                 try arguments.add(device.uuid)
-            } read: { columns -> (number: Int64, package: OtaPackageId?) in
+            } read: { columns -> (number: Int64, package: OtaPackageId?, generation: Int64) in
                 let own = columns.identifier(1).map(OtaPackageId.init)
                 let ofProfile = columns.identifier(2).map(OtaPackageId.init)
-                return (columns.integer(0), AssignmentRules.effective(own: own, ofProfile: ofProfile))
+                return (
+                    columns.integer(0), AssignmentRules.effective(own: own, ofProfile: ofProfile), columns.integer(3)
+                )
             }
             guard let found, found.package == packageId else { return false }
+            guard generation == nil || generation == found.generation else { return false }
             let number = found.number
             try statements.massAssignments.follow(device, type, at: now, db, &effects)
             guard try statements.initiate(number, type, at: now, db) else { return false }
@@ -101,6 +105,37 @@ extension SQLiteStore: UpdateService {
             }
             if !deleted.isEmpty { effects.notifications.append((device, .attributesDeleted(deleted))) }
             effects.notifications.append((device, .attributesUpdated(attributes)))
+            return true
+        }
+    }
+
+    /// Takes the shared attributes of a package away from a device that should not install it any more.
+    public func withdraw(
+        from device: DeviceId,
+        type: OtaPackageType,
+        isCancelled: Bool,
+        generation: Int64?
+    ) async throws -> Bool {
+        try await self.remove { [statements] db, effects in
+            let number = try db.number(of: device)
+            let facts = try db.row(
+                """
+                SELECT \(type.effective) AS package_id, d.\(type.generationColumn) AS generation, r.failure_cause
+                FROM device d JOIN device_profile p ON p.id = d.device_profile_id
+                    LEFT JOIN update_record r ON r.device = d.no AND r.type = ?
+                WHERE d.no = ?
+                """,
+                [type.rawValue, number]
+            )
+            guard let facts, generation == nil || generation == facts["generation"] as Int64 else { return false }
+            // The package of a cancelled update still is the device's, for whoever retries it.
+            let isCurrent =
+                isCancelled
+                ? facts["failure_cause"] as String? == UpdateCause.cancelled.rawValue
+                : facts.idIfPresent("package_id") as OtaPackageId? == nil
+            guard isCurrent else { return false }
+            let deleted = try statements.deleteAttributes(number, .shared, type.pushedAttributeNames, db)
+            if !deleted.isEmpty { effects.notifications.append((device, .attributesDeleted(deleted))) }
             return true
         }
     }

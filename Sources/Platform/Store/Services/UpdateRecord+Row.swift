@@ -4,8 +4,20 @@ import OTA
 
 extension UpdateRecord {
     /// What a query of records selects, and from where: the record `r`, with what its device says it runs.
-    static let columns = "r.*, v.title AS running_title, v.version AS running_version, v.since, v.report"
+    static let columns =
+        "r.*, v.title AS running_title, v.version AS running_version, v.since, v.report, \(hold) AS hold"
     static let table = "update_record r LEFT JOIN device_package v ON v.device = r.device AND v.type = r.type"
+
+    /// Why the device of an update was not notified yet, as an array: the queue, since when, until when, how many tries, code and reason.
+    private static let hold = """
+        CASE WHEN r.state IN ('QUEUED', 'INITIATED') THEN coalesce(
+            (SELECT json_array('assignments', a.timestamp, a.due, a.tries, a.code, a.reason) FROM assignment a
+                WHERE a.device = r.device AND a.type = r.type),
+            (SELECT json_array(w.queue, w.since, w.due, w.tries, w.code, w.reason) FROM message_queue w
+                WHERE w.originator = (SELECT id FROM device WHERE no = r.device) AND w.key = r.type ORDER BY w.id LIMIT 1),
+            CASE WHEN r.state = 'QUEUED' AND r.hold_code IS NOT NULL
+                THEN json_array(NULL, r.hold_time, NULL, 0, r.hold_code, r.hold_reason) END) END
+        """
 
     /// What to set as an attempt ends and another one is to begin: the bytes that were served stay served.
     static let attemptEnds = """
@@ -37,7 +49,24 @@ extension UpdateRecord {
             activeTime: row.time("active_time"),
             servedTime: (row["served_time"] as Int64?).map(Timestamp.init(milliseconds:)),
             isInterrupted: row["interrupted"] && row["state"] as String != OtaUpdateState.failed.rawValue,
-            installed: InstalledVersion(row: row, title: "running_title", version: "running_version")
+            installed: InstalledVersion(row: row, title: "running_title", version: "running_version"),
+            priority: row["priority"],
+            hold: (row["hold"] as String?).flatMap(UpdateHold.init(columns:))
+        )
+    }
+}
+
+extension UpdateHold {
+    fileprivate init?(columns text: String) {
+        guard let values = (try? JSON(parsing: text))?.array, values.count == 6, let since = values[1].integer else {
+            return nil
+        }
+        self.init(
+            queue: values[0].string,
+            since: Timestamp(milliseconds: since),
+            until: values[2].integer.map(Timestamp.init(milliseconds:)),
+            tries: Int(values[3].integer ?? 0),
+            reason: values[4].string.map { HoldReason(code: $0, text: values[5].string ?? "") }
         )
     }
 }
