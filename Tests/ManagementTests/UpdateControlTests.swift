@@ -137,6 +137,16 @@ private final class NotedQueries: DeviceQueryService {
         }
     }
 
+    /// The last part of a command's paths, and what a query adds to it.
+    private static func path(_ command: UpdateCommand) -> String {
+        switch command {
+        case .retry: "retry"
+        case .cancel: "cancel"
+        case .resend(includesUpdated: false): "resend"
+        case .resend(includesUpdated: true): "resend?includeUpdated=true"
+        }
+    }
+
     @Test(
         "a command for one device answers with its record, or says why it does not fit",
         arguments: UpdateCommand.allCases
@@ -144,7 +154,7 @@ private final class NotedQueries: DeviceQueryService {
     func one(command: UpdateCommand) async throws {
         try await TestServer.run { server in
             let fleet = try await Fleet(server)
-            func path(_ device: DeviceId) -> String { "/api/device/\(device)/update/FIRMWARE/\(command.rawValue)" }
+            func path(_ device: DeviceId) -> String { "/api/device/\(device)/update/FIRMWARE/\(Self.path(command))" }
             let without = try await server.domain.device("without").id
             try (try await server.post(path(without), [:])).expectError(
                 404,
@@ -182,7 +192,9 @@ private final class NotedQueries: DeviceQueryService {
                 switch command {
                 case .retry: "The update to fw 2 is UPDATED; only one that FAILED or was cancelled can be retried"
                 case .cancel: "The update to fw 2 is UPDATED; there is nothing to cancel"
-                case .resend: "The update to fw 2 is not that to the device's present package"
+                case .resend(includesUpdated: false):
+                    "The update to fw 2 is UPDATED; it is sent again only with includeUpdated=true (--include-updated)"
+                case .resend(includesUpdated: true): "The update to fw 2 is not that to the device's present package"
                 }
             try (try await server.send(.POST, path(updated))).expectError(409, 35, sentence)
             let unknown = DeviceId.random()
@@ -232,6 +244,47 @@ private final class NotedQueries: DeviceQueryService {
             let unknown = DeviceProfileId.random()
             try (try await server.post("/api/deviceProfile/\(unknown)/update/FIRMWARE/retry", [:]))
                 .expectError(404, 32, "Device profile with id [\(unknown)] is not found")
+        }
+    }
+
+    @Test("a dry run counts the updates that its command then touches, and carries out nothing")
+    func dryRun() async throws {
+        try await TestServer.run { server in
+            let fleet = try await Fleet(server)
+            let updated = try await fleet.device("updated", .updated)
+            for name in ["a", "b"] { try await fleet.device(name, .failed) }
+            try await fleet.device("c", .downloading)
+            let before = try await fleet.states()
+            let ofDevice = "/api/device/\(updated)/update/FIRMWARE/resend"
+            try (try await server.post("\(ofDevice)?dryRun=true", [:])).expectError(
+                409,
+                35,
+                "The update to fw 2 is UPDATED; it is sent again only with includeUpdated=true (--include-updated)"
+            )
+            let included = try await server.post("\(ofDevice)?dryRun=true&includeUpdated=true", [:])
+            #expect(try included.json["state"] == "UPDATED")
+            let ofProfile = "/api/deviceProfile/\(fleet.profile.id)/update/FIRMWARE"
+            let query: JSON = ["entityFilter": ["type": "deviceType", "deviceTypes": ["default"]]]
+            let commands: [(path: String, body: JSON, count: Int64)] = [
+                ("\(ofProfile)/resend?", [:], 3), ("\(ofProfile)/resend?includeUpdated=true", [:], 4),
+                ("/api/updates/resend?", ["all": true], 3),
+                ("/api/updates/resend?", ["all": true, "includeUpdated": true], 4),
+                ("/api/updates/cancel?", query, 1), ("/api/updates/retry?", ["all": true], 2),
+            ]
+            for (path, body, count) in commands {
+                #expect(try await server.post("\(path)&dryRun=true", body).json == ["devices": .integer(count)])
+                #expect(try await fleet.states() == before)
+            }
+            for (path, body, count) in commands.suffix(2) {
+                // What is retried here is also what was cancelled before.
+                let more: Int64 = path.contains("retry") ? 1 : 0
+                #expect(try await server.post(path, body).json == ["devices": .integer(count + more)])
+            }
+            try (try await server.post("/api/updates/retry?dryRun=maybe", ["all": true])).expectError(
+                400,
+                31,
+                "Parameter 'dryRun' must be true or false, not 'maybe'"
+            )
         }
     }
 

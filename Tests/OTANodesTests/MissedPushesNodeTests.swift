@@ -150,7 +150,7 @@ import Testing
             try await eventually { try await !device.misses() }
             try await device.ask()
             let filter = UpdateFilter(devices: [DeviceId(device.id)])
-            #expect(try await device.fleet.store.carryOut(.resend, on: filter, by: "test") == 1)
+            #expect(try await device.fleet.store.carryOut(.resend(includesUpdated: false), on: filter, by: "test") == 1)
             try await eventually { try await device.misses() }
             try await device.ask()
             try await eventually { try await !device.misses() }

@@ -49,9 +49,12 @@ import Testing
     @Test("a device is notified again of the package that it should have, and begins anew if the update is over")
     func resend() {
         for state in OtaUpdateState.allCases {
-            #expect(UpdateRules.fits(.resend, Self.standing(state)))
-            #expect(!UpdateRules.fits(.resend, Self.standing(state, isCurrent: false)))
-            #expect(UpdateRules.queuesAgain(.resend, state) == !Self.underWay.contains(state))
+            #expect(UpdateRules.fits(.resend(includesUpdated: false), Self.standing(state)) == (state != .updated))
+            #expect(UpdateRules.fits(.resend(includesUpdated: true), Self.standing(state)))
+            for command in [UpdateCommand.resend(includesUpdated: false), .resend(includesUpdated: true)] {
+                #expect(!UpdateRules.fits(command, Self.standing(state, isCurrent: false)))
+                #expect(UpdateRules.queuesAgain(command, state) == !Self.underWay.contains(state))
+            }
         }
     }
 

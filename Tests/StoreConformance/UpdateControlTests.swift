@@ -89,7 +89,7 @@ import Testing
             _ = try await Self.report(fixture, "FAILED", devices[0])
             try await fixture.assign(nil, to: devices[0].deviceProfileId)
             #expect(try await Self.carryOut(.retry, fixture) == 0)
-            #expect(try await Self.carryOut(.resend, fixture) == 0)
+            #expect(try await Self.carryOut(.resend(includesUpdated: true), fixture) == 0)
             #expect(try await Self.record(fixture, devices[0]).state == .failed)
         }
     }
@@ -132,7 +132,7 @@ import Testing
     }
 
     @Test(
-        "a device is told again without changing its update's state, unless that is over",
+        "a resend leaves an update under way in its state, and begins an UPDATED one anew only if it is included",
         arguments: EngineUnderTest.all
     )
     func resend(engine: EngineUnderTest) async throws {
@@ -141,9 +141,15 @@ import Testing
             #expect(try await store.initiate(package.id, of: devices[0].id, type: .firmware))
             _ = try await Self.report(fixture, "UPDATED", devices[1])
             try await store.settle(try await store.assignments(after: 0, limit: 10).map(\.id))
-            #expect(try await Self.carryOut(.resend, fixture) == 2)
+            #expect(try await store.count(.resend(includesUpdated: false), on: UpdateFilter()) == 1)
+            #expect(try await Self.causes(fixture) == [])
+            #expect(try await Self.carryOut(.resend(includesUpdated: false), fixture) == 1)
             #expect(try await Self.record(fixture, devices[0]).state == .initiated)
             #expect(try await fixture.history(of: devices[0].id) == ["QUEUED", "INITIATED"])
+            #expect(try await Self.record(fixture, devices[1]).state == .updated)
+            #expect(try await Self.causes(fixture) == [.resent])
+            #expect(try await store.count(.resend(includesUpdated: true), on: UpdateFilter()) == 2)
+            #expect(try await Self.carryOut(.resend(includesUpdated: true), fixture) == 2)
             #expect(try await Self.record(fixture, devices[1]).state == .queued)
             #expect(try await Self.causes(fixture) == [.resent, .resent])
         }

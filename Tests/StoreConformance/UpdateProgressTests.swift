@@ -200,7 +200,7 @@ import Testing
             _ = try await store.record(Self.report("UPDATED"), of: device.id)
             #expect(try await waiting.value > start)
             _ = try await store.record(Self.report("DOWNLOADING"), of: device.id)
-            #expect(try await store.carryOut(.resend, on: UpdateFilter(), by: "me") == 1)
+            #expect(try await store.carryOut(.resend(includesUpdated: true), on: UpdateFilter(), by: "me") == 1)
             #expect(try await store.carryOut(.cancel, on: UpdateFilter(), by: "me") == 1)
             let events = try await store.updateEvents(unreadBy: "chain/node", limit: 10)
             #expect(events.map(\.entry.state) == ["UPDATED", "QUEUED", "FAILED"])

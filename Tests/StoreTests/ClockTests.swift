@@ -162,7 +162,7 @@ private final class Clocked {
                 at: clocked.time.now
             )
             try await clocked.report([["fw_state": "DOWNLOADING"]])
-            for command in [UpdateCommand.cancel, .retry, .resend] {
+            for command in [UpdateCommand.cancel, .retry, .resend(includesUpdated: false)] {
                 _ = try await clocked.store.carryOut(command, on: UpdateFilter(), by: "me")
                 try await clocked.report([["fw_state": "IDLE"]])
             }

@@ -83,8 +83,10 @@ import Testing
         try await Self.withCases { fixture, _, packages, cases in
             let fitting = cases.filter { UpdateRules.fits(command, $0.standing(ofProfile: packages[0].id)) }
             #expect(!fitting.isEmpty && fitting.count < cases.count)
+            let counted = try await fixture.store.count(command, on: UpdateFilter())
+            #expect(try await Self.notified(fixture).isEmpty, "counting changes nothing")
             let count = try await fixture.store.carryOut(command, on: UpdateFilter(), by: "somebody")
-            #expect(count == fitting.count)
+            #expect(count == fitting.count && counted == count)
             // A device without a package is not notified of one, and one that was not notified need not learn that it is cancelled.
             let notified = fitting.filter {
                 command != .cancel || UpdateRules.mayBeNotified($0.state, wasInitiated: false)

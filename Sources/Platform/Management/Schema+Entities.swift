@@ -266,7 +266,7 @@ extension Schema {
                 "packageId": Self.optional(Self.reference("OTA_PACKAGE")),
                 "deviceProfileId": Self.optional(Self.reference("DEVICE_PROFILE")),
                 "deviceIds": ["type": "array", "items": Self.uuid, "minItems": 1], "all": Self.boolean,
-                "entityFilter": Self.entityFilter,
+                "includeUpdated": Self.boolean, "entityFilter": Self.entityFilter,
             ]
         )
     )

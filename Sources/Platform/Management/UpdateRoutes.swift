@@ -21,6 +21,18 @@ struct UpdateRoutes: Sendable {
         .id("deviceProfileId", "The profile of the devices"),
     ]
 
+    /// For every command.
+    private static let dryRun = Operation.Parameter.flag(
+        "dryRun",
+        "Whether to change nothing, and only answer with what would be touched"
+    )
+
+    /// For a command whose request has no body.
+    private static func query(of command: UpdateCommand) -> [Operation.Parameter] {
+        guard case .resend = command else { return [Self.dryRun] }
+        return [Self.dryRun, .flag("includeUpdated", "Whether an UPDATED update is begun anew")]
+    }
+
     func add(to routes: inout RouteTable) {
         routes.add(
             .get,
@@ -68,13 +80,13 @@ struct UpdateRoutes: Sendable {
             ),
             self.installed
         )
-        for command in UpdateCommand.allCases {
-            let name = command.rawValue
+        for command in [UpdateCommand.retry, .cancel, .resend(includesUpdated: false)] {
+            let (name, query) = (command.name, Self.query(of: command))
             routes.add(
                 .post,
                 "/api/device/{id}/update/{type}/\(name)",
                 for: .tenantAdministrators,
-                Operation("\(command.words) the update of a device", answer: .json(.updateRecord))
+                Operation("\(command.words) the update of a device", query: query, answer: .json(.updateRecord))
             ) { request in
                 try await self.carryOut(command, onDevice: request)
             }
@@ -82,7 +94,11 @@ struct UpdateRoutes: Sendable {
                 .post,
                 "/api/deviceProfile/{id}/update/{type}/\(name)",
                 for: .tenantAdministrators,
-                Operation("\(command.words) the updates of the devices of a profile", answer: .json(.deviceCount))
+                Operation(
+                    "\(command.words) the updates of the devices of a profile",
+                    query: query,
+                    answer: .json(.deviceCount)
+                )
             ) { request in
                 try await self.carryOut(command, onProfile: request)
             }
@@ -92,6 +108,7 @@ struct UpdateRoutes: Sendable {
                 for: .tenantAdministrators,
                 Operation(
                     "\(command.words) the updates that a query finds",
+                    query: [Self.dryRun],
                     body: .json(.updateQuery),
                     answer: .json(.deviceCount)
                 )
@@ -171,12 +188,9 @@ struct UpdateRoutes: Sendable {
         let type = try request.packageType()
         let device = try await self.device(request)
         let before = try await self.record(of: device, type)
-        let count = try await self.services.updateControl.carryOut(
-            command,
-            on: UpdateFilter(tenantId: request.tenantId(), type: type, devices: [device]),
-            by: request.caller().user.name
-        )
-        guard count > 0 else {
+        let command = try command.including(updated: request.queryBool("includeUpdated"))
+        let filter = UpdateFilter(tenantId: try request.tenantId(), type: type, devices: [device])
+        guard try await self.touch(filter, command, request) > 0 else {
             throw APIError(.conflict, 35, command.refusal(of: before))
         }
         return .json(.object(try await self.record(of: device, type).json))
@@ -185,12 +199,14 @@ struct UpdateRoutes: Sendable {
     private func carryOut(_ command: UpdateCommand, onProfile request: APIRequest) async throws -> Response {
         let type = try request.packageType()
         let profile = try await self.services.profile(try request.id(), for: request)
+        let command = try command.including(updated: request.queryBool("includeUpdated"))
         let filter = UpdateFilter(tenantId: profile.tenantId, type: type, deviceProfileId: profile.id)
         return try await self.carryOut(command, on: filter, request)
     }
 
     private func carryOut(_ command: UpdateCommand, onQuery request: APIRequest) async throws -> Response {
         let body = try await request.object()
+        let command = try command.including(updated: body.bool("includeUpdated"))
         let filter = try await self.filter(request) { try UpdateFilter(body: body) }
         if body["entityFilter"] != nil {
             guard filter.devices == nil else {
@@ -212,8 +228,16 @@ struct UpdateRoutes: Sendable {
         on filter: UpdateFilter,
         _ request: APIRequest
     ) async throws -> Response {
-        let count = try await self.services.updateControl.carryOut(command, on: filter, by: request.caller().user.name)
-        return .json(["devices": .integer(Int64(count))])
+        .json(["devices": .integer(Int64(try await self.touch(filter, command, request)))])
+    }
+
+    /// Carries out a command, unless the request asks for a dry run only.
+    ///
+    /// - Returns: How many updates it touched, or would touch.
+    private func touch(_ filter: UpdateFilter, _ command: UpdateCommand, _ request: APIRequest) async throws -> Int {
+        let control = self.services.updateControl
+        guard try request.queryBool("dryRun") != true else { return try await control.count(command, on: filter) }
+        return try await control.carryOut(command, on: filter, by: request.caller().user.name)
     }
 
     /// Goes through what a query finds, some devices at a time.
@@ -235,7 +259,7 @@ struct UpdateRoutes: Sendable {
             guard !devices.isEmpty else { break }
             var part = filter
             part.devices = devices
-            count += try await self.services.updateControl.carryOut(command, on: part, by: request.caller().user.name)
+            count += try await self.touch(part, command, request)
             last = devices.last
         }
         return .json(["devices": .integer(Int64(count))])
@@ -243,6 +267,21 @@ struct UpdateRoutes: Sendable {
 }
 
 extension UpdateCommand {
+    /// The last part of its paths.
+    fileprivate var name: String {
+        switch self {
+        case .retry: "retry"
+        case .cancel: "cancel"
+        case .resend: "resend"
+        }
+    }
+
+    /// The same, about UPDATED updates too if a request says so and the command knows the difference.
+    fileprivate func including(updated isIncluded: Bool?) -> Self {
+        guard case .resend = self else { return self }
+        return .resend(includesUpdated: isIncluded ?? false)
+    }
+
     /// What it does, for the document of the API.
     fileprivate var words: String {
         switch self {
@@ -256,6 +295,8 @@ extension UpdateCommand {
     fileprivate func refusal(of record: UpdateRecord) -> String {
         let update = "The update to \(record.title) \(record.version) is \(record.state.rawValue)"
         return switch self {
+        case .resend(includesUpdated: false) where record.state == .updated:
+            "\(update); it is sent again only with includeUpdated=true (--include-updated)"
         case .retry where record.state == .failed, .resend:
             "The update to \(record.title) \(record.version) is not that to the device's present package"
         case .retry: "\(update); only one that FAILED or was cancelled can be retried"

@@ -21,7 +21,7 @@ public enum UpdateCause: String, Sendable, Hashable, CaseIterable {
 }
 
 /// What an administrator can do with updates.
-public enum UpdateCommand: String, Sendable, Hashable, CaseIterable {
+public enum UpdateCommand: Sendable, Hashable, CaseIterable {
     /// An update that failed or was cancelled is QUEUED again, as a new attempt.
     case retry
     /// An update that is not over ends as FAILED. Its device is notified that the update is gone, and what the device still
@@ -30,8 +30,14 @@ public enum UpdateCommand: String, Sendable, Hashable, CaseIterable {
     /// FAILED, because devices, dashboards and the requirement know these eight states only; ``UpdateRecord/failureCause``
     /// distinguishes it from a failure.
     case cancel
-    /// The device is notified again. An update under way stays in its state; one that is over is QUEUED again.
-    case resend
+    /// The device is notified again. An update under way stays in its state; one that is over is QUEUED again, but one that is
+    /// UPDATED only if it is included.
+    case resend(includesUpdated: Bool)
+
+    /// Every command in each of its forms.
+    public static let allCases: [Self] = [
+        .retry, .cancel, .resend(includesUpdated: false), .resend(includesUpdated: true),
+    ]
 }
 
 /// Which updates are meant; members that are `nil` do not restrict the selection.

@@ -8,6 +8,9 @@ public protocol UpdateControlService: Sendable {
     /// ``InstalledCount/countMax`` versions.
     func countInstalled(_ filter: UpdateFilter) async throws -> [InstalledCount]
 
+    /// How many updates ``carryOut(_:on:by:)`` would touch now; no update is changed.
+    func count(_ command: UpdateCommand, on filter: UpdateFilter) async throws -> Int
+
     /// Carries out a command on every update that the filter means and that the command fits, in transactions of many
     /// devices each. Each update is changed wholly or not at all.
     ///

@@ -38,7 +38,7 @@ extension UpdateRules {
         switch command {
         case .retry: update.state == .failed && update.isCurrent
         case .cancel: !update.state.isFinal || update.retryTime != nil
-        case .resend: update.isCurrent
+        case .resend(let includesUpdated): update.isCurrent && (includesUpdated || update.state != .updated)
         }
     }
 

@@ -71,12 +71,25 @@ extension SQLiteStore: UpdateControlService {
         }
     }
 
+    /// How many updates a command would touch, by the conditions by which it finds them.
+    public func count(_ command: UpdateCommand, on filter: UpdateFilter) async throws -> Int {
+        // As the command does: assignments that are under way create the updates that it is about.
+        try await self.finishMassAssignments()
+        return try await self.read { db in
+            var count = 0
+            for type in filter.types {
+                count += try db.count(UpdateConditions(filter, type: type, command: command))
+            }
+            return count
+        }
+    }
+
     /// Carries out a command, a batch of devices in each transaction.
     public func carryOut(_ command: UpdateCommand, on filter: UpdateFilter, by who: String) async throws -> Int {
         // What was assigned before the command is what it is about.
         try await self.finishMassAssignments()
         var count = 0
-        for type in filter.type.map({ [$0] }) ?? OtaPackageType.allCases {
+        for type in filter.types {
             let conditions = UpdateConditions(filter, type: type, command: command)
             var last: Int64 = 0
             while true {
@@ -97,6 +110,11 @@ extension SQLiteStore: UpdateControlService {
         }
         return count
     }
+}
+
+extension UpdateFilter {
+    /// The kinds of package that are meant.
+    fileprivate var types: [OtaPackageType] { self.type.map { [$0] } ?? OtaPackageType.allCases }
 }
 
 /// What the rows `r` of `update_record`, with `d` of `device`, must fulfil.
@@ -147,7 +165,9 @@ struct UpdateConditions: Sendable {
         switch command {
         case .retry: self.list += Self.retryable(type)
         case .cancel: self.list.append("(r.state NOT IN (\(OtaUpdateState.over)) OR r.retry_time IS NOT NULL)")
-        case .resend: self.list.append(Self.isCurrent(type))
+        case .resend(let includesUpdated):
+            self.list.append(Self.isCurrent(type))
+            if !includesUpdated { self.list.append("r.state != 'UPDATED'") }
         }
     }
 
@@ -161,6 +181,17 @@ struct UpdateConditions: Sendable {
 }
 
 extension Database {
+    /// How many updates fulfil conditions.
+    fileprivate func count(_ conditions: UpdateConditions) throws -> Int {
+        try self.rows(
+            """
+            SELECT count(*) AS count FROM update_record r JOIN device d ON d.no = r.device
+            WHERE \(conditions.list.joined(separator: " AND "))
+            """,
+            conditions.arguments
+        )[0]["count"]
+    }
+
     /// The row numbers of devices whose updates fulfil conditions, in order.
     fileprivate func devices(_ conditions: UpdateConditions, after last: Int64, limit: Int) throws -> [Int64] {
         try self.rows(
