@@ -3,6 +3,7 @@
 import http.server
 import json
 import os
+import pty
 import re
 import socket
 import ssl
@@ -17,7 +18,7 @@ from support.host import ADMIN, PASSWORD
 from support.http_device import HTTPDevice
 from support.management import Management, unique
 
-FAILED, UNREACHABLE, NOT_LOGGED_IN, NOT_FOUND, USAGE = 1, 3, 4, 5, 64
+FAILED, UNCONFIRMED, UNREACHABLE, NOT_LOGGED_IN, NOT_FOUND, USAGE = 1, 2, 3, 4, 5, 64
 
 
 class CommandLine:
@@ -30,10 +31,21 @@ class CommandLine:
             **environment,
         }
 
-    def run(self, *arguments):
+    def run(self, *arguments, stdin=subprocess.DEVNULL):
         return subprocess.run(
-            [self.windlass, *map(str, arguments)], capture_output=True, text=True, timeout=120, env=self.environment
+            [self.windlass, *map(str, arguments)],
+            stdin=stdin, capture_output=True, text=True, timeout=120, env=self.environment,
         )
+
+    def answered(self, answer, *arguments):
+        """Runs a command whose standard input is a terminal at which somebody types an answer."""
+        terminal, stdin = pty.openpty()
+        try:
+            os.write(terminal, answer.encode() + b"\n")
+            return self.run(*arguments, stdin=stdin)
+        finally:
+            os.close(stdin)
+            os.close(terminal)
 
     def json(self, *arguments):
         result = self.run(*arguments, "--format", "json")
@@ -110,18 +122,140 @@ def test_updates_are_cancelled_and_tried_again_with_an_api_key(windlass, host, m
     name = devices[0]["name"]
     assert command.run("update", "cancel", "--device", name).stdout == f"cancelled the update of '{name}'\n"
     assert "nothing to cancel" in command.fails(FAILED, "update", "cancel", "--device", name)
-    cancelled = command.run("update", "cancel", *of_profile, "--state", "initiated")
+    cancelled = command.run("update", "cancel", *of_profile, "--state", "initiated", "--yes")
     assert cancelled.stdout == "cancelled the updates of 2 devices\n"
     assert counts() == {"FAILED": 3}
     listed = command.json("update", "status", "--list", *of_profile)
     assert {entry["deviceName"] for entry in listed} == {device["name"] for device in devices}
     text = command.run("update", "status", "--list", "--package", package["id"]["id"]).stdout
     assert text.count(package["title"]) == 3
-    assert command.json("update", "retry", "--package", package["id"]["id"]) == {"devices": 3}
+    assert command.json("update", "retry", "--package", package["id"]["id"], "--yes") == {"devices": 3}
     for device in devices:
         management.wait_for_offer(device, package)
     assert counts() == {"INITIATED": 3}
-    assert command.json("update", "resend", *of_profile) == {"devices": 3}
+    assert command.json("update", "resend", *of_profile, "--yes") == {"devices": 3}
+
+
+@pytest.fixture
+def fleet(management):
+    """Makes a profile with some devices that were notified of its package."""
+
+    def make(count):
+        profile = management.profile()
+        package = management.package(profile, some_bytes(100))
+        devices = [management.device(profile) for _ in range(count)]
+        management.assign_to_profile(profile, package)
+        for device in devices:
+            management.wait_for_offer(device, package)
+        return profile, package, devices
+
+    return make
+
+
+def report_updated(host, device, package):
+    state = {"fw_state": "UPDATED", "current_fw_title": package["title"], "current_fw_version": package["version"]}
+    assert HTTPDevice(host, device["token"]).telemetry(state).status_code == 200
+
+
+def test_many_updates_are_touched_only_if_that_is_confirmed(command, fleet):
+    profile, _, devices = fleet(3)
+    of_profile = ["--profile", profile["name"]]
+    cancel = ["update", "cancel", *of_profile]
+
+    def counts():
+        return {state: count for state, count in command.json("update", "status", *of_profile).items() if count}
+
+    assert command.run(*cancel, "--dry-run").stdout == "would cancel the updates of 3 devices\n"
+    assert command.json(*cancel, "--dry-run", "--yes") == {"devices": 3}
+    refused = command.fails(UNCONFIRMED, *cancel)
+    assert "cancel the updates of 3 devices" in refused and "--yes" in refused
+    question = "cancel the updates of 3 devices? [y/N] "
+    for answer in ["n", "", "yesterday"]:
+        declined = command.answered(answer, *cancel)
+        assert (declined.returncode, declined.stdout) == (FAILED, "")
+        assert declined.stderr == question + "windlass: nothing was changed\n"
+    assert counts() == {"INITIATED": 3}
+    agreed = command.answered("y", *cancel)
+    assert (agreed.returncode, agreed.stdout) == (0, "cancelled the updates of 3 devices\n")
+    assert agreed.stderr == question
+    assert counts() == {"FAILED": 3}
+
+    one = ["--device", devices[0]["name"]]
+    assert command.run("update", "retry", *one, "--dry-run").stdout == f"would retry the update of '{devices[0]['name']}'\n"
+    assert command.json("update", "retry", *one, "--dry-run") == {"devices": 1}
+    assert counts() == {"FAILED": 3}
+    assert command.run("update", "retry", *one).returncode == 0
+    assert command.run(*cancel).stdout == "cancelled the updates of 1 device\n", "one device needs no question"
+
+
+def test_resend_leaves_updated_devices_alone(command, host, management, fleet):
+    profile, package, devices = fleet(2)
+    of_profile = ["--profile", profile["name"]]
+    report_updated(host, devices[0], package)
+    assert command.json("update", "resend", *of_profile) == {"devices": 1}
+    refused = command.fails(FAILED, "update", "resend", "--device", devices[0]["name"])
+    assert refused.startswith("windlass: no update to resend: ") and "is UPDATED" in refused and "--include-updated" in refused
+    assert management.record(devices[0])["state"] == "UPDATED"
+
+    every = [*of_profile, "--include-updated"]
+    assert command.json("update", "resend", *every, "--dry-run") == {"devices": 2}
+    assert management.record(devices[0])["state"] == "UPDATED"
+    assert command.json("update", "resend", *every, "--yes") == {"devices": 2}
+    assert management.record(devices[0])["state"] in ["QUEUED", "INITIATED"]
+    report_updated(host, devices[0], package)
+    one = command.run("update", "resend", "--device", devices[0]["name"], "--include-updated")
+    assert one.stdout == f"resent the update of '{devices[0]['name']}'\n"
+
+
+def test_an_order_that_fits_no_update_says_what_it_found(command, host, management, fleet):
+    profile, package, devices = fleet(2)
+    of_profile = ["--profile", profile["name"]]
+    report_updated(host, devices[0], package)
+    for confirmed in [[], ["--yes"]]:
+        nothing = command.fails(FAILED, "update", "retry", *of_profile, *confirmed)
+        assert "no update to retry: found 1 INITIATED, 1 UPDATED, but only" in nothing
+        nothing = command.fails(FAILED, "update", "cancel", *of_profile, "--state", "FAILED", *confirmed)
+        assert "no update to cancel: there is no such update" in nothing
+    dry = command.run("update", "retry", *of_profile, "--dry-run")
+    assert dry.returncode == 0 and dry.stdout.startswith("no update to retry: found 1 INITIATED")
+    assert command.json("update", "retry", *of_profile, "--dry-run") == {"devices": 0}
+
+    name = devices[0]["name"]
+    assert "no update to retry: The update to" in command.fails(FAILED, "update", "retry", "--device", name)
+    assert "is UPDATED" in command.run("update", "retry", "--device", name, "--dry-run").stdout
+    assert command.json("update", "retry", "--device", name, "--dry-run") == {"devices": 0}
+    new = management.device(management.profile())["name"]
+    assert "never had a FIRMWARE update" in command.fails(FAILED, "update", "retry", "--device", new)
+    assert "there is no device 'nobody'" in command.fails(NOT_FOUND, "update", "retry", "--device", "nobody")
+
+
+def test_an_assignment_says_whom_it_touches(command, management, firmware):
+    profile = management.profile()
+    devices = [management.device(profile) for _ in range(3)]
+    management.assign_to_device(devices[0], management.package(profile, some_bytes(100)))
+    title, name = unique("assigned"), profile["name"]
+    push = ["package", "push", firmware, "--title", title, "--version", "1", "--profile", name, "--assign"]
+    standing = f"the profile '{name}' has 3 devices, 1 of them with its own package, which stays\n"
+    what = f"assign firmware {title} 1 to 2 devices of the profile '{name}'"
+
+    dry = command.run(*push, "--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    assert dry.stdout == f"would upload: firmware {title} 1, 700001 bytes\n{standing}would {what}\n"
+    assert command.json(*push, "--dry-run") == {"devices": 2, "withOwnPackage": 1}
+    refused = command.fails(UNCONFIRMED, *push)
+    assert what in refused and "--yes" in refused
+    declined = command.answered("n", *push)
+    assert (declined.returncode, declined.stdout) == (FAILED, "") and declined.stderr.startswith(f"{what}? [y/N] ")
+    assert command.json("package", "list", "--search", title) == [], "nothing is uploaded before the answer"
+
+    agreed = command.answered("y", *push)
+    assert agreed.returncode == 0, agreed.stderr
+    assert agreed.stdout.startswith(standing) and f"assigned to the profile '{name}': 2 devices\n" in agreed.stdout
+    for device in devices[1:]:
+        management.wait_for_offer(device, {"title": title})
+    again = command.run(*push)
+    assert again.returncode == 0 and f"already assigned to the profile '{name}'\n" in again.stdout
+    assert f"already assigned to the profile '{name}'\n" in command.run(*push, "--dry-run").stdout
 
 
 def test_push_may_be_repeated_until_it_is_done(command, management, firmware):
@@ -220,7 +354,8 @@ def test_what_update_commands_ask_for(windlass, recorder):
     command = CommandLine(windlass, url, WINDLASS_API_KEY="tb_key", WINDLASS_CA_FILE=str(authority))
     device = {"id": {"entityType": "DEVICE", "id": "11111111-2222-3333-4444-555555555555"}, "name": "d"}
     answers["GET", "/api/tenant/device"] = (200, device)
-    answers["POST", "/api/updates/cancel"] = (200, {"devices": 3})
+    for order in ["cancel", "resend"]:
+        answers["POST", f"/api/updates/{order}"] = (200, {"devices": 3})
     answers["GET", "/api/updates/count"] = (200, {"QUEUED": 1, "FAILED": 2})
     answers["GET", "/api/updates"] = (200, {"data": [{"deviceName": "d", "state": "FAILED"}], "hasNext": False})
 
@@ -230,12 +365,16 @@ def test_what_update_commands_ask_for(windlass, recorder):
         ("GET", "/api/tenant/device?deviceName=d", "ApiKey tb_key", b""), ("POST", order, "ApiKey tb_key", {}),
     ]
     asked.clear()
-    cancel = command.run("update", "cancel", "--state", "queued", "--state", "initiated", "--type", "software")
+    cancel = command.run("update", "cancel", "--state", "queued", "--state", "initiated", "--type", "software", "--yes")
     assert cancel.stdout == "cancelled the updates of 3 devices\n"
     body = {"type": "SOFTWARE", "states": ["QUEUED", "INITIATED"]}
     assert asked == [("POST", "/api/updates/cancel", "ApiKey tb_key", body)]
-    command.run("update", "cancel", "--all")
-    assert asked[-1][3] == {"all": True}
+    command.run("update", "cancel", "--all", "--yes")
+    assert asked[-1][1:] == ("/api/updates/cancel", "ApiKey tb_key", {"all": True})
+    asked.clear()
+    command.fails(UNCONFIRMED, "update", "resend", "--all", "--include-updated")
+    body = {"all": True, "includeUpdated": True}
+    assert asked == [("POST", "/api/updates/resend?dryRun=true", "ApiKey tb_key", body)]
 
     assert command.json("update", "status", "--package", "p") == {"QUEUED": 1, "FAILED": 2}
     assert asked[-1][1] == "/api/updates/count?packageId=p"

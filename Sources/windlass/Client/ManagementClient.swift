@@ -136,7 +136,11 @@ final class ManagementClient {
             case .serviceUnavailable, .gatewayTimeout, .badGateway: .unreachable
             default: .failed
             }
-        throw CommandFailure(kind, "\(self.address.description): \(message)")
+        throw CommandFailure(
+            kind,
+            "\(self.address.description): \(message)",
+            refusal: (reply.status.code, message)
+        )
     }
 }
 

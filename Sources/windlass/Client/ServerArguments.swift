@@ -81,8 +81,10 @@ enum OutputFormat: String, ExpressibleByArgument, CaseIterable { case text, json
 struct CommandFailure: Error, CustomStringConvertible {
     /// Kinds of failure that a script may want to tell apart.
     enum Kind: Int32 {
-        /// The host refused, or a file cannot be read.
+        /// The host refused, there is nothing to do, or a file cannot be read.
         case failed = 1
+        /// Many devices would be touched, and nobody agreed to that.
+        case unconfirmed = 2
         /// The host cannot be reached; the same command may succeed later.
         case unreachable = 3
         /// The host does not know who is asking, or does not allow it.
@@ -93,16 +95,20 @@ struct CommandFailure: Error, CustomStringConvertible {
 
     /// What the exit codes mean, for the help texts.
     static let exitCodes = """
-        Exits with 0 if all is well, 1 if the host refused or a file cannot be read, 3 if the host cannot be reached, 4 if the \
-        login is missing or wrong, 5 if something is not there, and 64 if the command is not understood.
+        Exits with 0 if all is well, 1 if the host refused, there is nothing to do or a file cannot be read, 2 if more than one \
+        device would be touched and that was not confirmed, 3 if the host cannot be reached, 4 if the login is missing or wrong, \
+        5 if something is not there, and 64 if the command is not understood.
         """
 
     var kind: Kind
     var description: String
+    /// The status and the words of the host's answer, if that is the failure.
+    var refusal: (status: UInt, message: String)?
 
-    init(_ kind: Kind, _ description: String) {
+    init(_ kind: Kind, _ description: String, refusal: (status: UInt, message: String)? = nil) {
         self.kind = kind
         self.description = description
+        self.refusal = refusal
     }
 }
 

@@ -110,47 +110,70 @@ struct PackagePush: AsyncParsableCommand {
     @Flag(name: .long, help: "Make it the package of the profile, so that its devices update themselves.")
     var assign = false
 
+    @OptionGroup var confirmation: Confirmation
+
     @Option(name: .long, help: "How to tell what was done: text or json.")
     var format = OutputFormat.text
+
+    /// The package, for people.
+    private var what: String { "\(self.type.rawValue.lowercased()) \(self.title) \(self.version)" }
 
     func run() async throws {
         let file = try LocalFile(self.file)
         guard file.size > 0 else { throw CommandFailure(.failed, "'\(self.file)' is empty") }
         let client = try await self.server.client()
         let profile = try await client.profile(self.profile)
-        var package = try await self.package(client, of: profile)
-        let wasThere = package["hasData"] == true
-        if wasThere {
-            try await self.compare(file, with: package)
-        } else {
-            package = try await self.upload(file, to: package, client)
+        let known = try await self.knownPackage(client, of: profile)
+        let assignment = self.assign ? try await self.assignment(of: known, to: profile, client) : nil
+        let wasThere = known?["hasData"] == true
+        if let known, wasThere { try await self.compare(file, with: known) }
+        let size = "\(self.what), \(file.size) bytes"
+        guard !self.confirmation.dryRun else {
+            switch self.format {
+            case .json: print(assignment?.json ?? ["devices": 0])
+            case .text:
+                print("\(wasThere ? "already there" : "would upload"): \(size)")
+                if let assignment {
+                    print(assignment.standing)
+                    print(assignment.isDone ? assignment.outcome : "would \(assignment.words(for: self.what))")
+                }
+            }
+            return
         }
-        if self.assign { try await self.assign(package, to: profile, client) }
+        if let assignment {
+            try self.confirmation.confirm(assignment.words(for: self.what), devices: assignment.touched)
+            if self.format == .text { printNow(assignment.standing) }
+        }
+        var package = if let known { known } else { try await self.makePackage(client, for: profile) }
+        if !wasThere { package = try await self.upload(file, to: package, client) }
+        if let assignment, !assignment.isDone { try await self.assign(package, to: profile, client) }
         switch self.format {
         case .json: print(package)
         case .text:
-            let what = "\(self.type.rawValue.lowercased()) \(self.title) \(self.version)"
-            print("\(wasThere ? "already there" : "uploaded"): \(what), \(file.size) bytes, id \(package.entityID)")
+            print("\(wasThere ? "already there" : "uploaded"): \(size), id \(package.entityID)")
             print("\(package.shown("checksumAlgorithm")) \(package.shown("checksum"))")
-            if self.assign { print("assigned to the profile '\(profile.shown("name"))'") }
+            if let assignment { print(assignment.outcome) }
         }
     }
 
-    /// The package with the title and version, which is made if there is none.
-    private func package(_ client: ManagementClient, of profile: JSON) async throws -> JSON {
+    /// Makes the package, without its bytes.
+    private func makePackage(_ client: ManagementClient, for profile: JSON) async throws -> JSON {
+        try await client.post(
+            "/api/otaPackage",
+            [
+                "title": .string(self.title), "version": .string(self.version), "type": .string(self.type.rawValue),
+                "tag": self.tag.map(JSON.string) ?? .null, "usesUrl": false,
+                "deviceProfileId": ["entityType": "DEVICE_PROFILE", "id": .string(profile.entityID)],
+            ]
+        )
+    }
+
+    /// The package with the title and version; `nil` if there is none.
+    private func knownPackage(_ client: ManagementClient, of profile: JSON) async throws -> JSON? {
         let known = try await client.list("/api/otaPackages?textSearch=\(HTTPClient.escape(self.title))").first {
             $0["title"] == .string(self.title) && $0["version"] == .string(self.version)
         }
-        guard let known else {
-            return try await client.post(
-                "/api/otaPackage",
-                [
-                    "title": .string(self.title), "version": .string(self.version), "type": .string(self.type.rawValue),
-                    "tag": self.tag.map(JSON.string) ?? .null, "usesUrl": false,
-                    "deviceProfileId": ["entityType": "DEVICE_PROFILE", "id": .string(profile.entityID)],
-                ]
-            )
-        }
+        guard let known else { return nil }
         guard known["type"]?.string == self.type.rawValue, known["url"]?.string == nil,
             known["deviceProfileId"]?["id"]?.string == profile.entityID
         else {
@@ -226,7 +249,68 @@ struct PackagePush: AsyncParsableCommand {
         guard var changed = try await client.get("/api/deviceProfile/\(profile.entityID)").object else {
             throw CommandFailure(.failed, "the host's answer is no device profile")
         }
-        changed[self.type == .firmware ? "firmwareId" : "softwareId"] = package["id"]
+        changed[self.assignedMember] = package["id"]
         _ = try await client.post("/api/deviceProfile", .object(changed))
+    }
+
+    /// The member of a profile that names its package.
+    private var assignedMember: String { self.type == .firmware ? "firmwareId" : "softwareId" }
+
+    /// What an assignment would do.
+    private func assignment(of known: JSON?, to profile: JSON, _ client: ManagementClient) async throws
+        -> ProfileAssignment
+    {
+        let id = profile.entityID
+        let present = try await client.get("/api/deviceProfile/\(id)")[self.assignedMember]?["id"]
+        let page = try await client.get("/api/tenant/deviceInfos?deviceProfileId=\(id)&pageSize=1&page=0")
+        let following = try await client.get("/api/devices/count/\(self.type.rawValue)/\(id)")
+        guard let devices = page["totalElements"]?.integer, let following = following.integer else {
+            throw CommandFailure(.failed, "the host does not say how many devices the profile has")
+        }
+        return ProfileAssignment(
+            profile: profile.shown("name"),
+            isDone: known.map { present == .string($0.entityID) } ?? false,
+            devices: Int(devices),
+            following: Int(following)
+        )
+    }
+}
+
+/// What the assignment of a package does to the devices of a profile.
+private struct ProfileAssignment {
+    /// The profile's name.
+    var profile: String
+    /// Whether the package is that of the profile already.
+    var isDone: Bool
+    /// How many devices the profile has.
+    var devices: Int
+    /// How many of these have no package of their own, so that they get the profile's.
+    var following: Int
+
+    /// How many devices are touched.
+    var touched: Int { self.isDone ? 0 : self.following }
+
+    var json: JSON {
+        ["devices": .integer(Int64(self.touched)), "withOwnPackage": .integer(Int64(self.devices - self.following))]
+    }
+
+    /// How things are before the assignment.
+    var standing: String {
+        let own = self.devices - self.following
+        return "the profile '\(self.profile)' has \(deviceCount(self.devices)), "
+            + (own == 0 ? "none" : "\(own)") + " of them with \(own > 1 ? "their" : "its") own package"
+            + (own == 0 ? "" : ", which stays")
+    }
+
+    /// What would be done.
+    func words(for package: String) -> String {
+        "assign \(package) to \(deviceCount(self.touched)) of the profile '\(self.profile)'"
+    }
+
+    /// What was done.
+    var outcome: String {
+        self.isDone
+            ? "already assigned to the profile '\(self.profile)'"
+            : "assigned to the profile '\(self.profile)': \(deviceCount(self.touched))"
     }
 }

@@ -109,39 +109,116 @@ struct UpdateStatus: AsyncParsableCommand {
     }
 }
 
+/// What `retry`, `cancel` and `resend` take.
+struct UpdateOrderArguments: ParsableArguments {
+    @OptionGroup var server: ServerArguments
+    @OptionGroup var updates: UpdateArguments
+
+    @Flag(name: .long, help: "All there are.")
+    var all = false
+
+    @OptionGroup var confirmation: Confirmation
+
+    @Option(name: .long, help: "How to tell what was done: text or json.")
+    var format = OutputFormat.text
+}
+
 /// What `retry`, `cancel` and `resend` have in common.
 protocol UpdateOrder: AsyncParsableCommand {
-    /// The last part of the path.
+    /// The last part of the path, and the verb for people.
     static var order: String { get }
-    /// What was done, for people.
+    /// The same verb in the past.
     static var done: String { get }
-    var server: ServerArguments { get }
-    var updates: UpdateArguments { get }
-    var all: Bool { get }
-    var format: OutputFormat { get }
+    /// Which updates it fits, for people.
+    static var fitting: String { get }
+    var arguments: UpdateOrderArguments { get }
+    /// Whether UPDATED updates are meant too.
+    var includeUpdated: Bool { get }
 }
 
 extension UpdateOrder {
-    func carryOut() async throws {
-        let client = try await self.server.client()
-        if let name = self.updates.device {
-            let device = try await client.device(name)
-            let type = self.updates.deviceType
-            let update = try await client.post("/api/device/\(device.entityID)/update/\(type)/\(Self.order)", [:])
-            print(self.format == .json ? update.description : "\(Self.done) the update of '\(device.shown("name"))'")
-            return
+    var includeUpdated: Bool { false }
+
+    func run() async throws {
+        let client = try await self.arguments.server.client()
+        if let name = self.arguments.updates.device {
+            try await self.carryOut(onDevice: name, client)
+        } else {
+            try await self.carryOut(onMany: client)
         }
-        var members = try await self.updates.members(client)
-        guard !members.isEmpty || self.all else {
+    }
+
+    private var isDryRun: Bool { self.arguments.confirmation.dryRun }
+
+    private func carryOut(onDevice name: String, _ client: ManagementClient) async throws {
+        let device = try await client.device(name)
+        let type = self.arguments.updates.deviceType
+        let query = [self.isDryRun ? "dryRun=true" : nil, self.includeUpdated ? "includeUpdated=true" : nil]
+            .compactMap(\.self).joined(separator: "&")
+        do {
+            let path = "/api/device/\(device.entityID)/update/\(type)/\(Self.order)"
+            let update = try await client.post(query.isEmpty ? path : "\(path)?\(query)", [:])
+            let object = "the update of '\(device.shown("name"))'"
+            if self.isDryRun {
+                self.tell(["devices": 1], "would \(Self.order) \(object)")
+            } else {
+                self.tell(update, "\(Self.done) \(object)")
+            }
+        } catch let failure as CommandFailure {
+            // The host knows the device; so there is no update, or it does not fit.
+            guard let refusal = failure.refusal, [404, 409].contains(refusal.status) else { throw failure }
+            try self.tellNothing(because: refusal.message)
+        }
+    }
+
+    private func carryOut(onMany client: ManagementClient) async throws {
+        let arguments = self.arguments
+        var members = try await arguments.updates.members(client)
+        guard !members.isEmpty || arguments.all else {
             throw ValidationError(
                 "nothing says which updates are meant; name --device, --profile, --package, --state or --all"
             )
         }
-        if self.all { members["all"] = true }
-        let answer = try await client.post("/api/updates/\(Self.order)", .object(members))
-        print(
-            self.format == .json ? answer.description : "\(Self.done) the updates of \(answer.shown("devices")) devices"
+        if arguments.all { members["all"] = true }
+        if self.includeUpdated { members["includeUpdated"] = true }
+        let path = "/api/updates/\(Self.order)"
+        func post(_ path: String) async throws -> (answer: JSON, devices: Int) {
+            let answer = try await client.post(path, .object(members))
+            guard let devices = answer["devices"]?.integer else {
+                throw CommandFailure(.failed, "the host's answer does not say how many devices")
+            }
+            return (answer, Int(devices))
+        }
+        if self.isDryRun || !arguments.confirmation.yes {
+            let (answer, devices) = try await post("\(path)?dryRun=true")
+            guard devices > 0 else { return try await self.tellNothing(client) }
+            let what = "\(Self.order) the updates of \(deviceCount(devices))"
+            guard !self.isDryRun else { return self.tell(answer, "would \(what)") }
+            try arguments.confirmation.confirm(what, devices: devices)
+        }
+        let (answer, devices) = try await post(path)
+        guard devices > 0 else { return try await self.tellNothing(client) }
+        self.tell(answer, "\(Self.done) the updates of \(deviceCount(devices))")
+    }
+
+    private func tell(_ json: JSON, _ text: String) {
+        print(self.arguments.format == .json ? json.description : text)
+    }
+
+    /// Says that no update fits, and in which states those are that were meant.
+    private func tellNothing(_ client: ManagementClient) async throws {
+        let counts = try await client.get("/api/updates/count?\(try await self.arguments.updates.query(client))")
+        let found = (counts.object?.members ?? []).filter { $0.1 != 0 }.map { "\($0.1.text) \($0.0)" }
+        try self.tellNothing(
+            because: found.isEmpty
+                ? "there is no such update" : "found \(found.joined(separator: ", ")), but \(Self.fitting)"
         )
+    }
+
+    private func tellNothing(because reason: String) throws {
+        let text = "no update to \(Self.order): \(reason)"
+        guard self.isDryRun else { throw CommandFailure(.failed, text) }
+        self.tell(["devices": 0], text)
     }
 }
 
@@ -149,64 +226,44 @@ extension UpdateOrder {
 struct UpdateRetry: UpdateOrder {
     static let order = "retry"
     static let done = "retried"
+    static let fitting = "only one that FAILED or was cancelled, to the device's present package, can be retried"
     static let configuration = CommandConfiguration(
         commandName: "retry",
         abstract: "Begins failed updates anew.",
         discussion: CommandFailure.exitCodes
     )
 
-    @OptionGroup var server: ServerArguments
-    @OptionGroup var updates: UpdateArguments
-
-    @Flag(name: .long, help: "All there are.")
-    var all = false
-
-    @Option(name: .long, help: "How to tell what was done: text or json.")
-    var format = OutputFormat.text
-
-    func run() async throws { try await self.carryOut() }
+    @OptionGroup var arguments: UpdateOrderArguments
 }
 
 /// The command `windlass update cancel`.
 struct UpdateCancel: UpdateOrder {
     static let order = "cancel"
     static let done = "cancelled"
+    static let fitting = "only one that is under way or waits for a retry can be cancelled"
     static let configuration = CommandConfiguration(
         commandName: "cancel",
         abstract: "Ends updates that are under way.",
         discussion: CommandFailure.exitCodes
     )
 
-    @OptionGroup var server: ServerArguments
-    @OptionGroup var updates: UpdateArguments
-
-    @Flag(name: .long, help: "All there are.")
-    var all = false
-
-    @Option(name: .long, help: "How to tell what was done: text or json.")
-    var format = OutputFormat.text
-
-    func run() async throws { try await self.carryOut() }
+    @OptionGroup var arguments: UpdateOrderArguments
 }
 
 /// The command `windlass update resend`.
 struct UpdateResend: UpdateOrder {
     static let order = "resend"
-    static let done = "told again of"
+    static let done = "resent"
+    static let fitting =
+        "only one to the device's present package can be resent, and an UPDATED one with --include-updated"
     static let configuration = CommandConfiguration(
         commandName: "resend",
-        abstract: "Tells devices once more of the package that they should have.",
+        abstract: "Notifies devices once more of the package that they should have.",
         discussion: CommandFailure.exitCodes
     )
 
-    @OptionGroup var server: ServerArguments
-    @OptionGroup var updates: UpdateArguments
+    @OptionGroup var arguments: UpdateOrderArguments
 
-    @Flag(name: .long, help: "All there are.")
-    var all = false
-
-    @Option(name: .long, help: "How to tell what was done: text or json.")
-    var format = OutputFormat.text
-
-    func run() async throws { try await self.carryOut() }
+    @Flag(name: .long, help: "Begin UPDATED updates anew as well.")
+    var includeUpdated = false
 }

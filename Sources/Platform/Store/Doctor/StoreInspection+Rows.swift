@@ -195,7 +195,8 @@ extension StoreInspection {
                     "the \(row["type"] as String) update of '\(row["name"] as String)' to \(target) is UPDATED, but "
                         + (running.isEmpty
                             ? "nothing shows that the device runs it" : "the device says it runs \(running)"),
-                    remedy: "nothing is changed by itself; if it is not so, 'windlass update resend --device NAME'"
+                    remedy: "nothing is changed by itself; if it is not so, "
+                        + "'windlass update resend --include-updated --device NAME'"
                 )
             )
         }
@@ -204,7 +205,8 @@ extension StoreInspection {
                 StoreFinding(
                     .unprovenUpdate,
                     "\(count - Self.unprovenUpdatesMax) more updates are UPDATED and nothing shows that their devices run them",
-                    remedy: "nothing is changed by itself; if it is not so, 'windlass update resend --package ID'"
+                    remedy: "nothing is changed by itself; if it is not so, "
+                        + "'windlass update resend --include-updated --package ID'"
                 )
             )
         }
