@@ -8,6 +8,9 @@ public func windlassPlugin() -> UnsafeMutableRawPointer {
         name: "FlowNodes",
         version: Platform.version,
         namespace: "urn:windlass:flow",
-        nodes: [FilterNode.self, HTTPCallNode.self, LogNode.self, ReplyNode.self, SwitchNode.self, ThrottleNode.self]
+        nodes: [
+            FilterNode.self, HoldNode.self, HTTPCallNode.self, LogNode.self, ReplyNode.self, SwitchNode.self,
+            ThrottleNode.self,
+        ]
     ).exported()
 }

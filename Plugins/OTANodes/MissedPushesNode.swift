@@ -45,7 +45,7 @@ public struct MissedPushesNode: IngressNode {
                 summary: "How many devices are handled side by side."
             ),
         ],
-        variables: [.packageType]
+        traits: .resends
     )
 
     /// The most devices that wait for a reply; of more it is heard when there is room, as ``DeviceArrivals`` keeps them until then.

@@ -12,7 +12,8 @@ import Testing
         let page = try String(contentsOf: root.appending(path: "docs/nodes.md"), encoding: .utf8)
         let sections = page.components(separatedBy: "\n### ")
         let descriptors = [
-            FilterNode.descriptor, HTTPCallNode.descriptor, LogNode.descriptor, ReplyNode.descriptor,
+            FilterNode.descriptor, HoldNode.descriptor, HTTPCallNode.descriptor, LogNode.descriptor,
+            ReplyNode.descriptor,
             SwitchNode.descriptor,
             ThrottleNode.descriptor,
         ]

@@ -37,6 +37,22 @@ import Testing
         await #expect(throws: NodeError.self) { try await node.process(.of()) }
     }
 
+    @Test func `hold says later, and why, as long as its condition holds`() async throws {
+        let condition = ClosureCondition { $0.value(forVariable: "battery")?.integer ?? 0 < 30 }
+        let node = try HoldNode.make(
+            ["retry-seconds": "60", "code": "battery", "reason": "{deviceName} has {battery} %"],
+            conditions: ["test": condition],
+            services: .testing(now: { Timestamp(milliseconds: 5000) })
+        )
+        let held = try await node.process(.of(.postTelemetryRequest, [:], ["battery": 29]))
+        let reason = "device-1 has 29 %"
+        #expect(held.later == Later(until: Timestamp(milliseconds: 65_000), code: "battery", reason: reason))
+        #expect(held.routes.isEmpty)
+        let free = try await node.process(.of(.postTelemetryRequest, [:], ["battery": 30]))
+        #expect(free.later == nil)
+        #expect(free.only.relation == .success)
+    }
+
     @Test func `reply accepts by default`() async throws {
         let (message, relation) = try await ReplyNode.make().process(.of()).only
         #expect(relation == .success)

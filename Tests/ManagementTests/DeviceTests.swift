@@ -354,7 +354,7 @@ import Testing
                     ],
                     "lastChange": 1_700_000_004_000, "progress": 40, "attempts": 2, "retryTime": nil,
                     "failureCause": nil, "errorClass": "NETWORK_ERROR", "error": "no route", "servedTime": nil,
-                    "interrupted": false, "installed": nil,
+                    "interrupted": false, "installed": nil, "priority": 0, "waiting": nil,
                 ]
             )
             let history = try await server.get("/api/device/\(id)/update/FIRMWARE/history").json

@@ -15,7 +15,8 @@ extension ChainCheck {
     }
 
     private mutating func checkIngresses() {
-        for node in self.nodes where node.startsMessages && node.links.isEmpty {
+        for node in self.nodes
+        where node.startsMessages && node.links.isEmpty && !node.descriptor.traits.contains(.resends) {
             self.fault(
                 at: node.element.offset,
                 "unconnected-ingress",

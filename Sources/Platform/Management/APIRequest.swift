@@ -102,6 +102,15 @@ struct APIRequest: Sendable {
         return value
     }
 
+    /// How urgent an assignment is, as the query says; 0 if it says nothing.
+    func queryPriority() throws -> Int {
+        guard let priority = try self.queryInteger("priority") else { return 0 }
+        guard let priority = Int(exactly: priority), Precedence.priorities.contains(priority) else {
+            throw APIError.badRequest("Parameter 'priority' must be 0 to 9, not '\(priority)'")
+        }
+        return priority
+    }
+
     /// A truth value in the query.
     func queryBool(_ name: String) throws -> Bool? {
         switch self.queryText(name)?.lowercased() {

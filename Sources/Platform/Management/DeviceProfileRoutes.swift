@@ -22,6 +22,7 @@ struct DeviceProfileRoutes: Sendable {
             for: .tenantAdministrators,
             Operation(
                 "Saves a profile; what the body does not say is not there any more",
+                query: [.priority],
                 body: .json(.savedDeviceProfile),
                 answer: .json(.deviceProfile)
             ),
@@ -112,7 +113,7 @@ struct DeviceProfileRoutes: Sendable {
         }
         let tenant = try request.tenantId()
         let profile = try DeviceProfile(from: body, replacing: existing, of: tenant, now: self.now())
-        let saved = try await self.profiles.saveDeviceProfile(profile)
+        let saved = try await self.profiles.saveDeviceProfile(profile, priority: try request.queryPriority())
         request.trail.saved(saved, isNew: existing == nil)
         request.trail.noteAssignments(from: { existing?.packageId(of: $0) }, to: saved.packageId(of:))
         return .json(saved.json)

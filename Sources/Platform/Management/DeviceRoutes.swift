@@ -32,7 +32,9 @@ struct DeviceRoutes: Sendable {
             for: .tenantAdministrators,
             Operation(
                 "Saves a device; what the body does not say is not there any more",
-                query: [.text("accessToken", "The token of a new device; a random one if it is left out")],
+                query: [
+                    .text("accessToken", "The token of a new device; a random one if it is left out"), .priority,
+                ],
                 body: .json(.savedDevice),
                 answer: .json(.device)
             ),
@@ -225,8 +227,9 @@ struct DeviceRoutes: Sendable {
     @Sendable private func save(_ request: APIRequest) async throws -> Response {
         let body = try await request.object()
         let accessToken = request.queryText("accessToken")
+        let priority = try request.queryPriority()
         let device = try await self.save(body, request) {
-            try await self.devices.saveDevice($0, accessToken: accessToken)
+            try await self.devices.saveDevice($0, accessToken: accessToken, priority: priority)
         }
         return .json(try await self.json(device))
     }

@@ -102,6 +102,13 @@ extension Operation.Parameter {
         Self(name: name, summary: summary, schema: Schema.choice(of: choices), isRequired: required)
     }
 
+    /// How urgent an assignment is.
+    static let priority = integer(
+        "priority",
+        "How urgent the updates are that this begins; 0 if it is left out",
+        in: 0...9
+    )
+
     /// `true` or `false`.
     static func flag(_ name: String, _ summary: String) -> Self {
         Self(name: name, summary: summary, schema: ["type": "boolean"])

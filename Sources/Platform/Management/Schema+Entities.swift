@@ -212,7 +212,14 @@ extension Schema {
         "attempts": Self.integer(in: 0...Int64.max), "retryTime": Self.optionalInteger,
         "failureCause": Self.optionalString, "errorClass": Self.optionalString, "error": Self.optionalString,
         "servedTime": Self.optionalInteger, "interrupted": Self.boolean, "installed": Self.optional(Self.installed),
+        "priority": Self.integer(in: 0...9), "waiting": Self.optional(Self.waiting),
     ]
+
+    /// Why a device was not notified yet.
+    private static let waiting = Self.object([
+        "queue": Self.optionalString, "since": Self.time, "until": Self.optionalInteger,
+        "tries": Self.integer(in: 0...Int64.max), "code": Self.optionalString, "reason": Self.optionalString,
+    ])
 
     /// What a device says it runs.
     private static let installed = Self.object([

@@ -25,6 +25,22 @@ extension UpdateRecord {
             "servedTime": self.servedTime.map { JSON($0) } ?? .null,
             "interrupted": .bool(self.isInterrupted),
             "installed": self.installed?.json ?? .null,
+            "priority": .integer(Int64(self.priority)),
+            "waiting": self.hold?.json ?? .null,
+        ]
+    }
+}
+
+extension UpdateHold {
+    /// Why a device was not notified yet.
+    var json: JSON {
+        [
+            "queue": JSON(self.queue),
+            "since": JSON(self.since),
+            "until": self.until.map { JSON($0) } ?? .null,
+            "tries": .integer(Int64(self.tries)),
+            "code": JSON(self.reason?.code),
+            "reason": JSON(self.reason?.text),
         ]
     }
 }

@@ -64,6 +64,8 @@ public struct NodeDescriptor: Sendable {
         public static let startsDelivery = Self(rawValue: 1 << 2)
         /// The node delivers what is meant for a device; messages may end here.
         public static let delivers = Self(rawValue: 1 << 3)
+        /// The node has devices told again by way of one that starts what is meant for them, and so needs no link of its own.
+        public static let resends = Self(rawValue: 1 << 4)
     }
 }
 

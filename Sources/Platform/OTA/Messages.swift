@@ -11,7 +11,7 @@ public import NodeKit
 /// | `GET_ATTRIBUTES_REQUEST` | device | `clientKeys`, `sharedKeys`: names joined by commas; both absent means all of both | JSON `{"client":{…},"shared":{…}}` without groups that are empty |
 /// | `PACKAGE_INFO_REQUEST` | device | `packageType` | JSON of the package's shared attributes |
 /// | `PACKAGE_CHUNK_REQUEST` | device | `packageType`; `chunk`: zero-based index; `size`: bytes of a chunk, 0 or absent for the whole package; `title`, `version`: must be those assigned if present; `packageId`: serve this one if present, whatever is assigned by now | content |
-/// | `PACKAGE_ASSIGNED` | `assignments`, `missed-pushes` | `packageType`, `packageId`; `cause`: `RETRIED` or `RESENT`, absent for a new assignment | |
+/// | `PACKAGE_ASSIGNED` | `assignments` | `packageType`, `packageId`; `cause`: `RETRIED` or `RESENT`, absent for a new assignment | |
 /// | `PACKAGE_UNASSIGNED` | `assignments` | `packageType`; `cause`: `CANCELLED` and `packageId` if the update was cancelled | |
 /// | `UPDATE_STALLED` | `stalled` | `packageType`, `packageId`, `state`, `attempts`, `activeTime` | |
 /// | `UPDATE_QUEUED` … `UPDATE_FAILED`, `UPDATE_CANCELLED`, `UPDATE_TIMED_OUT` | `update-events` | `packageType`, `packageId`, `title`, `version`, `state`, `cause`, `updateError`; data is the event | |

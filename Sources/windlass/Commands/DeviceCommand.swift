@@ -113,11 +113,29 @@ enum UpdateText {
         "runs     \(type) \(installed.runningText)  since \(installed["since"]?.dateText ?? "-"), by \(installed.shown("report"))"
     }
 
+    /// Where the message waits that tells the device of its package, and why; `nil` if it does not wait.
+    static func waiting(_ update: JSON) -> String? {
+        guard let waiting = update["waiting"], !waiting.isNull else { return nil }
+        var parts: [String] = []
+        if let queue = waiting["queue"]?.string {
+            parts.append("in \(queue) since \(waiting["since"]?.dateText ?? "-")")
+        } else {
+            parts.append("nowhere any more")
+        }
+        if let code = waiting["code"]?.string {
+            parts.append("\(code): \(waiting.shown("reason"))")
+            if let until = waiting["until"], !until.isNull { parts.append("next try \(until.dateText)") }
+        }
+        return parts.joined(separator: "; ")
+    }
+
     static func lines(_ update: JSON, type: String) -> String {
         var lines = [
             "\(type.lowercased())  \(update.shown("title")) \(update.shown("version"))  \(update.shown("state"))"
         ]
         if let progress = update["progress"]?.integer { lines.append("  progress  \(progress) %") }
+        if let waiting = Self.waiting(update) { lines.append("  waits     \(waiting)") }
+        if let priority = update["priority"]?.integer, priority > 0 { lines.append("  priority  \(priority)") }
         if let attempts = update["attempts"]?.integer, attempts > 1 { lines.append("  attempts  \(attempts)") }
         if let error = update["errorClass"]?.string { lines.append("  class     \(error)") }
         if let error = update["error"]?.string { lines.append("  error     \(error)") }

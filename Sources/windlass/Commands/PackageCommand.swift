@@ -110,6 +110,21 @@ struct PackagePush: AsyncParsableCommand {
     @Flag(name: .long, help: "Make it the package of the profile, so that its devices update themselves.")
     var assign = false
 
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "With --assign, how urgent it is, 0 to 9: devices are told before those of less urgent updates that wait.",
+            valueName: "0-9"
+        ),
+        transform: { text in
+            guard let priority = Int(text), Precedence.priorities.contains(priority) else {
+                throw ValidationError("'\(text)' is no priority; write 0 to 9")
+            }
+            return priority
+        }
+    )
+    var priority = 0
+
     @OptionGroup var confirmation: Confirmation
 
     @Option(name: .long, help: "How to tell what was done: text or json.")
@@ -250,7 +265,7 @@ struct PackagePush: AsyncParsableCommand {
             throw CommandFailure(.failed, "the host's answer is no device profile")
         }
         changed[self.assignedMember] = package["id"]
-        _ = try await client.post("/api/deviceProfile", .object(changed))
+        _ = try await client.post("/api/deviceProfile?priority=\(self.priority)", .object(changed))
     }
 
     /// The member of a profile that names its package.

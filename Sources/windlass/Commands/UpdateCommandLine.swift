@@ -85,10 +85,13 @@ struct UpdateStatus: AsyncParsableCommand {
         if self.list {
             var output = ListOutput(
                 self.format,
-                titles: ["DEVICE", "TYPE", "TITLE", "VERSION", "STATE", "PROGRESS", "RUNS", "ERROR"]
+                titles: ["DEVICE", "TYPE", "TITLE", "VERSION", "STATE", "PROGRESS", "RUNS", "ERROR", "WAITS"]
             ) { update in
                 ["deviceName", "type", "title", "version", "state", "progress"].map(update.shown)
-                    + [update["installed"]?.runningText ?? "-", update.shown("error")]
+                    + [
+                        update["installed"]?.runningText ?? "-", update.shown("error"),
+                        UpdateText.waiting(update) ?? "-",
+                    ]
             }
             try await client.pages("/api/updates?\(query)") { output.add($0) }
             output.finish()
