@@ -87,7 +87,7 @@ public struct QueueDrain: Sendable {
                 {
                     group.addTask { .finished(message, await self.send(message, to: outlet)) }
                 }
-                if state.inFlightCount < self.inFlightMax, state.wantsMore {
+                if state.inFlightCount < self.inFlightMax, state.wantsMore, state.mayStart(at: clock.now) {
                     try await self.read(into: &state)
                     if !state.isIdle { continue }
                 }
@@ -308,8 +308,11 @@ struct DrainState<Instant: InstantProtocol> where Instant.Duration == Duration {
 
     // MARK: Reading
 
-    /// Whether it is worth to read.
-    var wantsMore: Bool { self.mayHaveMore && self.ready.isEmpty }
+    /// Whether it is worth to read: nothing of what was read may begin, and there may be more.
+    var wantsMore: Bool {
+        self.mayHaveMore
+            && !self.ready.contains { $0.messages.contains { !self.busy.contains($0.message.originator.id) } }
+    }
 
     /// Whether nothing came of reading.
     var isIdle: Bool { self.ready.isEmpty && self.settled.count < QueueDrain.settleBatchSize }
@@ -448,7 +451,7 @@ struct DrainState<Instant: InstantProtocol> where Instant.Duration == Duration {
     func wakeTime(at now: Instant, today: Timestamp) -> Instant? {
         var time: Instant?
         func wake(_ other: Instant) { if time.map({ other < $0 }) ?? true { time = other } }
-        if !self.ready.isEmpty {
+        if !self.ready.isEmpty || self.mayHaveMore {
             if self.nextStart > now { wake(self.nextStart) }
             if self.vainTries.count >= QueueDrain.vainTriesMax { wake(self.vainTries.since.advanced(by: .seconds(1))) }
         }
