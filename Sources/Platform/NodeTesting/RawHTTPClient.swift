@@ -82,6 +82,8 @@ public final class RawHTTPClient: Sendable {
 
     /// Closes the connection.
     public func close() async throws {
+        // Where half a connection may stay, NIOSSL ends its own half and waits for five seconds for what it has read already.
+        try? await self.channel.setOption(.allowRemoteHalfClosure, value: false).get()
         self.channel.close(promise: nil)
         try await self.channel.closeFuture.get()
     }
