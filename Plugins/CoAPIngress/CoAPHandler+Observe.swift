@@ -61,7 +61,9 @@ extension CoAPHandler {
         let handler = NIOLoopBound(self, eventLoop: self.eventLoop)
         let subscription = self.sessions.subscribeSelectively(
             device.id,
-            interests: resource == .attributes ? .attributes : .calls
+            interests: resource == .attributes ? .attributes : .calls,
+            // It fails when the event loop has ended, and then nothing more is sent.
+            flushed: { [eventLoop = self.eventLoop] in try? await eventLoop.submit {}.get() }
         ) { [eventLoop = self.eventLoop] event in
             guard resource.concerns(event) else { return false }
             eventLoop.execute { handler.value.happened(id, event) }

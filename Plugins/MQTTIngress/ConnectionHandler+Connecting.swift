@@ -86,7 +86,8 @@ extension ConnectionHandler {
             device.id,
             name: connect.clientId.isEmpty ? nil : connect.clientId,
             sessionsMax: self.services.limits.sessionsPerDeviceMax,
-            replaced: { handle.tell { $0.end(.sessionTakenOver, "the device connected again") } }
+            replaced: { handle.tell { $0.end(.sessionTakenOver, "the device connected again") } },
+            flushed: { await handle.flushed() }
         ) { notification in
             // A session that is kept hears all else as one, whether it has a connection or not.
             guard notification == .credentialsRevoked || !handle.isKept.load(ordering: .relaxed) else { return false }

@@ -36,6 +36,12 @@ final class Connections: Sendable {
         func tell(_ body: @escaping @Sendable (ConnectionHandler) -> Void) {
             self.eventLoop.execute { body(self.connection.value) }
         }
+
+        /// Returns when the connection was told all that ``tell(_:)`` was called with before.
+        func flushed() async {
+            // It fails when the event loop has ended, and then nothing more is sent.
+            try? await self.eventLoop.submit {}.get()
+        }
     }
 
     private struct State {

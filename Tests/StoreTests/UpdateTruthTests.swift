@@ -2,6 +2,7 @@ import FoundationEssentials
 import GRDB
 import NodeKit
 import OTA
+import Synchronization
 import Testing
 
 @testable import Store
@@ -127,6 +128,28 @@ import Testing
             #expect(try await store.initiate(package.id, of: device.id, type: .firmware))
             #expect(told.all.count == 1)
             #expect(try await store.record(Self.report("UPDATED"), of: device.id) == .recorded(.updated))
+        }
+    }
+
+    @Test("a push is done when the sessions that took it have sent it")
+    func sent() async throws {
+        try await StoreFixture.with { fixture in
+            let profile = try await fixture.profile()
+            let package = try await fixture.package(in: profile.id)
+            let device = try await fixture.device(in: profile.id)
+            try await fixture.assign(package.id, to: device.id)
+            let log = Mutex<[String]>([])
+            let subscription = fixture.sessions.subscribeSelectively(
+                device.id.uuid,
+                interests: .attributes,
+                flushed: { log.withLock { $0.append("sent") } }
+            ) { _ in
+                log.withLock { $0.append("taken") }
+                return true
+            }
+            #expect(try await fixture.store.initiate(package.id, of: device.id, type: .firmware))
+            #expect(log.withLock { $0 } == ["taken", "sent"])
+            fixture.sessions.unsubscribe(subscription)
         }
     }
 

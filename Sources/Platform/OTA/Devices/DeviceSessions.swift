@@ -47,6 +47,8 @@ public final class DeviceSessions: Sendable {
         var id: UInt64
         /// Returns whether it took the notification.
         var handler: @Sendable (DeviceNotification) -> Bool
+        /// Returns when it has sent what it took; `nil` if it takes part in no such wait.
+        var flushed: (@Sendable () async -> Void)?
         var session: Session?
     }
 
@@ -58,12 +60,13 @@ public final class DeviceSessions: Sendable {
 
         mutating func add(
             _ handler: @escaping @Sendable (DeviceNotification) -> Bool,
+            flushed: (@Sendable () async -> Void)?,
             of device: UUID,
             session: Session?
         ) -> Subscription {
             self.nextID += 1
             self.listeners[device, default: []].append(
-                Listener(id: self.nextID, handler: handler, session: session)
+                Listener(id: self.nextID, handler: handler, flushed: flushed, session: session)
             )
             return Subscription(device: device, id: self.nextID)
         }
@@ -95,16 +98,21 @@ public final class DeviceSessions: Sendable {
     ///   - device: The device.
     ///   - isOfferedHeld: Whether it is asked at once about what waits; if not, do so by ``offerHeld(to:interests:)``.
     ///   - interests: What it takes, for those who wait for such a listener.
+    ///   - flushed: Returns when what it took before is sent; see ``flushed(_:)``.
     ///   - handler: Called as a ``Handler``; returns whether it took the notification, and so will tell the device.
     /// - Returns: The listener's place.
     public func subscribeSelectively(
         _ device: UUID,
         isOfferedHeld: Bool = true,
         interests: DeviceInterests = [],
+        flushed: (@Sendable () async -> Void)? = nil,
         _ handler: @escaping @Sendable (DeviceNotification) -> Bool
     ) -> Subscription {
         let (subscription, held) = self.state.withLock { state in
-            (state.add(handler, of: device, session: nil), isOfferedHeld ? state.held[device] ?? [] : [])
+            (
+                state.add(handler, flushed: flushed, of: device, session: nil),
+                isOfferedHeld ? state.held[device] ?? [] : []
+            )
         }
         self.offer(held, to: handler)
         self.arrived(device, interests)
@@ -122,6 +130,7 @@ public final class DeviceSessions: Sendable {
     ///   - name: What the peer calls itself, such as an MQTT client identifier; `nil` if it has no name.
     ///   - sessionsMax: How many sessions the device may have, this one included; at least 1.
     ///   - replaced: Called once, on the thread of the session that takes the place of this one.
+    ///   - flushed: Returns when what it took before is sent; see ``flushed(_:)``.
     ///   - handler: Called with each notification; returns whether it took it, and so will tell the device.
     /// - Returns: The listener's place.
     public func beginSession(
@@ -129,6 +138,7 @@ public final class DeviceSessions: Sendable {
         name: String?,
         sessionsMax: Int,
         replaced: @escaping @Sendable () -> Void,
+        flushed: (@Sendable () async -> Void)? = nil,
         _ handler: @escaping @Sendable (DeviceNotification) -> Bool
     ) -> Subscription {
         let name = name.exact
@@ -140,7 +150,7 @@ public final class DeviceSessions: Sendable {
             let ids = Set(ended.map(\.id))
             state.listeners[device]?.removeAll { ids.contains($0.id) }
             let session = Session(name: name, replaced: replaced)
-            return (state.add(handler, of: device, session: session), ended, state.held[device] ?? [])
+            return (state.add(handler, flushed: flushed, of: device, session: session), ended, state.held[device] ?? [])
         }
         for listener in ended { listener.session?.replaced() }
         self.offer(held, to: handler)
@@ -178,6 +188,15 @@ public final class DeviceSessions: Sendable {
             for watcher in watchers where watcher.interests.contains(.attributes) { watcher.unsettle(device) }
         }
         return listeners.count { $0.handler(notification) }
+    }
+
+    /// Returns when the listeners of a device have sent what they took, as far as they can say.
+    ///
+    /// A listener takes a notification before it sends it. If the host is killed in between, the notification is lost; so whoever notes
+    /// for good that a device was notified waits for this first.
+    public func flushed(_ device: UUID) async {
+        let listeners = self.state.withLock { $0.listeners[device] ?? [] }
+        for listener in listeners { await listener.flushed?() }
     }
 
     /// Tells all listeners of a device, or, if none takes it, the first one that comes and does.

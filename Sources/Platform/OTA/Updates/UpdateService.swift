@@ -13,7 +13,7 @@ public protocol UpdateService: Sendable {
     func classify(_ errorClass: OtaErrorClass?, of device: DeviceId, type: OtaPackageType) async throws
     /// Tells the device of its package, in one step: QUEUED becomes INITIATED, with the telemetry `fw_state`; shared attributes
     /// that are obsolete are removed, and those of the package are written. Its sessions are told of both, in this order,
-    /// once that is stored. An update already further on stays in its state.
+    /// once that is stored; this returns when they have sent it. An update already further on stays in its state.
     ///
     /// - Parameters:
     ///   - packageId: The package.

@@ -83,7 +83,7 @@ extension SQLiteStore: UpdateService {
     ) async throws -> Bool {
         try ValueRules.checkKeys(attributes)
         let now = self.serverTime(for: device)
-        return try await self.write(repeatable: true) { [statements] db, effects in
+        let isCurrent = try await self.write(repeatable: true) { [statements] db, effects in
             let found = try statements.effectivePackage(type).row(db) { arguments in
                 try arguments.add(device.uuid)
             } read: { columns -> (number: Int64, package: OtaPackageId?, generation: Int64) in
@@ -107,6 +107,9 @@ extension SQLiteStore: UpdateService {
             effects.notifications.append((device, .attributesUpdated(attributes)))
             return true
         }
+        // Before that, the message of which this is the end must not be settled: a device is rather notified twice than not at all.
+        if isCurrent { await self.sessions.flushed(device.uuid) }
+        return isCurrent
     }
 
     /// Takes the shared attributes of a package away from a device that should not install it any more.
@@ -116,7 +119,7 @@ extension SQLiteStore: UpdateService {
         isCancelled: Bool,
         generation: Int64?
     ) async throws -> Bool {
-        try await self.remove { [statements] db, effects in
+        let isCurrent = try await self.remove { [statements] db, effects in
             let number = try db.number(of: device)
             let facts = try db.row(
                 """
@@ -138,6 +141,8 @@ extension SQLiteStore: UpdateService {
             if !deleted.isEmpty { effects.notifications.append((device, .attributesDeleted(deleted))) }
             return true
         }
+        if isCurrent { await self.sessions.flushed(device.uuid) }
+        return isCurrent
     }
 }
 
