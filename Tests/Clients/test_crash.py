@@ -1,8 +1,11 @@
 """What a device was told is safe survives `kill -9`."""
 
+import collections
 import concurrent.futures
+import contextlib
 import random
 import socket
+import sqlite3
 import threading
 import time
 
@@ -14,6 +17,7 @@ from support.doctor import doctor
 from support.http_device import HTTPDevice
 from support.management import Management, unique
 from support.mqtt_device import Disconnected, MQTTDevice
+from support.mqtt_fleet import MQTTFleet
 from support.transfers import CHUNK, TRANSFERS, persistent_download
 from support.waiting import wait_until
 
@@ -21,6 +25,11 @@ DOWNLOADS = 50
 REPORTERS = 12
 QUEUED = 300
 SECONDS = 120
+CAMPAIGN = 1_000
+CAMPAIGN_PACE_MS = 20
+# What was done within this time before the host was killed may be done once more after the restart; with as many kills as
+# --crash-rounds 30 makes in a minute, that may happen to the same device twice.
+REPEATED_SECONDS = 1
 FLOW = ["DOWNLOADING", "DOWNLOADED", "VERIFIED", "UPDATING", "UPDATED"]
 
 
@@ -392,3 +401,55 @@ def test_nothing_acknowledged_is_lost_however_often_the_host_is_killed(make_host
     reports = sum(len(reporter.acknowledged) for reporter in reporters)
     packages = sum(len(uploader.present) + len(uploader.deleted) for uploader in uploaders)
     print(f"{rounds} kills: {reports} reports, {packages} uploads acknowledged, none lost")
+
+
+def waiting_pushes(host):
+    """How many assignments and pushes are stored and not done, and how many devices have missed theirs."""
+    with contextlib.closing(sqlite3.connect(f"file:{host.data}/windlass.sqlite?mode=ro", uri=True, timeout=30)) as store:
+        return store.execute(
+            "SELECT (SELECT count(*) FROM assignment) + (SELECT count(*) FROM message_queue) "
+            "+ (SELECT count(*) FROM update_record WHERE push_missed = 1)"
+        ).fetchone()[0]
+
+
+def test_every_device_is_notified_of_its_package_however_often_the_host_is_killed_meanwhile(make_host, pytestconfig):
+    rounds = pytestconfig.getoption("--crash-rounds")
+    seed = pytestconfig.getoption("--crash-seed")
+    seed = random.randrange(1 << 32) if seed is None else seed
+    print(f"--crash-rounds {rounds} --crash-seed {seed}")
+    chance = random.Random(seed)
+    host = make_host(OTA_PUSH_INTERVAL_MS=str(CAMPAIGN_PACE_MS))
+    management = Management(host)
+    profile = management.profile()
+    package = management.package(profile, some_bytes(100))
+    title = package["title"]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        devices = list(pool.map(lambda _: management.device(profile), range(CAMPAIGN)))
+    kills = []
+    with MQTTFleet(host, devices) as fleet:
+        wait_until(lambda: fleet.subscribed() == CAMPAIGN, lambda: f"{CAMPAIGN} listeners, not {fleet.subscribed()}", 60)
+        management.assign_to_profile(profile, package)
+        for number in range(rounds):
+            count = CAMPAIGN * (number + 1) // (rounds + 1)
+            wait_until(lambda: fleet.notified(title) >= count, f"{count} pushes", seconds=60, every=0.005)
+            # At any point of what the host does for a push.
+            time.sleep(chance.random() * CAMPAIGN_PACE_MS / 1000)
+            host.kill()
+            kills.append(time.time())
+            host.start()
+        wait_until(
+            lambda: fleet.notified(title) == CAMPAIGN and waiting_pushes(host) == 0,
+            lambda: f"the end of the campaign: {waiting_pushes(host)} pushes wait; not notified: {fleet.missing(title)}; {kills}",
+            seconds=60,
+        )
+        # The host answers after it has sent what it had to send, so nothing is under way to the devices.
+        assert Management(host).attributes(devices[0])["fw_title"] == title
+    histogram = collections.Counter(len(listener.pushes) for listener in fleet.listeners)
+    print(f"{rounds} kills during {CAMPAIGN} pushes; devices by their notifications: {dict(sorted(histogram.items()))}")
+    assert 0 not in histogram
+    for listener in fleet.listeners:
+        times = [pushed for pushed, _ in listener.pushes]
+        for pushed, again in zip(times, times[1:]):
+            assert any(killed - REPEATED_SECONDS <= pushed and killed < again for killed in kills), (
+                f"{listener.name} was notified at {times}, and the host killed at {kills}"
+            )
