@@ -78,14 +78,17 @@ def management(host):
 
 @pytest.fixture
 def make_host(windlass, chain_files, tmp_path):
-    """Starts hosts of the test's own, with chain files that it may change."""
+    """Starts hosts of the test's own, with chain files that it may change; `chain` makes another text of that which ships."""
     hosts = []
 
-    def make(*options, **environment):
+    def make(*options, chain=None, **environment):
         folder = tmp_path / f"host-{len(hosts)}"
         folder.mkdir()
         chains = folder / "chains"
         shutil.copytree(chain_files, chains)
+        if chain is not None:
+            file = chains / "ota.xml"
+            file.write_text(chain(file.read_text()))
         host = Host(windlass, folder, chains, environment, options)
         hosts.append(host)
         return host.start()
