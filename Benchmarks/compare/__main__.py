@@ -80,6 +80,7 @@ PARTS = {
     "chain": lambda bench: chain.chain(bench, build.plugins(MEASURED)),
     "functions": functions.functions,
     "fleet": lambda bench: campaigns.run(bench, bench.fleets),
+    "waiting": lambda bench: campaigns.waiting(bench, bench.fleets[1]),
     "management": management.management,
     "connections": connections,
     "start": lambda bench: campaigns.start(bench, [0] + bench.fleets[1:]),

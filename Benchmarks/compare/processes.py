@@ -128,12 +128,22 @@ class Windlass(Server):
             raise SystemExit(f"{method} {path}: {error.code} {error.read().decode(errors='replace')}") from error
         return json.loads(text) if text else None
 
-    def upload(self, file):
-        """Makes a package of a file; returns it."""
-        profile = self.call("GET", "/api/deviceProfileInfo/default")["id"]
+    def profile(self, name):
+        """Makes a profile; returns its identifier."""
+        body = {"name": name, "type": "DEFAULT", "transportType": "DEFAULT"}
+        return self.call("POST", "/api/deviceProfile", body)["id"]["id"]
+
+    def default_profile(self):
+        return self.call("GET", "/api/deviceProfileInfo/default")["id"]["id"]
+
+    def upload(self, file, profile=None, title="firmware"):
+        """Makes a package of a file, for the default profile unless another is named; returns it."""
         package = self.call(
             "POST", "/api/otaPackage",
-            {"title": "firmware", "version": "1", "type": "FIRMWARE", "deviceProfileId": profile},
+            {
+                "title": title, "version": "1", "type": "FIRMWARE",
+                "deviceProfileId": {"entityType": "DEVICE_PROFILE", "id": profile or self.default_profile()},
+            },
         )
         body = (
             b'--edge\r\nContent-Disposition: form-data; name="file"; filename="firmware.bin"\r\n'
@@ -143,12 +153,11 @@ class Windlass(Server):
         self.call("POST", path, body, "multipart/form-data; boundary=edge")
         return package
 
-    def assign(self, package):
-        """Assigns a package to the default profile, and so to all devices."""
-        profile = self.call("GET", "/api/deviceProfileInfo/default")["id"]["id"]
-        now = self.call("GET", f"/api/deviceProfile/{profile}")
+    def assign(self, package, profile=None, priority=None):
+        """Assigns a package to a profile, the default one unless another is named, and so to all its devices."""
+        now = self.call("GET", f"/api/deviceProfile/{profile or self.default_profile()}")
         now["firmwareId"] = package["id"]
-        self.call("POST", "/api/deviceProfile", now)
+        self.call("POST", "/api/deviceProfile" + (f"?priority={priority}" if priority is not None else ""), now)
 
 
 class Nginx(Server):
