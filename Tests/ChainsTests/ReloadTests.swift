@@ -90,6 +90,18 @@ import Testing
         }
     }
 
+    @Test("The queues are those of nodes that hold messages, in the running chains only")
+    func queues() async throws {
+        let bench = Bench()
+        let chain = Self.chain + #"<t:assigned id="x" to="y"/><t:hold id="y" to="z"/><t:push id="z"/>"#
+        try await withRuntime(chain, bench) { runtime in
+            #expect(runtime.queues == [QueueName(chain: "main", node: "y")])
+            let other = #"<t:source id="in" port="2" to="y"/><t:hold id="y" to="z"/><t:work id="z"/>"#
+            try await runtime.reload([source(Self.chain), source(other, name: "other")])
+            #expect(runtime.queues == [QueueName(chain: "other", node: "y")])
+        }
+    }
+
     @Test("A changed ingress node stops before its replacement starts")
     func changedIngress() async throws {
         let bench = Bench()

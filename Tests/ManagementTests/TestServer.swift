@@ -21,6 +21,8 @@ struct TestServer: Sendable {
         /// How far the time of day was set back.
         let setBack = Mutex(Duration.zero)
         let isReady = Mutex(true)
+        /// The queues of the nodes that run.
+        let runningQueues = Mutex<[QueueName]>([])
         let token = Mutex("")
 
         /// Makes the parts of a server with an empty domain, unless another one is given.
@@ -73,6 +75,7 @@ struct TestServer: Sendable {
             logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
             now: { parts.domain.now().adding(.zero - parts.setBack.withLock { $0 }) },
             health: { ["store": true, "chains": parts.isReady.withLock { $0 }] },
+            runningQueues: { parts.runningQueues.withLock { $0 } },
             onListening: { onListening($0) }
         )
     }

@@ -133,6 +133,14 @@ public final class ChainRuntime: Sendable {
         return current.plans.ingresses.allSatisfy { current.runs[$0]?.isReady == true }
     }
 
+    /// The queues of the nodes that take messages in and let them go later, in the order of the chain files.
+    public var queues: [QueueName] {
+        // A queue that takes no messages, such as one of assignments, has them from elsewhere.
+        self.current.withLock { $0 }.plans.checked.filter { _, node in
+            node.nodeType is any Node.Type && node.nodeType.descriptor.traits.contains(.isQueue)
+        }.map { key, _ in QueueName(chain: key.chain, node: key.node) }
+    }
+
     /// How many messages went along each link.
     public func linkCounters() -> [LinkCounter] {
         self.current.withLock { $0.plans.counters }.links.map { key, counter in

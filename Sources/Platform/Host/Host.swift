@@ -175,6 +175,7 @@ public struct Host: Sendable {
             onListening: { listener in
                 // Devices and administrators are told apart by what the address is for.
                 startup.finished(
+            runningQueues: { runtime.queues },
                     .management,
                     [Listener(scheme: "management", host: listener.host, port: listener.port)]
                 )

@@ -61,6 +61,7 @@ public struct ManagementServer: Service {
     private let now: @Sendable () -> Timestamp
     private let health: @Sendable () async -> [String: Bool]
     private let metrics: @Sendable () async throws -> [MetricFamily]
+    private let runningQueues: @Sendable () -> [QueueName]
     private let onListening: @Sendable (Listener) async -> Void
 
     /// Prepares a server; opens nothing.
@@ -68,12 +69,13 @@ public struct ManagementServer: Service {
     /// - Parameters:
     ///   - options: Where to listen, and limits.
     ///   - services: Must have the services of packages, devices, attributes, time series, entity queries, updates, tenants,
-    ///     users and their keys, and the audit log, and device calls.
+    ///     users and their keys, and the audit log, message queues, and device calls.
     ///   - eventLoopGroup: The event loops that all connections share.
     ///   - logger: For failures of our own; requests are not logged.
     ///   - now: The time of day.
     ///   - health: The parts of the host and whether each is ready.
     ///   - metrics: The host's numbers.
+    ///   - runningQueues: The queues of the running nodes.
     ///   - onListening: Called once, with the real address.
     /// - Throws: ``NodeError`` with code `missing-service` if a service is not there.
     public init(
@@ -84,6 +86,7 @@ public struct ManagementServer: Service {
         now: @escaping @Sendable () -> Timestamp = { .now },
         health: @escaping @Sendable () async -> [String: Bool],
         metrics: @escaping @Sendable () async throws -> [MetricFamily] = { [] },
+        runningQueues: @escaping @Sendable () -> [QueueName] = { [] },
         onListening: @escaping @Sendable (Listener) async -> Void
     ) throws {
         self.options = options
@@ -93,6 +96,7 @@ public struct ManagementServer: Service {
         self.now = now
         self.health = health
         self.metrics = metrics
+        self.runningQueues = runningQueues
         self.onListening = onListening
     }
 
@@ -137,7 +141,8 @@ public struct ManagementServer: Service {
             tokens: tokens,
             now: self.now,
             health: self.health,
-            metrics: self.metrics
+            metrics: self.metrics,
+            runningQueues: self.runningQueues
         )
         let responder = APIResponder(
             routes: routes,
@@ -207,7 +212,8 @@ public struct ManagementServer: Service {
         tokens: TokenIssuer,
         now: @escaping @Sendable () -> Timestamp,
         health: @escaping @Sendable () async -> [String: Bool],
-        metrics: @escaping @Sendable () async throws -> [MetricFamily] = { [] }
+        metrics: @escaping @Sendable () async throws -> [MetricFamily] = { [] },
+        runningQueues: @escaping @Sendable () -> [QueueName] = { [] }
     ) -> RouteTable {
         var routes = RouteTable()
         AuthRoutes(logins: logins, tokens: tokens, users: services.users).add(to: &routes)
@@ -223,6 +229,7 @@ public struct ManagementServer: Service {
         DeviceProfileRoutes(services: services, now: now).add(to: &routes)
         TelemetryRoutes(services: services, now: now).add(to: &routes)
         UpdateRoutes(services: services).add(to: &routes)
+        QueueRoutes(services: services, running: runningQueues).add(to: &routes)
         RPCRoutes(services: services, now: now).add(to: &routes)
         EntityQueryRoutes(services: services, now: now).add(to: &routes)
         OpenAPIRoutes().add(to: &routes)
@@ -248,6 +255,7 @@ struct ManagementServices: Sendable {
     let audit: any AuditService
     let calls: DeviceCalls
     let storedCalls: any PersistentCallService
+    let queues: any MessageQueues
 
     init(_ registry: ServiceRegistry) throws(NodeError) {
         func require<Service>(_ type: Service.Type) throws(NodeError) -> Service {
@@ -275,5 +283,6 @@ struct ManagementServices: Sendable {
         self.audit = try require((any AuditService).self)
         self.calls = try require(DeviceCalls.self)
         self.storedCalls = try require((any PersistentCallService).self)
+        self.queues = try require((any MessageQueues).self)
     }
 }

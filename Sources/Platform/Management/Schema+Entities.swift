@@ -263,6 +263,22 @@ extension Schema {
 
     static let deviceCount = Schema("DeviceCount", Self.object(["devices": Self.integer(in: 0...Int64.max)]))
 
+    /// The messages that wait in a node.
+    static let queue = Schema(
+        "MessageQueue",
+        Self.object([
+            "name": Self.string, "chain": Self.string, "node": Self.string, "hasNode": Self.boolean,
+            "waiting": Self.integer(in: 0...Int64.max), "oldest": Self.optional(Self.time),
+            "held": ["type": "object", "additionalProperties": Self.integer(in: 1...Int64.max)],
+        ])
+    )
+
+    static let queueMove = Schema("QueueMove", Self.object(["from": Self.string, "to": Self.string]))
+
+    static let queueDrop = Schema("QueueDrop", Self.object(["name": Self.string]))
+
+    static let messageCount = Schema("MessageCount", Self.object(["messages": Self.integer(in: 0...Int64.max)]))
+
     /// Which updates a command is for; an entity query may say which devices.
     static let updateQuery = Schema(
         "UpdateQuery",

@@ -62,8 +62,11 @@ public struct NodeServices: Sendable {
     }
 
     /// The queue of this node for messages that wait and must survive a restart.
+    ///
+    /// Its type declares ``NodeDescriptor/Traits/isQueue``: the host warns of messages in queues of which no running node has that trait.
     public func messageQueue() throws(NodeError) -> any MessageQueue {
-        try self.require((any MessageQueues).self).queue(named: "\(self.chain)/\(self.node)")
+        let name = QueueName(chain: self.chain, node: self.node)
+        return try self.require((any MessageQueues).self).queue(named: name.description)
     }
 }
 

@@ -1,6 +1,6 @@
 /// Queues of messages that survive a restart.
 public protocol MessageQueues: Sendable {
-    /// The queue with this name, made on first use. That of a node is named `chain/node`; see ``NodeServices/messageQueue()``.
+    /// The queue with this name, made on first use. That of a node has a ``QueueName``; see ``NodeServices/messageQueue()``.
     func queue(named name: String) -> any MessageQueue
 
     /// The queues that hold messages, in the order of their names, whether or not there is a node that lets them go.
