@@ -13,7 +13,7 @@ struct Windlass: AsyncParsableCommand {
         version: Platform.version,
         subcommands: [
             Serve.self, Check.self, Nodes.self, Settings.self, Doctor.self, PackageCommand.self, DeviceCommand.self,
-            UpdateCommandLine.self, DemoCommand.self,
+            UpdateCommandLine.self, QueueCommand.self, DemoCommand.self,
         ]
     )
 

@@ -1,12 +1,12 @@
 import ArgumentParser
 import Foundation
 
-/// How a command that may touch many devices is held back; the same for every one of them.
+/// How a command that may touch many devices or messages is held back; the same for every one of them.
 struct Confirmation: ParsableArguments {
-    @Flag(name: .long, help: "Say how many devices would be touched, and change nothing.")
+    @Flag(name: .long, help: "Say how many devices or messages would be touched, and change nothing.")
     var dryRun = false
 
-    @Flag(name: .long, help: "Touch more than one device without asking.")
+    @Flag(name: .long, help: "Touch more than one device or message without asking.")
     var yes = false
 
     /// Lets a command go on if it touches one device at most, or if `--yes` or a person at the terminal agrees.
@@ -15,8 +15,13 @@ struct Confirmation: ParsableArguments {
     ///   - what: What would be done, such as `retry the updates of 37 devices`.
     ///   - devices: How many devices that touches.
     /// - Throws: ``CommandFailure`` if nobody agrees: `unconfirmed` if nobody could be asked, else `failed`.
-    func confirm(_ what: String, devices: Int) throws {
-        guard devices > 1, !self.yes else { return }
+    func confirm(_ what: String, devices: Int) throws { try self.confirm(what, count: devices) }
+
+    /// The same for messages.
+    func confirm(_ what: String, messages: Int) throws { try self.confirm(what, count: messages) }
+
+    private func confirm(_ what: String, count: Int) throws {
+        guard count > 1, !self.yes else { return }
         guard isatty(STDIN_FILENO) == 1 else {
             throw CommandFailure(
                 .unconfirmed,

@@ -83,7 +83,7 @@ struct CommandFailure: Error, CustomStringConvertible {
     enum Kind: Int32 {
         /// The host refused, there is nothing to do, or a file cannot be read.
         case failed = 1
-        /// Many devices would be touched, and nobody agreed to that.
+        /// Many devices or messages would be touched, and nobody agreed to that.
         case unconfirmed = 2
         /// The host cannot be reached; the same command may succeed later.
         case unreachable = 3
@@ -96,7 +96,7 @@ struct CommandFailure: Error, CustomStringConvertible {
     /// What the exit codes mean, for the help texts.
     static let exitCodes = """
         Exits with 0 if all is well, 1 if the host refused, there is nothing to do or a file cannot be read, 2 if more than one \
-        device would be touched and that was not confirmed, 3 if the host cannot be reached, 4 if the login is missing or wrong, \
+        device or message would be touched and that was not confirmed, 3 if the host cannot be reached, 4 if the login is missing or wrong, \
         5 if something is not there, and 64 if the command is not understood.
         """
 
