@@ -13,6 +13,8 @@ struct ChainReloader: Service {
     let folder: String
     let watch: Bool
     let logger: Logger
+    /// Called when other chains have taken over.
+    let onReload: @Sendable () async -> Void
 
     func run() async throws {
         await cancelWhenGracefulShutdown {
@@ -51,6 +53,7 @@ struct ChainReloader: Service {
         do {
             try await self.runtime.reload(try ChainSource.read(folder: self.folder))
             self.logger.notice("chains reloaded", metadata: ["chains.folder": "\(self.folder)"])
+            await self.onReload()
         } catch let faults as ChainFaults {
             for fault in faults.faults {
                 self.logger.log(level: fault.severity == .error ? .error : .warning, "\(fault)")

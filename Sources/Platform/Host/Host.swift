@@ -118,6 +118,9 @@ public struct Host: Sendable {
         guard let storedUsers = registry[(any UserService).self] else {
             throw NodeError(.internalError, "the store registers no users")
         }
+        guard let queues = registry[(any MessageQueues).self] else {
+            throw NodeError(.internalError, "the store registers no queues")
+        }
         let linkSecret = try await storedUsers.secret(named: "download-links", count: 32)
         registry.register(DownloadLinks(secret: linkSecret), as: DownloadLinks.self)
         let password = self.options.environment["WINDLASS_ADMIN_PASSWORD"]
@@ -172,18 +175,22 @@ public struct Host: Sendable {
             logger: logger,
             health: { await health.parts(isStarted: startup.isReady) },
             metrics: { try await metrics.families() },
+            runningQueues: { runtime.queues },
             onListening: { listener in
                 // Devices and administrators are told apart by what the address is for.
                 startup.finished(
-            runningQueues: { runtime.queues },
                     .management,
                     [Listener(scheme: "management", host: listener.host, port: listener.port)]
                 )
             }
         )
+        let stranded = StrandedQueues(queues: queues, running: { runtime.queues }, logger: logger)
         let chains = ClosureService("chains") {
             do {
-                try await runtime.run(sources) { startup.finished(.chains, $0) }
+                try await runtime.run(sources) { listeners in
+                    startup.finished(.chains, listeners)
+                    await stranded.warn()
+                }
                 await tasks.close()
             } catch {
                 await tasks.close()
@@ -194,7 +201,8 @@ public struct Host: Sendable {
             runtime: runtime,
             folder: self.options.chains,
             watch: self.options.watch,
-            logger: logger
+            logger: logger,
+            onReload: { await stranded.warn() }
         )
 
         // Started in this order and stopped in the reverse one: devices first, the store last.
