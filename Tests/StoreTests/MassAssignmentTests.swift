@@ -53,8 +53,8 @@ struct MassAssignmentTests {
             return histories
         }
 
-        func assigning() async throws -> Double? {
-            try await self.store.metrics().first { $0.name == "windlass_assigning_devices" }?.samples.first?.value
+        func measured(_ name: String) async throws -> Double? {
+            try await self.store.metrics().first { $0.name == name }?.samples.first?.value
         }
     }
 
@@ -70,7 +70,8 @@ struct MassAssignmentTests {
             try await fleet.assign(fleet.first)
             func count() async throws -> Int { try await store.assignments(after: 0, limit: 9999).count }
             #expect(try await count() == 1000)
-            #expect(try await fleet.assigning() == 1100)
+            #expect(try await fleet.measured("windlass_assigning_devices") == 1100)
+            #expect(try await fleet.measured("windlass_waiting_assignments") == 2100)
             // The doctor finds nothing wrong in the middle.
             #expect(try await store.check() == [])
             #expect(try await store.carryOutMassAssignment())
@@ -247,7 +248,7 @@ struct MassAssignmentTests {
             let filter = UpdateFilter(packageId: fleet.first.id)
             #expect(try await fleet.store.count(command, on: filter) == 1100)
             #expect(try await fleet.store.carryOut(command, on: filter, by: "me") == 1100)
-            #expect(try await fleet.assigning() == 0)
+            #expect(try await fleet.measured("windlass_assigning_devices") == 0)
         }
     }
 

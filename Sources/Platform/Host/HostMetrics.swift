@@ -24,8 +24,8 @@ struct HostMetrics: Sendable {
             "Devices with a session, or a request that waits for news.",
             [MetricSample(value: Double(self.sessions.deviceCount))]
         )
-        return [info] + self.chains() + self.registry.families() + [listening] + (try await self.store.metrics())
-            + ProcessMetrics.families()
+        let stored = QueueMetrics.adding(self.runtime.queues, to: try await self.store.metrics())
+        return [info] + self.chains() + self.registry.families() + [listening] + stored + ProcessMetrics.families()
     }
 
     private func chains() -> [MetricFamily] {

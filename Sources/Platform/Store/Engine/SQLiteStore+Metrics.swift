@@ -77,7 +77,8 @@ extension SQLiteStore {
     /// The store's numbers: its writer, its tables, and the updates by state.
     public func metrics() async throws -> [MetricFamily] {
         let counted = try await self.tableCounts.families(at: self.uptime()) {
-            try await self.read { db in try Self.count(db) }
+            let now = self.now()
+            return try await self.read { db in try Self.count(db, at: now) }
         }
         let ahead = MetricFamily(
             "windlass_store_points_ahead_total",
@@ -96,7 +97,7 @@ extension SQLiteStore {
         (try? await self.read { db in try db.integer("SELECT 1") }) != nil && !self.writer.isClosed
     }
 
-    private static func count(_ db: Database) throws -> [MetricFamily] {
+    private static func count(_ db: Database, at now: Timestamp) throws -> [MetricFamily] {
         func table(_ name: String, _ summary: String, _ table: String) throws -> MetricFamily {
             let count = try db.integer("SELECT count(*) FROM \(table)") ?? 0
             return MetricFamily(name, .gauge, summary, [MetricSample(value: Double(count))])
@@ -116,6 +117,22 @@ extension SQLiteStore {
                 )
             }
         }
+        let massAssigned = try db.countMassAssigned()
+        let queued = try db.integer(
+            "SELECT count(*) FROM message_queue WHERE key IS NOT NULL AND key IN ('FIRMWARE', 'SOFTWARE')"
+        )
+        let stored = try db.integer("SELECT count(*) FROM assignment")
+        let held = try db.rows(
+            """
+            SELECT type, hold_code, count(*) AS count FROM update_record
+            WHERE hold_code IS NOT NULL AND state = 'QUEUED' GROUP BY type, hold_code ORDER BY type, hold_code
+            """
+        ).map { row in
+            MetricSample(
+                labels: [MetricSample.Label("type", row["type"]), MetricSample.Label("code", row["hold_code"])],
+                value: Double(row["count"] as Int64)
+            )
+        }
         return [
             try table("windlass_devices", "Devices there are.", "device"),
             try table("windlass_packages", "Packages there are.", "ota_package"),
@@ -123,10 +140,21 @@ extension SQLiteStore {
                 "windlass_assigning_devices",
                 .gauge,
                 "Devices that an assignment to their whole profile has not reached yet.",
-                [MetricSample(value: Double(try db.countMassAssigned()))]
+                [MetricSample(value: Double(massAssigned))]
             ),
-            try table("windlass_waiting_assignments", "Assignments that devices were not told of yet.", "assignment"),
+            MetricFamily(
+                "windlass_waiting_assignments",
+                .gauge,
+                "Assignments of which devices were not notified yet, in queues and before them.",
+                [MetricSample(value: Double(massAssigned + (queued ?? 0) + (stored ?? 0)))]
+            ),
             MetricFamily("windlass_updates", .gauge, "Update records by package type and state.", samples),
-        ]
+            MetricFamily(
+                "windlass_held_updates",
+                .gauge,
+                "QUEUED updates whose devices were not notified, by package type and the code of the reason.",
+                held
+            ),
+        ] + QueueMetrics.families(of: try db.waitingQueues(), at: now)
     }
 }

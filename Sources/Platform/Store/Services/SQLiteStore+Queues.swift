@@ -15,26 +15,7 @@ extension SQLiteStore: MessageQueues {
 
     /// The queues that hold messages.
     public func waitingQueues() async throws -> [WaitingQueue] {
-        try await self.read { db in
-            var held: [String: [String: Int]] = [:]
-            let reasons = try db.rows(
-                "SELECT queue, code, count(*) AS count FROM message_queue WHERE code IS NOT NULL GROUP BY queue, code"
-            )
-            for row in reasons { held[row["queue"], default: [:]][row["code"]] = row["count"] }
-            return try db.rows(
-                """
-                SELECT q.queue, q.count, (SELECT since FROM message_queue WHERE id = q.oldest) AS since
-                FROM (SELECT queue, count(*) AS count, min(id) AS oldest FROM message_queue GROUP BY queue) q ORDER BY q.queue
-                """
-            ).map { row in
-                WaitingQueue(
-                    name: row["queue"],
-                    count: row["count"],
-                    oldest: row.time("since"),
-                    held: held[row["queue"]] ?? [:]
-                )
-            }
-        }
+        try await self.read { db in try db.waitingQueues() }
     }
 
     /// Moves all messages of a queue to the end of another one.
@@ -80,6 +61,30 @@ extension SQLiteStore: MessageQueues {
             count += taken
             if taken < Self.queueStepMax { return count }
             try await self.clock.sleep(for: Self.stepPause)
+        }
+    }
+}
+
+extension Database {
+    /// The queues that hold messages, in the order of their names; looks at indices, and at one message of each.
+    func waitingQueues() throws -> [WaitingQueue] {
+        var held: [String: [String: Int]] = [:]
+        let reasons = try self.rows(
+            "SELECT queue, code, count(*) AS count FROM message_queue WHERE code IS NOT NULL GROUP BY queue, code"
+        )
+        for row in reasons { held[row["queue"], default: [:]][row["code"]] = row["count"] }
+        return try self.rows(
+            """
+            SELECT q.queue, q.count, (SELECT since FROM message_queue WHERE id = q.oldest) AS since
+            FROM (SELECT queue, count(*) AS count, min(id) AS oldest FROM message_queue GROUP BY queue) q ORDER BY q.queue
+            """
+        ).map { row in
+            WaitingQueue(
+                name: row["queue"],
+                count: row["count"],
+                oldest: row.time("since"),
+                held: held[row["queue"]] ?? [:]
+            )
         }
     }
 }
