@@ -47,6 +47,10 @@ extension StoreDoctor.Report {
         var lines = [
             "\(folder): \(self.packages) packages with \(self.bytes) bytes, \(self.devices) devices\(inUse)"
         ]
+        for queue in self.queues {
+            let since = queue.oldest.map { ", the oldest since \(JSON.integer($0.rawValue).dateText)" } ?? ""
+            lines.append("queue '\(queue.name)': \(queue.count) message\(queue.count == 1 ? "" : "s")\(since)")
+        }
         for finding in self.repaired { lines.append("mended: \(finding)") }
         for finding in self.findings {
             lines.append("fault: \(finding)")
@@ -68,6 +72,14 @@ extension StoreDoctor.Report {
         return [
             "data": .string(folder), "inUse": .bool(self.isInUse), "packages": .integer(Int64(self.packages)),
             "bytes": .integer(self.bytes), "devices": .integer(Int64(self.devices)),
+            "queues": .array(
+                self.queues.map { queue in
+                    [
+                        "name": .string(queue.name), "waiting": .integer(Int64(queue.count)),
+                        "oldest": queue.oldest.map { .integer($0.rawValue) } ?? .null,
+                    ]
+                }
+            ),
             "repaired": .array(self.repaired.map(json)), "findings": .array(self.findings.map(json)),
         ]
     }

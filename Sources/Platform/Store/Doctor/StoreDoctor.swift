@@ -1,6 +1,6 @@
 import FoundationEssentials
 import GRDB
-import NodeKit
+public import NodeKit
 
 #if canImport(Glibc)
     import Glibc
@@ -25,6 +25,8 @@ public struct StoreDoctor: Sendable {
         public var bytes: Int64
         /// How many devices there are.
         public var devices: Int
+        /// The queues that hold messages; whether a node takes them out is known only to a host with its chains.
+        public var queues: [WaitingQueue]
         /// What was wrong and is no more.
         public var repaired: [StoreFinding]
         /// What is wrong.
@@ -76,6 +78,7 @@ public struct StoreDoctor: Sendable {
                 packages: 0,
                 bytes: 0,
                 devices: 0,
+                queues: [],
                 repaired: [],
                 findings: [
                     StoreFinding(
@@ -137,6 +140,7 @@ public struct StoreDoctor: Sendable {
             packages: result.packages,
             bytes: result.bytes,
             devices: result.devices,
+            queues: result.queues,
             repaired: repaired,
             findings: result.findings
         )

@@ -17,6 +17,7 @@ struct StoreInspection {
         var packages = 0
         var bytes: Int64 = 0
         var devices = 0
+        var queues: [WaitingQueue] = []
     }
 
     /// Looks at everything.
@@ -33,13 +34,14 @@ struct StoreInspection {
             let read = try await self.reader.read { db in
                 (
                     try Self.faults(db), try db.rows("SELECT * FROM ota_package").map(OtaPackage.init(row:)),
-                    try db.integer("SELECT count(*) FROM device") ?? 0, try db.unusedBytes()
+                    try db.integer("SELECT count(*) FROM device") ?? 0, try db.unusedBytes(), try db.waitingQueues()
                 )
             }
             result.findings = read.0
             packages = read.1
             result.devices = Int(read.2)
             released = Set(read.3)
+            result.queues = read.4
         }
         result.packages = packages.count
         let used = Set(packages.compactMap(\.sha256))
