@@ -78,7 +78,13 @@ let package = Package(
                 name: "StoreConformance",
                 dependencies: [platform, "StoreTesting"],
                 swiftSettings: settings
-            )
+            ),
+            // Chains of real nodes, in a time that passes when a test says so.
+            .testTarget(
+                name: "CampaignTests",
+                dependencies: ["OTANodes", "FlowNodes", platform],
+                swiftSettings: settings
+            ),
         ],
     swiftLanguageModes: [.v6]
 )

@@ -245,7 +245,7 @@ import Testing
 }
 
 /// When messages came.
-private final class Times: Sendable {
+final class Times: Sendable {
     private let noted = Mutex<[(message: Message, time: Duration)]>([])
     var all: [(message: Message, time: Duration)] { self.noted.withLock { $0 } }
     func add(_ message: Message, _ time: Duration) { self.noted.withLock { $0.append((message, time)) } }

@@ -630,4 +630,51 @@ private final class Clocked {
             #expect(record?.entered[.downloading] == clocked.time.now)
         }
     }
+
+    @Test(
+        "what waits is due at once when the clock was set back, at a start and while the host runs",
+        .bug(id: "Q1"),
+        arguments: [false, true]
+    )
+    func waiting(restarts: Bool) async throws {
+        try await Clocked.with { clocked in
+            try await clocked.assign("1")
+            clocked.time.move(year)
+            var queue = clocked.store.queue(named: "c/n")
+            let device = Originator(id: clocked.device.id.uuid, name: "d", type: "profile")
+            for key in ["k", nil, nil] {
+                var message = Message(originator: device, type: "T", timestamp: clocked.time.now)
+                message.precedence = key.map { Precedence(key: $0, generation: 1) }
+                try await queue.append(message, countMax: 9)
+            }
+            var assignments = clocked.store.waitingAssignments
+            let reason = HoldReason(code: "closed", text: "it is closed")
+            for waiting in [queue, assignments] as [any WaitingMessages] {
+                let messages = try await waiting.due(at: clocked.time.now, limit: 9, without: []).messages
+                let tomorrow = clocked.time.now.adding(.seconds(86_400))
+                try await waiting.postpone(messages.map { PostponedMessage($0, due: tomorrow, reason: reason) })
+                #expect(try await waiting.due(at: clocked.time.now, limit: 9, without: []).messages.isEmpty)
+            }
+            let marks = (await queue.arrivals(since: nil), await assignments.arrivals(since: nil))
+            clocked.time.move(.zero - year)
+            if restarts {
+                try await clocked.restart()
+                queue = clocked.store.queue(named: "c/n")
+                assignments = clocked.store.waitingAssignments
+            } else {
+                try await clocked.store.followClock()
+                // Who waits for the time is woken.
+                #expect(await queue.arrivals(since: nil) > marks.0)
+                #expect(await assignments.arrivals(since: nil) > marks.1)
+            }
+            let now = clocked.time.now
+            #expect(try await assignments.due(at: now, limit: 9, without: []).messages.count == 1)
+            let due = try await queue.due(at: now, limit: 9, without: []).messages
+            #expect(due.count == 2)
+            #expect(due.allSatisfy { $0.due <= now && $0.since <= now })
+            // The next of the device, too.
+            try await queue.settle(due.map { SettledMessage($0) })
+            #expect(try await queue.due(at: now, limit: 9, without: []).messages.count == 1)
+        }
+    }
 }

@@ -60,6 +60,7 @@ extension SQLiteStore {
             times: self.times,
             progress: self.progress,
             assignments: self.assignmentsAdded,
+            queues: self.queues,
             updateEvents: self.updateEventsAdded,
             massAssignments: self.massAssignments,
             sessions: self.sessions

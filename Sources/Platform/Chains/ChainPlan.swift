@@ -300,8 +300,8 @@ private struct Standing: Sendable {
 
     /// The message ends at a node, or by a relation of it that leads nowhere.
     mutating func ended(at stop: ChainPlan.Stop, by relation: Relation? = nil) {
-        // A queue took it in.
-        if relation == nil, stop.traits.contains(.isQueue) { self.isSafe = true }
+        // A queue took it in, or it was delivered.
+        if relation == nil, !stop.traits.isDisjoint(with: [.isQueue, .delivers]) { self.isSafe = true }
         if self.end == nil { self.end = "'\(stop.id)'" + (relation.map { " by '\($0)'" } ?? "") }
     }
 

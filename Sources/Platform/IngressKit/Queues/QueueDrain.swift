@@ -6,12 +6,13 @@ public import NodeKit
 ///
 /// There is one order for what came and for what is tried again: by priority, then by when it was due. So nothing starves: a message
 /// that fails, or of which a node said *later*, is behind all that were due before its next try. Of ``urgentInARow`` + 1 messages one
-/// is of those that are less urgent. The messages of one originator go one after the other.
+/// is of those that are less urgent, and among these the same holds. The messages of one originator go one after the other.
 ///
 /// A message that is superseded is passed over; it costs no pause, and neither does one that ends *later*. How often messages are
 /// tried in vain is bounded (``vainTriesMax``).
 public struct QueueDrain: Sendable {
-    /// How many tries a second may end without a message being done: a million that say *later* cost no more than these.
+    /// After how many tries a second that end without a message being done no more begin: a million that say *later* cost no more
+    /// than these and as many as are under way then.
     public static let vainTriesMax = 1000
     /// The pause before a message that failed is tried again the first time; it doubles up to ``retryPauseMax``.
     public static let retryPauseMin = Duration.milliseconds(100)
@@ -31,6 +32,8 @@ public struct QueueDrain: Sendable {
     static let settleBatchSize = 128
     /// For how long what is done may not be settled: what would be sent twice after a crash.
     static let unsettledMax = Duration.milliseconds(200)
+    /// By how much a message may be late so that there are few alarms.
+    static let latenessMax = Duration.seconds(1)
     /// How often the log tells of messages that wait for the same reason.
     static let logInterval = Duration.seconds(60)
 
@@ -89,7 +92,7 @@ public struct QueueDrain: Sendable {
                 }
                 if state.inFlightCount < self.inFlightMax, state.wantsMore, state.mayStart(at: clock.now) {
                     try await self.read(into: &state)
-                    if !state.isIdle { continue }
+                    if state.isReady { continue }
                 }
                 if state.isToFlush(at: clock.now) {
                     try await self.flush(&state)
@@ -136,7 +139,7 @@ public struct QueueDrain: Sendable {
     private static func isNeeded<Instant: InstantProtocol>(_ time: Instant, beside alarms: [Instant], at now: Instant)
         -> Bool
     where Instant.Duration == Duration {
-        let latest = time.advanced(by: now.duration(to: time) / 64)
+        let latest = time.advanced(by: min(now.duration(to: time) / 64, Self.latenessMax))
         return !alarms.contains { $0 <= latest }
     }
 
@@ -254,9 +257,11 @@ public struct QueueDrain: Sendable {
 
     /// The part of a time that is a device's.
     static func spread(of device: UUID, over time: Duration) -> Duration {
-        let hash = withUnsafeBytes(of: device.uuid) {
+        // FNV-1a, and its low bits into the high ones: devices that were made one after the other differ in their last bytes.
+        var hash = withUnsafeBytes(of: device.uuid) {
             $0.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
         }
+        hash = (hash ^ hash >> 32) &* 0xff51_afd7_ed55_8ccd
         return time * (Double(hash >> 11) / Double(1 << 53 as UInt64))
     }
 
@@ -296,7 +301,8 @@ struct DrainState<Instant: InstantProtocol> where Instant.Duration == Duration {
     private var nextDue: Timestamp?
     /// When the next message may go.
     private var nextStart: Instant
-    private var urgentCount = 0
+    /// How many messages of each priority went in a row while less urgent ones waited.
+    private var turns = Array(repeating: 0, count: Precedence.priorities.upperBound + 1)
     private var vainTries: (since: Instant, count: Int)
     private var logged: [String: (at: Instant, count: Int)] = [:]
 
@@ -314,21 +320,29 @@ struct DrainState<Instant: InstantProtocol> where Instant.Duration == Duration {
             && !self.ready.contains { $0.messages.contains { !self.busy.contains($0.message.originator.id) } }
     }
 
-    /// Whether nothing came of reading.
-    var isIdle: Bool { self.ready.isEmpty && self.settled.count < QueueDrain.settleBatchSize }
+    /// Whether there is a message to begin.
+    var isReady: Bool { !self.ready.isEmpty }
 
     /// There may be more to read.
     mutating func arrived() {
         self.mayHaveMore = true
         // What is urgent does not wait for what was read before it came, which at a pace takes long to go.
-        guard self.interval > .zero else { return }
+        if self.interval > .zero { self.readAgain() }
+    }
+
+    /// Forgets what was read and not begun, so that it is read again, with what there is by then.
+    private mutating func readAgain() {
+        self.mayHaveMore = true
         for (_, messages) in self.ready { for message in messages { self.held.remove(message.id) } }
         self.ready = []
     }
 
     /// Time has passed.
     mutating func look(at today: Timestamp) {
-        if let nextDue, nextDue <= today { self.mayHaveMore = true }
+        guard let nextDue, nextDue <= today else { return }
+        self.mayHaveMore = true
+        // Known again when it is read; until then there is nothing to wake for.
+        self.nextDue = nil
     }
 
     /// Takes what was read.
@@ -360,21 +374,38 @@ struct DrainState<Instant: InstantProtocol> where Instant.Duration == Duration {
 
     /// The next message, which is under way from now on.
     mutating func next(at now: Instant) -> WaitingMessage? {
-        // A share stays for what is less urgent.
-        let isTurnOfOthers = self.urgentCount >= QueueDrain.urgentInARow && self.ready.count > 1
-        let levels = isTurnOfOthers ? Array(self.ready.indices.dropFirst()) + [0] : Array(self.ready.indices)
-        for level in levels {
+        let turn = self.levelInTurn
+        for level in [turn] + self.ready.indices.filter({ $0 != turn }) where level < self.ready.count {
             let isFree: (WaitingMessage) -> Bool = { [busy] in !busy.contains($0.message.originator.id) }
             guard let index = self.ready[level].messages.firstIndex(where: isFree) else { continue }
+            self.countTurn(of: level)
             let message = self.ready[level].messages.remove(at: index)
-            self.urgentCount = level == 0 && !isTurnOfOthers ? self.urgentCount + 1 : 0
-            if self.ready[level].messages.isEmpty { self.ready.remove(at: level) }
+            if self.ready[level].messages.isEmpty {
+                self.ready.remove(at: level)
+                // More of this priority may be stored, and do not wait until the others that were read have gone.
+                if !self.ready.isEmpty { self.readAgain() }
+            }
             self.busy.insert(message.message.originator.id)
             self.inFlightCount += 1
             self.nextStart = max(self.nextStart, now).advanced(by: self.interval)
             return message
         }
         return nil
+    }
+
+    /// The level of ``ready`` whose turn it is: a share stays for what is less urgent.
+    private var levelInTurn: Int {
+        var level = 0
+        while level + 1 < self.ready.count, self.turns[self.ready[level].priority] >= QueueDrain.urgentInARow {
+            level += 1
+        }
+        return level
+    }
+
+    private mutating func countTurn(of level: Int) {
+        for (priority, _) in self.ready[..<level] { self.turns[priority] = 0 }
+        let isLast = level == self.ready.count - 1
+        self.turns[self.ready[level].priority] = isLast ? 0 : self.turns[self.ready[level].priority] + 1
     }
 
     /// The last message took no part in the pace.

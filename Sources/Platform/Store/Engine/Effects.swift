@@ -97,6 +97,7 @@ struct EffectApplier: Sendable {
     let times: ServerTimes
     let progress: ProgressCounter
     let assignments: Signal
+    let queues: QueueTable
     let updateEvents: Signal
     let massAssignments: MassAssignments
     let sessions: DeviceSessions
@@ -115,7 +116,11 @@ struct EffectApplier: Sendable {
         self.caches.forget(effects)
         if effects.allDevices { self.numbers.forgetAll() } else { self.numbers.forget(effects.devices) }
         self.progress.forget(effects.served)
-        if effects.assignments { self.assignments.raise() }
+        if effects.assignments {
+            self.assignments.raise()
+            // What they hold for the same devices is pointless now.
+            self.queues.signalAll()
+        }
         if effects.massAssignments { self.massAssignments.look(db) }
         if effects.assignments || effects.updateEvents { self.updateEvents.raise() }
         var taken: [TakenPush] = []

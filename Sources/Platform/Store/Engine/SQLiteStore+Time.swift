@@ -47,7 +47,11 @@ extension SQLiteStore {
         self.lookAtClock()
         guard let step = self.latestSeen.lastStep else { return }
         let now = self.now()
-        let count = try await self.write { db, _ in try db.bringBackTimes(to: now) }
+        let count = try await self.write { db, effects in
+            effects.assignments = true
+            return try db.bringBackTimes(to: now)
+        }
+        self.queues.signalAll()
         self.latestSeen.followed(step)
         self.noteBroughtBack(count)
     }
@@ -144,14 +148,13 @@ extension Database {
             [now.rawValue, limit]
         )
         count += self.changesCount
-        // What waits is tried once more, and may be told later again.
-        try self.run(
-            "UPDATE message_queue SET due = ?1, since = min(since, ?1) WHERE due > ?1",
-            [now.rawValue]
-        )
-        count += self.changesCount
-        try self.run("UPDATE assignment SET due = ?1, timestamp = min(timestamp, ?1) WHERE due > ?1", [now.rawValue])
-        return count + self.changesCount
+        // What waits is tried once more, and may be told later again; whether its time was meant so cannot be seen.
+        for (table, since) in [("message_queue", "since"), ("assignment", "timestamp")] {
+            try self.run("UPDATE \(table) SET \(since) = ?1 WHERE \(since) > ?1", [now.rawValue])
+            count += self.changesCount
+            try self.run("UPDATE \(table) SET due = ?1 WHERE due > ?1", [now.rawValue])
+        }
+        return count
     }
 }
 

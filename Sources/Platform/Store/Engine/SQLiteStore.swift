@@ -181,6 +181,7 @@ public final class SQLiteStore: StoreEngine {
                 times: self.times,
                 progress: self.progress,
                 assignments: self.assignmentsAdded,
+                queues: self.queues,
                 updateEvents: self.updateEventsAdded,
                 massAssignments: self.massAssignments,
                 sessions: sessions

@@ -44,6 +44,7 @@ extension Database {
             [id?.uuid] + all.arguments
         )
         // A newer assignment takes the place of one of which the device was not notified yet.
+        try self.hastenQueued(of: devices, type: type, at: now)
         guard let id else {
             // What an update came to stays known; one under way has no target any more.
             try self.run(

@@ -122,11 +122,11 @@ final class DeviceStatements: Sendable {
         "SELECT generation FROM message_queue WHERE originator = ? AND key = ? AND queue = ?"
     )
     let queueRemoval = DirectStatement("DELETE FROM message_queue WHERE id = ? AND generation IS ?")
-    /// The oldest message of an originator is due, now that the one before it is done.
+    /// The oldest message of an originator is due from now on, as the one before it is done: many of one hold up no other.
     let queueAdvance = DirectStatement(
         """
-        UPDATE message_queue SET due = since WHERE due IS NULL AND id =
-            (SELECT min(id) FROM message_queue WHERE originator = ? AND queue = ? AND key IS NULL)
+        UPDATE message_queue SET due = ?1 WHERE due IS NULL AND id =
+            (SELECT min(id) FROM message_queue WHERE originator = ?2 AND queue = ?3 AND key IS NULL)
         """
     )
     let queueRetry = DirectStatement(

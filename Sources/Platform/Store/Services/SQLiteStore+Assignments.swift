@@ -1,3 +1,4 @@
+import FoundationEssentials
 import GRDB
 public import NodeKit
 public import OTA
@@ -69,8 +70,7 @@ private struct StoredAssignments: WaitingMessages {
             var due = DueMessages()
             var priority = try db.integer("SELECT max(priority) FROM assignment")
             while let level = priority {
-                due.messages += try db.assignments(of: level, dueAt: now, limit: limit + held.count)
-                    .filter { !held.contains($0.id) }.prefix(limit)
+                due.messages += try db.assignments(of: level, dueAt: now, limit: limit, without: held)
                 priority = try db.integer("SELECT max(priority) FROM assignment WHERE priority < ?", [level])
                 let next = try db.integer(
                     "SELECT min(due) FROM assignment WHERE priority = ? AND due > ?",
@@ -112,16 +112,18 @@ private struct StoredAssignments: WaitingMessages {
 
 extension Database {
     /// The assignments of a priority that are due, in order.
-    fileprivate func assignments(of priority: Int64, dueAt now: Timestamp, limit: Int) throws -> [WaitingMessage] {
+    fileprivate func assignments(of priority: Int64, dueAt now: Timestamp, limit: Int, without held: Set<Int64>) throws
+        -> [WaitingMessage]
+    {
         try self.rows(
             """
             SELECT a.id AS number, a.type AS package_type, a.package_id, a.timestamp, a.cause, a.due, a.tries, a.priority,
                 CASE a.type WHEN 'FIRMWARE' THEN d.firmware_generation ELSE d.software_generation END AS generation,
                 d.id, d.name, p.name AS type
             FROM assignment a JOIN device d ON d.no = a.device JOIN device_profile p ON p.id = d.device_profile_id
-            WHERE a.priority = ? AND a.due <= ? ORDER BY a.due, a.id LIMIT ?
+            WHERE a.priority = ? AND a.due <= ? AND a.id NOT IN (SELECT value FROM json_each(?)) ORDER BY a.due, a.id LIMIT ?
             """,
-            [priority, now.rawValue, limit]
+            [priority, now.rawValue, JSON.array(held.map(JSON.integer)).description, limit]
         ).map { row in
             let assignment = Assignment(
                 id: row["number"],
@@ -144,9 +146,13 @@ extension Database {
     /// Notes why the device of a message that is done was not notified, if it was not and nothing else is on its way.
     func note(_ settled: SettledMessage, at now: Timestamp) throws {
         let message = settled.message.message
-        guard let end = settled.end, let precedence = message.precedence,
-            let type = OtaPackageType(rawValue: precedence.key)
-        else { return }
+        guard let end = settled.end, let precedence = message.precedence else { return }
+        try self.note(end, of: message.originator.id, precedence, at: now)
+    }
+
+    /// Notes why a device was not notified, unless something else is on its way to it.
+    func note(_ end: HoldReason, of device: UUID, _ precedence: Precedence, at now: Timestamp) throws {
+        guard let type = OtaPackageType(rawValue: precedence.key) else { return }
         try self.run(
             """
             UPDATE update_record SET hold_time = ?1, hold_code = ?2, hold_reason = ?3
@@ -155,7 +161,7 @@ extension Database {
                 AND NOT EXISTS (SELECT 1 FROM message_queue WHERE originator = ?5 AND key = ?4)
                 AND NOT EXISTS (SELECT 1 FROM assignment a WHERE a.device = update_record.device AND a.type = ?4)
             """,
-            [now.rawValue, end.code, end.text, type.rawValue, message.originator.id, precedence.generation]
+            [now.rawValue, end.code, end.text, type.rawValue, device, precedence.generation]
         )
     }
 }

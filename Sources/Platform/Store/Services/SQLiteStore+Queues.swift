@@ -34,8 +34,14 @@ extension SQLiteStore: MessageQueues {
 
     /// Removes all messages of a queue.
     public func drop(_ name: String) async throws -> Int {
-        try await self.inSteps(of: name) { _, _ in
-            0
+        let now = self.now()
+        let reason = HoldReason(code: "dropped", text: "its message was dropped from the queue '\(name)'")
+        return try await self.inSteps(of: name) { db, rows in
+            for row in rows {
+                guard let device: UUID = row["originator"], let key: String = row["key"] else { continue }
+                try db.note(reason, of: device, Precedence(key: key, generation: row["generation"] ?? 0), at: now)
+            }
+            return 0
         } done: { _ in
         }
     }
@@ -75,14 +81,14 @@ extension Database {
         for row in reasons { held[row["queue"], default: [:]][row["code"]] = row["count"] }
         return try self.rows(
             """
-            SELECT q.queue, q.count, (SELECT since FROM message_queue WHERE id = q.oldest) AS since
+            SELECT q.queue, q.count, (SELECT nullif(since, 0) FROM message_queue WHERE id = q.oldest) AS since
             FROM (SELECT queue, count(*) AS count, min(id) AS oldest FROM message_queue GROUP BY queue) q ORDER BY q.queue
             """
         ).map { row in
             WaitingQueue(
                 name: row["queue"],
                 count: row["count"],
-                oldest: row.time("since"),
+                oldest: (row["since"] as Int64?).map(Timestamp.init(milliseconds:)),
                 held: held[row["queue"]] ?? [:]
             )
         }
@@ -108,6 +114,11 @@ final class QueueTable: Sendable {
         }
     }
 
+    /// Messages of any queue may be due that were not.
+    func signalAll() {
+        for signal in self.entries.withLock({ $0.values.map(\.signal) }) { signal.raise() }
+    }
+
     /// How many messages a queue holds, if that is known.
     func count(of name: String) -> Int? { self.entries.withLock { $0[name]?.count } }
 
@@ -115,6 +126,17 @@ final class QueueTable: Sendable {
     func found(_ count: Int, in name: String) {
         self.entries.withLock { entries in
             if entries[name]?.count == nil { entries[name, default: Entry()].count = count }
+        }
+    }
+
+    /// Takes places for more, if the count is known and leaves room for them.
+    ///
+    /// - Returns: Whether there was room.
+    func take(_ count: Int, of name: String, max: Int) -> Bool {
+        self.entries.withLock { entries in
+            guard let present = entries[name]?.count, present + count <= max else { return false }
+            entries[name]?.count = present + count
+            return true
         }
     }
 
@@ -132,12 +154,27 @@ private struct StoredMessageQueue: MessageQueue {
     let name: String
 
     func append(_ message: Message, countMax: Int) async throws {
-        let count = try await self.knownCount()
+        try await self.load()
+        let isReserved = self.store.queues.take(1, of: self.name, max: countMax)
+        do {
+            let isNew = try await self.store(message, isReserved: isReserved, countMax: countMax)
+            if isReserved, !isNew { self.store.queues.add(-1, to: self.name) }
+        } catch {
+            if isReserved { self.store.queues.add(-1, to: self.name) }
+            throw error
+        }
+        self.store.queues.signal(of: self.name).raise()
+    }
+
+    /// Stores a message.
+    ///
+    /// - Returns: Whether there is one more than before; otherwise it took the place of another, or was dropped.
+    private func store(_ message: Message, isReserved: Bool, countMax: Int) async throws -> Bool {
         let text = message.stored.description
         let now = self.store.now()
-        let isNew = try await self.store.write { [name, statements = self.store.statements] db, _ in
+        return try await self.store.write { [name, statements = self.store.statements] db, _ in
             guard let precedence = message.precedence else {
-                guard count < countMax else { throw Self.full(countMax) }
+                guard isReserved else { throw Self.full(countMax) }
                 try statements.queueEntry.run(db) { arguments in
                     try arguments.add(name)
                     try arguments.add(text)
@@ -146,15 +183,17 @@ private struct StoredMessageQueue: MessageQueue {
                 }
                 return true
             }
-            let isNew =
-                try statements.queuedGeneration.row(db) { arguments in
+            if !isReserved {
+                let isReplacing = try statements.queuedGeneration.row(db) { arguments in
                     try arguments.add(message.originator.id)
                     try arguments.add(precedence.key)
                     try arguments.add(name)
                 } read: { _ in
-                    false
-                } ?? true
-            guard !isNew || count < countMax else { throw Self.full(countMax) }
+                    true
+                }
+                guard isReplacing == true else { throw Self.full(countMax) }
+            }
+            let last = db.lastInsertedRowID
             try statements.queueReplacement.run(db) { arguments in
                 try arguments.add(name)
                 try arguments.add(text)
@@ -164,10 +203,9 @@ private struct StoredMessageQueue: MessageQueue {
                 try arguments.add(precedence.key)
                 try arguments.add(precedence.generation)
             }
-            return isNew
+            // An update in its place inserts nothing.
+            return db.lastInsertedRowID != last
         }
-        if isNew { self.store.queues.add(1, to: self.name) }
-        self.store.queues.signal(of: self.name).raise()
     }
 
     private static func full(_ countMax: Int) -> NodeError {
@@ -207,6 +245,7 @@ private struct StoredMessageQueue: MessageQueue {
                 count += db.changesCount
                 if precedence == nil {
                     try statements.queueAdvance.run(db) { arguments in
+                        try arguments.add(now.rawValue)
                         try arguments.add(message.message.originator.id)
                         try arguments.add(name)
                     }
@@ -243,11 +282,10 @@ private struct StoredMessageQueue: MessageQueue {
         }
     }
 
-    /// How many messages there are, counted once and kept beside: to count the rows for every message would cost more than it.
-    private func knownCount() async throws -> Int {
-        if let count = self.store.queues.count(of: self.name) { return count }
+    /// Counts the messages, once: to count the rows for every message would cost more than it.
+    private func load() async throws {
+        guard self.store.queues.count(of: self.name) == nil else { return }
         self.store.queues.found(try await self.count(), in: self.name)
-        return self.store.queues.count(of: self.name) ?? 0
     }
 }
 
@@ -266,13 +304,12 @@ extension Database {
             SELECT w.*, d.no AS device, CASE w.key WHEN 'FIRMWARE' THEN d.firmware_generation
                 WHEN 'SOFTWARE' THEN d.software_generation END AS newest
             FROM message_queue w LEFT JOIN device d ON d.id = w.originator
-            WHERE w.queue = ? AND w.priority = ? AND w.due <= ? ORDER BY w.due, w.id LIMIT ?
+            WHERE w.queue = ? AND w.priority = ? AND w.due <= ? AND w.id NOT IN (SELECT value FROM json_each(?))
+            ORDER BY w.due, w.id LIMIT ?
             """,
-            [queue, priority, now.rawValue, limit + held.count]
+            [queue, priority, now.rawValue, JSON.array(held.map(JSON.integer)).description, limit]
         )
-        var count = 0
-        for row in rows where count < limit && !held.contains(row["id"]) {
-            count += 1
+        for row in rows {
             let message = try WaitingMessage(row: row)
             guard let precedence = message.message.precedence, let type = OtaPackageType(rawValue: precedence.key),
                 (row["newest"] as Int64?).map({ $0 > precedence.generation }) ?? true
@@ -280,10 +317,10 @@ extension Database {
                 due.messages.append(message)
                 continue
             }
-            // Something newer is to be told to the device, or the device is gone.
+            // Something newer is to be told to the device, or the device is gone. What is told later itself takes no place.
             let succeeds = try self.exists(
-                "SELECT 1 FROM assignment WHERE device = ? AND type = ?",
-                [row["device"] as Int64?, type.rawValue]
+                "SELECT 1 FROM assignment WHERE device = ? AND type = ? AND due <= ?",
+                [row["device"] as Int64?, type.rawValue, now.rawValue]
             )
             if succeeds {
                 let reason = HoldReason(code: "superseded", text: "a newer assignment takes its place in a moment")
@@ -299,6 +336,18 @@ extension Database {
         if let next { due.next = min(due.next ?? Timestamp(milliseconds: next), Timestamp(milliseconds: next)) }
     }
 
+    /// What queues hold for devices and is pointless from now on is due at once, so that it is passed over and does not stay until
+    /// the time for which it was held.
+    func hastenQueued(of devices: [Int64], type: OtaPackageType, at now: Timestamp) throws {
+        try self.run(
+            """
+            UPDATE message_queue SET due = ?1 WHERE key = ?2 AND due > ?1
+                AND originator IN (SELECT id FROM device WHERE no IN (SELECT value FROM json_each(?3)))
+            """,
+            [now.rawValue, type.rawValue, JSON.array(devices.map(JSON.integer)).description]
+        )
+    }
+
     /// Adds a message that was taken out of a queue to another one.
     ///
     /// - Returns: Whether there is one more in that than before.
@@ -308,7 +357,7 @@ extension Database {
             try self.run(
                 """
                 INSERT INTO message_queue (queue, message, originator, since, due)
-                SELECT ?1, ?2, ?3, ?4, CASE WHEN EXISTS (SELECT 1 FROM message_queue
+                SELECT ?1, ?2, ?3, ?4, CASE WHEN ?3 IS NULL OR EXISTS (SELECT 1 FROM message_queue
                     WHERE originator = ?3 AND queue = ?1 AND key IS NULL) THEN NULL ELSE ?5 END
                 """,
                 [queue, row["message"] as String, originator, row["since"] as Int64, now.rawValue]
@@ -324,7 +373,7 @@ extension Database {
             INSERT INTO message_queue (queue, message, originator, key, generation, priority, since, due)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
             ON CONFLICT (originator, key, queue) WHERE key IS NOT NULL DO UPDATE SET message = excluded.message,
-                priority = excluded.priority, generation = excluded.generation
+                priority = excluded.priority, generation = excluded.generation, due = since, tries = 0, code = NULL, reason = NULL
             WHERE excluded.generation > generation
             """,
             [

@@ -238,7 +238,7 @@ extension Database {
                 [type.rawValue, Self.list(devices)]
             ).map { $0["device"] as Int64 }
             try self.queueAgain(over, type: type, cause: .resent, at: now, pointsAt: pointTime)
-            try self.raiseGeneration(of: devices, type: type)
+            try self.raiseGeneration(of: devices, type: type, at: now)
             try self.addAssignments(devices, type: type, cause: .resent, at: now)
         case .cancel:
             let told = try self.rows(
@@ -257,7 +257,7 @@ extension Database {
                 at: now,
                 pointsAt: pointTime
             )
-            try self.raiseGeneration(of: devices, type: type)
+            try self.raiseGeneration(of: devices, type: type, at: now)
             try self.addAssignments(told, type: type, cause: .cancelled, at: now)
         }
     }
@@ -284,14 +284,13 @@ extension Database {
             """
             UPDATE update_record SET state = 'QUEUED', queued_time = ?1, active_time = ?1, progress = NULL,
                 attempts = max(attempts, 1) + 1, error = NULL, error_class = NULL, failure_cause = NULL,
-                retry_time = NULL, push_missed = 0, interrupted = 0, hold_time = NULL, hold_code = NULL, hold_reason = NULL,
-                \(UpdateRecord.attemptEnds)
+                retry_time = NULL, push_missed = 0, interrupted = 0, \(UpdateRecord.attemptEnds)
             WHERE type = ?2 AND device IN (SELECT value FROM json_each(?3))
             """,
             [now.rawValue, type.rawValue, list]
         )
         try self.appendHistory(of: devices, type: type, cause: cause, at: now, pointsAt: pointTime)
-        try self.raiseGeneration(of: devices, type: type)
+        try self.raiseGeneration(of: devices, type: type, at: now)
         try self.addAssignments(devices, type: type, cause: cause, at: now)
     }
 
@@ -362,12 +361,20 @@ extension Database {
         )
     }
 
-    /// Makes what waits to be told to devices pointless.
-    private func raiseGeneration(of devices: [Int64], type: OtaPackageType) throws {
+    /// Makes what waits to be told to devices pointless, and forgets why they were not notified.
+    private func raiseGeneration(of devices: [Int64], type: OtaPackageType, at now: Timestamp) throws {
         let column = type.generationColumn
         try self.run(
             "UPDATE device SET \(column) = \(column) + 1 WHERE no IN (SELECT value FROM json_each(?))",
             [Self.list(devices)]
+        )
+        try self.hastenQueued(of: devices, type: type, at: now)
+        try self.run(
+            """
+            UPDATE update_record SET hold_time = NULL, hold_code = NULL, hold_reason = NULL
+            WHERE type = ? AND hold_code IS NOT NULL AND device IN (SELECT value FROM json_each(?))
+            """,
+            [type.rawValue, Self.list(devices)]
         )
         // A cancelled update whose device need not be told, too.
         try self.run(
