@@ -39,6 +39,22 @@ import Testing
         return Dictionary(uniqueKeysWithValues: queues.map { ($0.name, $0.count) })
     }
 
+    @Test("administrators of tenants have the queues as long as there is one tenant, other users never")
+    func access() async throws {
+        try await self.run { server in
+            _ = try await server.store.saveUser(try TestServer.user("reader", .customerUser))
+            func list(_ user: String) async throws -> TestResponse {
+                let token = try await server.logIn(user)["token"]?.string
+                return try await server.send(.GET, "/api/queues", json: [:], token: token)
+            }
+            #expect(try await list(TestServer.userName).status == 200)
+            try (try await list("reader")).expectError(403, 20)
+            _ = try await server.domain.tenant("other")
+            try (try await list(TestServer.userName)).expectError(403, 20)
+            #expect(try await list(Self.system).status == 200)
+        }
+    }
+
     @Test("the list has queues with a running node and those without, with what waits and why")
     func list() async throws {
         try await self.run { server in

@@ -4,7 +4,8 @@ import OTA
 
 /// `/api/queues`: messages that wait in nodes, and what can be done about those whose node is gone.
 ///
-/// For system administrators, as a queue holds messages of the devices of all tenants.
+/// A queue holds messages of the devices of all tenants, so they are for system administrators; on a host with one tenant for its
+/// administrators, too.
 struct QueueRoutes: Sendable {
     let services: ManagementServices
     /// The queues of the running nodes.
@@ -19,7 +20,7 @@ struct QueueRoutes: Sendable {
         routes.add(
             .get,
             "/api/queues",
-            for: .systemAdministrators,
+            for: .administrators,
             Operation(
                 "Lists the queues of running nodes, and those that hold messages without one",
                 answer: .json(Schema.queue.list)
@@ -29,7 +30,7 @@ struct QueueRoutes: Sendable {
         routes.add(
             .post,
             "/api/queues/move",
-            for: .systemAdministrators,
+            for: .administrators,
             Operation(
                 "Moves all messages of a queue to the end of another one, where they are due at once",
                 query: [Self.dryRun],
@@ -45,7 +46,7 @@ struct QueueRoutes: Sendable {
         routes.add(
             .post,
             "/api/queues/drop",
-            for: .systemAdministrators,
+            for: .administrators,
             logs: .action(.deleted),
             Operation(
                 "Removes all messages of a queue, for good",
@@ -58,18 +59,22 @@ struct QueueRoutes: Sendable {
         )
     }
 
-    private func table() async throws -> QueueTable {
-        QueueTable(waiting: try await self.services.queues.waitingQueues(), running: self.running())
+    private func table(for request: APIRequest) async throws -> QueueTable {
+        if try request.caller().authority != .sysAdmin {
+            let tenants = try await self.services.tenants.findTenants(page: PageLink(pageSize: 1))
+            guard tenants.totalElements == 1 else { throw APIError.forbidden }
+        }
+        return QueueTable(waiting: try await self.services.queues.waitingQueues(), running: self.running())
     }
 
     @Sendable private func list(_ request: APIRequest) async throws -> Response {
-        let table = try await self.table()
+        let table = try await self.table(for: request)
         return .json(.array(table.names.map(table.json)))
     }
 
     @Sendable private func move(_ request: APIRequest) async throws -> Response {
         let body = try await request.object()
-        let table = try await self.table()
+        let table = try await self.table(for: request)
         let from = try table.queue(in: body, "from")
         let to = try table.queue(in: body, "to")
         request.trail.note("from", .string(from.description))
@@ -89,7 +94,7 @@ struct QueueRoutes: Sendable {
 
     @Sendable private func drop(_ request: APIRequest) async throws -> Response {
         let body = try await request.object()
-        let table = try await self.table()
+        let table = try await self.table(for: request)
         let name = try table.queue(in: body, "name")
         request.trail.note("queue", .string(name.description))
         return try await self.answer(request, table.count(of: name)) {

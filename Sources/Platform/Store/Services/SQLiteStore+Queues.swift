@@ -339,6 +339,8 @@ extension Database {
     /// What queues hold for devices and is pointless from now on is due at once, so that it is passed over and does not stay until
     /// the time for which it was held.
     func hastenQueued(of devices: [Int64], type: OtaPackageType, at now: Timestamp) throws {
+        // Only what was tried waits for a time, and mostly nothing does.
+        guard try self.exists("SELECT 1 FROM message_queue WHERE code IS NOT NULL LIMIT 1") else { return }
         try self.run(
             """
             UPDATE message_queue SET due = ?1 WHERE key = ?2 AND due > ?1
