@@ -179,7 +179,7 @@ import Testing
         )
         let outlet = TestOutlet()
         let run = self.domain.start { try await node.run(outlet) }
-        await self.domain.pass(.zero)
+        await self.domain.pass(.seconds(1))
         #expect(outlet.sent.map { Self.number($0.message) } == [9000])
         #expect(try await self.queue.count() == 0)
         #expect(watched.settled.max() ?? 0 <= 512)

@@ -104,6 +104,8 @@ import Testing
             for route in world.routes where route.method == .get && route.access.includes(authority) {
                 // Who only reads sees no other user.
                 if caller == .readerOfB, route.path.contains("{userId}") { continue }
+                // What waits is of all tenants, and there are two.
+                if route.path == "/api/queues" { continue }
                 let response = try await world.send(route, query: world.query, as: caller)
                 #expect(response.status != 401 && response.status != 403, "\(route.path): \(response.text)")
             }

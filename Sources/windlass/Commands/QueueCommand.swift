@@ -7,8 +7,8 @@ struct QueueCommand: AsyncParsableCommand {
         commandName: "queue",
         abstract: "Lists the messages that wait in nodes, and moves or removes those of a node.",
         discussion: """
-            A queue is named CHAIN/NODE, or NODE if that is clear. These commands need a system administrator, since a queue holds \
-            messages of the devices of all tenants (WINDLASS_SYSADMIN_PASSWORD of the host).
+            A queue is named CHAIN/NODE, or NODE if that is clear. On a host with several tenants these commands need a system \
+            administrator, since a queue holds messages of the devices of all of them (WINDLASS_SYSADMIN_PASSWORD of the host).
             """,
         subcommands: [QueueList.self, QueueMove.self, QueueDrop.self]
     )

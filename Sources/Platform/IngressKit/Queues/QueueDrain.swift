@@ -28,6 +28,10 @@ public struct QueueDrain: Sendable {
     static let batchSize = 256
     /// The same if there is a pause after each.
     static let pacedBatchSize = 32
+    /// How many times in a row messages are read and passed over before it looks at what has ended.
+    static let sweepsMax = 8
+    /// The pause after so many.
+    static let sweepPause = Duration.milliseconds(10)
     /// How many messages are settled in one step.
     static let settleBatchSize = 128
     /// For how long what is done may not be settled: what would be sent twice after a crash.
@@ -84,7 +88,13 @@ public struct QueueDrain: Sendable {
             var mark: UInt64?
             var isWatching = false
             var alarms: [C.Instant] = []
+            var removals = self.source.removals
+            var sweeps = 0
             while !Task.isCancelled {
+                if removals != self.source.removals {
+                    removals = self.source.removals
+                    state.readAgain()
+                }
                 while state.inFlightCount < self.inFlightMax, state.mayStart(at: clock.now),
                     let message = state.next(at: clock.now)
                 {
@@ -96,13 +106,19 @@ public struct QueueDrain: Sendable {
                 }
                 if state.isToFlush(at: clock.now) {
                     try await self.flush(&state)
-                    if state.wantsMore { continue }
+                    if state.wantsMore, sweeps < Self.sweepsMax {
+                        sweeps += 1
+                        continue
+                    }
                 }
                 if !isWatching {
                     isWatching = true
                     group.addTask { [mark] in .arrived(await self.source.arrivals(since: mark)) }
                 }
-                if let time = state.wakeTime(at: clock.now, today: self.now()),
+                // Very many that are passed over do not keep it from what has ended meanwhile.
+                let pause = sweeps < Self.sweepsMax ? nil : clock.now.advanced(by: Self.sweepPause)
+                sweeps = 0
+                if let time = pause ?? state.wakeTime(at: clock.now, today: self.now()),
                     Self.isNeeded(time, beside: alarms, at: clock.now)
                 {
                     alarms.append(time)
@@ -150,7 +166,10 @@ public struct QueueDrain: Sendable {
     }
 
     private func read<Instant>(into state: inout DrainState<Instant>) async throws {
-        let batch = self.interval == .zero ? Self.batchSize : Self.pacedBatchSize
+        // Few, as what is urgent and comes later goes behind what was read.
+        let batch =
+            self.interval == .zero
+            ? min(Self.batchSize, max(Self.pacedBatchSize, 2 * self.inFlightMax)) : Self.pacedBatchSize
         state.take(try await self.source.due(at: self.now(), limit: batch, without: state.held))
     }
 
@@ -195,7 +214,7 @@ public struct QueueDrain: Sendable {
             let reason = HoldReason(code: later.code, text: later.reason)
             state.postpone(message, to: self.time(of: later, for: message), reason: reason, at: instant)
             self.log(
-                .info,
+                .notice,
                 reason.code,
                 of: "a message waits",
                 message,
@@ -331,7 +350,7 @@ struct DrainState<Instant: InstantProtocol> where Instant.Duration == Duration {
     }
 
     /// Forgets what was read and not begun, so that it is read again, with what there is by then.
-    private mutating func readAgain() {
+    mutating func readAgain() {
         self.mayHaveMore = true
         for (_, messages) in self.ready { for message in messages { self.held.remove(message.id) } }
         self.ready = []
@@ -356,10 +375,12 @@ struct DrainState<Instant: InstantProtocol> where Instant.Duration == Duration {
             self.postponed.append(message)
         }
         for message in due.messages where self.held.insert(message.id).inserted {
-            if self.ready.last?.priority == message.priority {
-                self.ready[self.ready.count - 1].messages.append(message)
+            // What was read before and may not begin yet has its level still.
+            let place = self.ready.firstIndex { $0.priority <= message.priority } ?? self.ready.count
+            if place < self.ready.count, self.ready[place].priority == message.priority {
+                self.ready[place].messages.append(message)
             } else {
-                self.ready.append((message.priority, [message]))
+                self.ready.insert((message.priority, [message]), at: place)
             }
         }
     }

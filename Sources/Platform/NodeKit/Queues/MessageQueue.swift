@@ -44,11 +44,19 @@ public protocol WaitingMessages: Sendable {
     /// Messages are to be tried again; returns when that is safe. What took the place of one of them meanwhile stays as it is.
     func postpone(_ messages: [PostponedMessage]) async throws
 
-    /// Waits until messages may have arrived, or the task is cancelled.
+    /// Grows whenever somebody else took messages away: what was read and is not begun is to be read again.
+    var removals: UInt64 { get }
+
+    /// Waits until messages may have arrived or were taken away, or the task is cancelled.
     ///
     /// - Parameter mark: What this returned before the messages were read last; `nil` to return at once.
     /// - Returns: What to pass the next time.
     func arrivals(since mark: UInt64?) async -> UInt64
+}
+
+extension WaitingMessages {
+    /// Nobody else takes messages away.
+    public var removals: UInt64 { 0 }
 }
 
 /// A queue of messages that survives a restart.

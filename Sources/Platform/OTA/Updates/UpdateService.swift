@@ -58,8 +58,8 @@ public protocol UpdateService: Sendable {
 
     /// The packages of which a device has not been notified because no session took the push.
     func missedPushes(of device: DeviceId) async throws -> [Assignment]
-    /// Has a device told again of the package whose push it missed, in its turn: puts it where assignments wait, unless it waits there
-    /// or further on already, or the device need not be told any more.
+    /// Has a device told again of the package whose push it missed, in its turn: puts it where assignments wait, in place of what waits
+    /// for it there or further on, unless the device need not be told any more.
     ///
     /// - Returns: Whether it waits from now on.
     @discardableResult

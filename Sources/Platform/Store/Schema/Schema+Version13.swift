@@ -12,6 +12,9 @@ extension Schema {
     static let version13 = [
         "ALTER TABLE device ADD COLUMN firmware_generation INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE device ADD COLUMN software_generation INTEGER NOT NULL DEFAULT 0",
+        // What waits to be handed on is newer than what waits further on, which begins at 0.
+        "UPDATE device SET firmware_generation = 1 WHERE no IN (SELECT device FROM assignment WHERE type = 'FIRMWARE')",
+        "UPDATE device SET software_generation = 1 WHERE no IN (SELECT device FROM assignment WHERE type = 'SOFTWARE')",
         "ALTER TABLE update_record ADD COLUMN priority INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE update_record ADD COLUMN hold_time INTEGER",
         "ALTER TABLE update_record ADD COLUMN hold_code TEXT",

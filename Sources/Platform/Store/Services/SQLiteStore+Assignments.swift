@@ -37,19 +37,19 @@ extension SQLiteStore {
     public func resendMissedPush(of device: DeviceId, type: OtaPackageType) async throws -> Bool {
         let now = self.now()
         return try await self.write(repeatable: true) { db, effects in
-            try db.run(
+            let missed = try db.integer(
                 """
-                INSERT OR IGNORE INTO assignment (device, type, package_id, timestamp, due, cause, priority)
-                SELECT r.device, r.type, r.package_id, ?1, ?1, 'RESENT', r.priority
-                FROM device d JOIN update_record r ON r.device = d.no
-                WHERE d.id = ?2 AND r.type = ?3 AND r.push_missed = 1 AND r.state NOT IN (\(OtaUpdateState.over))
-                    AND NOT EXISTS (SELECT 1 FROM message_queue w WHERE w.originator = ?2 AND w.key = ?3)
+                SELECT r.device FROM device d JOIN update_record r ON r.device = d.no
+                WHERE d.id = ? AND r.type = ? AND r.push_missed = 1 AND r.state NOT IN (\(OtaUpdateState.over))
                 """,
-                [now.rawValue, device.uuid, type.rawValue]
+                [device.uuid, type.rawValue]
             )
-            let isAdded = db.changesCount > 0
-            effects.assignments = effects.assignments || isAdded
-            return isAdded
+            guard let missed else { return false }
+            // What waits for the device keeps its place; what was sent and is not settled yet cannot end this one.
+            try db.raiseGeneration(of: [missed], type: type, at: now)
+            try db.addAssignments([missed], type: type, cause: .resent, at: now)
+            effects.assignments = true
+            return true
         }
     }
 

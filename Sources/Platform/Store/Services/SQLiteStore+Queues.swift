@@ -54,15 +54,26 @@ extension SQLiteStore: MessageQueues {
     ) async throws -> Int {
         var count = 0
         while true {
-            let (taken, value) = try await self.remove { db, _ in
+            let now = self.now()
+            let (taken, value) = try await self.remove { [statements] db, _ in
                 let rows = try db.rows(
                     "SELECT * FROM message_queue WHERE queue = ? ORDER BY id LIMIT ?",
                     [name, Self.queueStepMax]
                 )
                 for row in rows { try db.run("DELETE FROM message_queue WHERE id = ?", [row["id"] as Int64]) }
+                // Where this step ends, the next of an originator may be the first, also if there is no other step.
+                for originator in Set(
+                    rows.filter { $0["key"] as String? == nil }.compactMap { $0["originator"] as UUID? }
+                ) {
+                    try statements.queueAdvance.run(db) { arguments in
+                        try arguments.add(now.rawValue)
+                        try arguments.add(originator)
+                        try arguments.add(name)
+                    }
+                }
                 return (rows.count, try body(db, rows))
             }
-            self.queues.add(-taken, to: name)
+            if taken > 0 { self.queues.removed(taken, from: name) }
             done(value)
             count += taken
             if taken < Self.queueStepMax { return count }
@@ -101,6 +112,8 @@ final class QueueTable: Sendable {
         let signal = Signal()
         /// How many messages there are; `nil` while nobody asked.
         var count: Int?
+        /// How often messages were moved or dropped.
+        var removals: UInt64 = 0
     }
 
     private let entries = Mutex<[String: Entry]>([:])
@@ -112,6 +125,20 @@ final class QueueTable: Sendable {
             entries[name] = entry
             return entry.signal
         }
+    }
+
+    /// How often messages of a queue were moved or dropped.
+    func removals(of name: String) -> UInt64 { self.entries.withLock { $0[name]?.removals ?? 0 } }
+
+    /// Messages of a queue were moved or dropped.
+    func removed(_ count: Int, from name: String) {
+        self.add(-count, to: name)
+        self.entries.withLock { entries in
+            var entry = entries[name] ?? Entry()
+            entry.removals += 1
+            entries[name] = entry
+        }
+        self.signal(of: name).raise()
     }
 
     /// Messages of any queue may be due that were not.
@@ -183,17 +210,15 @@ private struct StoredMessageQueue: MessageQueue {
                 }
                 return true
             }
-            if !isReserved {
-                let isReplacing = try statements.queuedGeneration.row(db) { arguments in
+            let isNew =
+                try statements.queuedGeneration.row(db) { arguments in
                     try arguments.add(message.originator.id)
                     try arguments.add(precedence.key)
                     try arguments.add(name)
                 } read: { _ in
-                    true
-                }
-                guard isReplacing == true else { throw Self.full(countMax) }
-            }
-            let last = db.lastInsertedRowID
+                    false
+                } ?? true
+            guard isReserved || !isNew else { throw Self.full(countMax) }
             try statements.queueReplacement.run(db) { arguments in
                 try arguments.add(name)
                 try arguments.add(text)
@@ -203,8 +228,7 @@ private struct StoredMessageQueue: MessageQueue {
                 try arguments.add(precedence.key)
                 try arguments.add(precedence.generation)
             }
-            // An update in its place inserts nothing.
-            return db.lastInsertedRowID != last
+            return isNew
         }
     }
 
@@ -272,6 +296,8 @@ private struct StoredMessageQueue: MessageQueue {
         }
     }
 
+    var removals: UInt64 { self.store.queues.removals(of: self.name) }
+
     func arrivals(since mark: UInt64?) async -> UInt64 {
         await self.store.queues.signal(of: self.name).next(after: mark)
     }
@@ -324,7 +350,8 @@ extension Database {
             )
             if succeeds {
                 let reason = HoldReason(code: "superseded", text: "a newer assignment takes its place in a moment")
-                due.postponed.append(PostponedMessage(message, due: now.adding(.seconds(1)), reason: reason))
+                let pause = Duration.seconds(min(30, 1 << min(message.tries, 5)))
+                due.postponed.append(PostponedMessage(message, due: now.adding(pause), reason: reason))
             } else {
                 due.superseded.append(message)
             }

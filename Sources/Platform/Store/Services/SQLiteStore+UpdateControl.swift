@@ -241,13 +241,22 @@ extension Database {
             try self.raiseGeneration(of: devices, type: type, at: now)
             try self.addAssignments(devices, type: type, cause: .resent, at: now)
         case .cancel:
+            // Nor does one need to that was notified of nothing else but what it runs: of an earlier package that it does not run, it
+            // may have the attributes still.
             let told = try self.rows(
                 """
                 SELECT device FROM update_record WHERE type = ?
                     AND (initiated_time IS NOT NULL OR state IN (\(OtaUpdateState.list { UpdateRules.mayBeNotified($0, wasInitiated: false) })))
                     AND device IN (SELECT value FROM json_each(?))
+                UNION
+                SELECT t.device FROM attribute t LEFT JOIN device_package v ON v.device = t.device AND v.type = ?
+                WHERE t.scope = 'SHARED_SCOPE' AND t.device IN (SELECT value FROM json_each(?))
+                    AND (t.key = ? AND t.value IS NOT v.title OR t.key = ? AND t.value IS NOT v.version)
                 """,
-                [type.rawValue, Self.list(devices)]
+                [
+                    type.rawValue, Self.list(devices), type.rawValue, Self.list(devices), "\(type.prefix)_title",
+                    "\(type.prefix)_version",
+                ]
             ).map { $0["device"] as Int64 }
             try self.fail(
                 devices,
@@ -362,7 +371,7 @@ extension Database {
     }
 
     /// Makes what waits to be told to devices pointless, and forgets why they were not notified.
-    private func raiseGeneration(of devices: [Int64], type: OtaPackageType, at now: Timestamp) throws {
+    func raiseGeneration(of devices: [Int64], type: OtaPackageType, at now: Timestamp) throws {
         let column = type.generationColumn
         try self.run(
             "UPDATE device SET \(column) = \(column) + 1 WHERE no IN (SELECT value FROM json_each(?))",
@@ -384,7 +393,7 @@ extension Database {
     }
 
     /// Has devices told; what they were to be told before is out of date.
-    private func addAssignments(
+    func addAssignments(
         _ devices: [Int64],
         type: OtaPackageType,
         cause: UpdateCause,
