@@ -32,7 +32,7 @@ def test_packages_in_the_database_are_served_by_a_host_that_puts_them_into_files
     host.start()
     check()
     assert doctor(windlass, host.data) == (0, {
-        "data": str(host.data), "inUse": True, "packages": 1, "bytes": len(data), "devices": 1, "repaired": [],
+        "data": str(host.data), "inUse": True, "packages": 1, "bytes": len(data), "devices": 1, "queues": [], "repaired": [],
         "findings": [],
     })
 
