@@ -2,9 +2,9 @@ public import NodeKit
 
 /// Lets a message wait as long as a condition holds: asks again later, and says why.
 ///
-/// For what is not to be done now: the battery of a device is low, it is in use, its site is closed. The message goes back to the
-/// queue before the node, such as a `throttle`, and comes again; others go on meanwhile. That is no failure: whoever asks why a device
-/// was not notified sees code and reason.
+/// Use it for devices that must not be updated now: the battery is low, the device is in use, its site is closed. The node sends the
+/// message back to the queue before it, such as a `throttle`, which tries it again later and lets other messages go meanwhile. That
+/// is no failure; the queue stores the code and the reason, for whoever asks why the device was not notified.
 ///
 /// | Relation  | When                                 |
 /// |-----------|--------------------------------------|

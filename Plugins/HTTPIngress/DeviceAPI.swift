@@ -84,7 +84,7 @@ final class DeviceAPI: Sendable {
         guard self.requests.admit(device.id, at: .now()) else { return .now(self.tooManyRequests) }
         let conditions = request.conditions
         let sender = DeviceProtocol.Sender(device, at: self.now())
-        // Not kept here: the chain changes a message in place that nobody else has.
+        // Passed on without a name of its own: the chain changes a message in place only if nothing else refers to it.
         switch self.outlet.begin(self.messages.package(download, from: sender), by: .success) {
         case .now(let outcome):
             return .now(self.response(to: outcome, .package, conditions))

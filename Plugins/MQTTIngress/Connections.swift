@@ -37,7 +37,7 @@ final class Connections: Sendable {
             self.eventLoop.execute { body(self.connection.value) }
         }
 
-        /// Returns when the connection was told all that ``tell(_:)`` was called with before.
+        /// Returns when the connection has run everything that was passed to ``tell(_:)`` before.
         func flushed() async {
             // It fails when the event loop has ended, and then nothing more is sent.
             try? await self.eventLoop.submit {}.get()

@@ -80,7 +80,7 @@ extension ChainCheck {
         return relation == .failure || !node.descriptor.traits.contains(.isQueue)
     }
 
-    /// The identifiers on a way to a node, as `a -> b -> c`; `nil` if there is no such way.
+    /// The identifiers on a way to a node, as `a -> b -> c`; `nil` if no way leads there.
     private func path(to last: Step, in steps: [Step: Step?]) -> String? {
         guard steps[last] != nil else { return nil }
         var path: [String] = []
